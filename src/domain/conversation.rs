@@ -1,0 +1,162 @@
+//! A conversation as one reply of the API tells it, already decoded and checked.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Whose number space a chat user's id belongs to. `user` and `driver` ids overlap: a user is identified by both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct UserType(Cow<'static, str>);
+
+impl UserType {
+    /// The customer's number space.
+    pub const USER: Self = Self(Cow::Borrowed("user"));
+    /// The shoppers' number space.
+    pub const DRIVER: Self = Self(Cow::Borrowed("driver"));
+
+    /// A type as the API names it; unknown ones are kept as they are.
+    #[must_use]
+    pub fn new(name: Cow<'_, str>) -> Self {
+        match &*name {
+            "user" => Self::USER,
+            "driver" => Self::DRIVER,
+            _ => Self(Cow::Owned(name.into_owned())),
+        }
+    }
+
+    /// The type as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Identifies a chat user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ChatUserId {
+    /// The number space.
+    pub user_type: UserType,
+    /// The number in it.
+    pub id: i64,
+}
+
+/// A chat user as `metadata` describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChatUser {
+    /// The number in the space that the place in `metadata` implies.
+    pub id: i64,
+    /// As shown in the chat.
+    pub display_name: Option<String>,
+    /// `None` where the API sent an empty string.
+    pub avatar_url: Option<String>,
+}
+
+/// One message. All but the id is optional in the API.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Message {
+    /// The API's id.
+    pub id: i64,
+    /// Place in the reply, from 0.
+    pub position: i32,
+    /// Instacart's integer id of the order.
+    pub instacart_order_id: Option<i64>,
+    /// When it was written.
+    pub created_at: Option<DateTime<Utc>>,
+    /// `user`, `driver`, or whatever the API comes up with.
+    pub sender_type: Option<UserType>,
+    /// The sender.
+    pub sender_id: Option<i64>,
+    /// `user`, `driver`, or whatever the API comes up with.
+    pub recipient_type: Option<UserType>,
+    /// The recipient.
+    pub recipient_id: Option<i64>,
+    /// Whether the recipient has read it.
+    pub is_read: Option<bool>,
+    /// When the recipient read it.
+    pub read_at: Option<DateTime<Utc>>,
+    /// The text.
+    pub body: Option<String>,
+    /// An attached image.
+    pub image_url: Option<String>,
+    /// Fields that chatsync does not know.
+    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether something that PostgreSQL cannot store was replaced in any of the texts.
+    pub is_altered: bool,
+}
+
+impl Message {
+    /// Sender and recipient, where the reply identifies them.
+    pub fn correspondents(&self) -> impl Iterator<Item = ChatUserId> + '_ {
+        [(&self.sender_type, self.sender_id), (&self.recipient_type, self.recipient_id)]
+            .into_iter()
+            .filter_map(|(user_type, id)| Some(ChatUserId { user_type: user_type.clone()?, id: id? }))
+    }
+}
+
+/// Who takes part, as far as the reply says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Metadata {
+    /// The customer.
+    pub customer: Option<ChatUser>,
+    /// The shopper in charge now; usually one of `shoppers` too.
+    pub current_shopper: Option<ChatUser>,
+    /// All shoppers so far.
+    pub shoppers: Vec<ChatUser>,
+}
+
+impl Metadata {
+    /// Every shopper once: `shoppers`, and the current one if it is missing there.
+    pub fn all_shoppers(&self) -> impl Iterator<Item = &ChatUser> {
+        let current =
+            self.current_shopper.iter().filter(|current| !self.shoppers.iter().any(|shopper| shopper.id == current.id));
+        self.shoppers.iter().chain(current)
+    }
+}
+
+/// A part of a reply that could not be understood. It goes to `sync.rejects`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct Fault {
+    /// `JSONPath` of the offending value, such as `$.chat_messages[3].created_at`.
+    pub path: String,
+    /// What was expected and what kind of thing was found; never the value itself.
+    pub reason: String,
+    /// The JSON text of the part that was left out.
+    #[serde(skip)]
+    pub body: String,
+}
+
+/// A reply that was understood, at least in part.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Conversation {
+    /// The messages that were understood, in the order of the reply.
+    pub messages: Vec<Message>,
+    /// The participants that the reply names.
+    pub metadata: Metadata,
+    /// What the reply said of expiry; `None` where it said nothing (the older API).
+    pub is_expired: Option<bool>,
+    /// Parts that were not understood.
+    pub faults: Vec<Fault>,
+}
+
+impl Conversation {
+    /// SHA-256 over everything that is stored of this reply. Equal hashes mean: nothing to write.
+    #[must_use]
+    pub fn content_hash(&self) -> Vec<u8> {
+        // The leading word changes when the meaning of the stored columns does: then every conversation is written
+        // once more.
+        let mut hash = Sha256::new_with_prefix(b"chatsync 1\n");
+        let canonical = serde_json::to_vec(self).expect("these types always serialize: string keys, no maps of floats");
+        hash.update(&canonical);
+        hash.finalize().to_vec()
+    }
+
+    /// Instacart's integer id of the order, from the first message that has it.
+    #[must_use]
+    pub fn instacart_order_id(&self) -> Option<i64> {
+        self.messages.iter().find_map(|message| message.instacart_order_id)
+    }
+}

@@ -1,0 +1,16 @@
+//! What chatsync talks about, without any input or output: orders, conversations, and the policy that turns the
+//! outcome of a fetch into the new state of an order.
+//!
+//! Everything else imports these types; this module imports nothing of the crate. Values are checked where they are
+//! made ([`OrderId::new`]), so that the inside never handles raw strings.
+
+mod conversation;
+pub mod feed;
+mod order;
+mod schedule;
+mod settlement;
+
+pub use conversation::{ChatUser, ChatUserId, Conversation, Fault, Message, Metadata, UserType};
+pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState};
+pub use schedule::{InvalidSchedule, Schedule};
+pub use settlement::{Failure, OrderChange, Outcome, QueuePolicy, Settlement, Verdict, settle};

@@ -1,0 +1,232 @@
+//! An order as the queue knows it: its id, its state, its lease.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// The id of an order exactly as it is sent in the request path: a retailer's own id, often a UUID, any string in
+/// principle. Not the integer `order_id` that messages carry.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OrderId(String);
+
+impl OrderId {
+    /// The longest id accepted, in bytes: far above any known id, far below what a B-tree index entry can hold.
+    pub const MAX_BYTES: usize = 512;
+
+    /// Checks an id. The same rules stand as a `CHECK` on `sync.order_queue`.
+    pub fn new(id: impl Into<String>) -> Result<Self, InvalidId> {
+        let id = id.into();
+        check_id(&id)?;
+        // A URL parser resolves these two, percent-encoded or not: the request would go to another path.
+        if id == "." || id == ".." {
+            return Err(InvalidId::DotSegment);
+        }
+        Ok(Self(id))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = InvalidId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidId> {
+        Self::new(id)
+    }
+}
+
+/// Why a text cannot be an id of an order, user or retailer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than [`OrderId::MAX_BYTES`].
+    #[error("it is longer than {} bytes", OrderId::MAX_BYTES)]
+    TooLong,
+    /// A tab, a line break, a NUL …
+    #[error("it contains a control character")]
+    ControlCharacter,
+    /// `.` or `..`.
+    #[error("\".\" and \"..\" cannot be sent in a request path")]
+    DotSegment,
+}
+
+/// The rules that ids of orders, users and retailers share.
+fn check_id(id: &str) -> Result<(), InvalidId> {
+    if id.is_empty() {
+        Err(InvalidId::Empty)
+    } else if id.len() > OrderId::MAX_BYTES {
+        Err(InvalidId::TooLong)
+    } else if id.bytes().any(|byte| byte.is_ascii_control()) {
+        Err(InvalidId::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+/// An order on its way into the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOrder {
+    /// The order.
+    pub order_id: OrderId,
+    /// The Connect user whose token may read it; `None` where one credential reads all.
+    pub connect_user_id: Option<String>,
+    /// Overrides `api.treat_ids_as_internal` for this order.
+    pub ids_internal: Option<bool>,
+    /// Overrides `api.retailer_id` for this order.
+    pub retailer_id: Option<String>,
+    /// Higher is claimed first.
+    pub priority: i16,
+    /// When the order was delivered or cancelled, if the feeder knows.
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+impl NewOrder {
+    /// An order with nothing but its id.
+    #[must_use]
+    pub fn new(order_id: OrderId) -> Self {
+        Self { order_id, connect_user_id: None, ids_internal: None, retailer_id: None, priority: 0, completed_at: None }
+    }
+}
+
+/// Checks the id of a user or retailer that a feeder gave.
+pub(super) fn checked_id(id: &str) -> Result<String, InvalidId> {
+    check_id(id).map(|()| id.to_owned())
+}
+
+/// Declares an enum whose variants are stored as text, with both directions and the list of all.
+macro_rules! text_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// All variants, in the order in which people read them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The text that the database holds.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The variant that the database's text stands for.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
+            }
+        }
+    };
+}
+
+text_enum! {
+    /// Where an order stands in the queue.
+    OrderState {
+        /// Never fetched.
+        Pending = "pending",
+        /// Fetched; will be fetched again when due.
+        Open = "open",
+        /// The API does not know it (404, code 4000).
+        Closed = "closed",
+        /// The API said `is_expired`: not fetched any more.
+        Expired = "expired",
+        /// An API without `is_expired`, and quiet for `queue.settle_after`: not fetched any more.
+        Settled = "settled",
+        /// Given up: needs a person.
+        Dead = "dead",
+    }
+}
+
+text_enum! {
+    /// How much of an order's conversation is stored: a proven fact, never a guess.
+    Coverage {
+        /// No answer yet.
+        Pending = "pending",
+        /// Complete, by the 24-hour argument.
+        Captured = "captured",
+        /// Read, may still grow.
+        CapturedOpen = "captured_open",
+        /// Complete, nobody wrote.
+        NoChat = "no_chat",
+        /// Read, but the last good read was too early to prove completeness.
+        ExpiredPartial = "expired_partial",
+        /// Expired before any good read: lost.
+        ExpiredUnread = "expired_unread",
+        /// The API never knew the order.
+        NotFound = "not_found",
+        /// Given up.
+        Failed = "failed",
+    }
+}
+
+/// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
+pub type Lease = Uuid;
+
+/// An order that this worker holds, with what earlier reads left in the queue.
+#[derive(Debug, Clone)]
+pub struct ClaimedOrder {
+    /// The order.
+    pub order_id: OrderId,
+    /// The lease under which it is held.
+    pub lease: Lease,
+    /// The Connect user whose token may read it.
+    pub connect_user_id: Option<String>,
+    /// Overrides `api.treat_ids_as_internal`.
+    pub ids_internal: Option<bool>,
+    /// Overrides `api.retailer_id`.
+    pub retailer_id: Option<String>,
+    /// Consecutive failures so far.
+    pub attempts: i32,
+    /// The last good read.
+    pub last_fetched_at: Option<DateTime<Utc>>,
+    /// The last good read that brought something new.
+    pub last_changed_at: Option<DateTime<Utc>>,
+    /// When the API was first seen to say `is_expired`.
+    pub expired_at: Option<DateTime<Utc>>,
+    /// [`Conversation::content_hash`](super::Conversation::content_hash) of the last good read.
+    pub content_hash: Option<Vec<u8>>,
+    /// Whether messages of this order are stored.
+    pub has_messages: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_ids_are_checked_where_they_are_made() {
+        assert_eq!(OrderId::new(""), Err(InvalidId::Empty));
+        assert_eq!(OrderId::new("a\tb"), Err(InvalidId::ControlCharacter));
+        assert_eq!(OrderId::new("\u{0}"), Err(InvalidId::ControlCharacter));
+        assert_eq!(OrderId::new(".."), Err(InvalidId::DotSegment));
+        assert_eq!(OrderId::new("é".repeat(257)), Err(InvalidId::TooLong));
+        for good in ["b7fab7ae-11fc-4453-98e1-a", "a/b?c#d", "...", "日本 語", "é"] {
+            assert_eq!(OrderId::new(good).map(|id| id.to_string()), Ok(good.to_owned()));
+        }
+    }
+
+    #[test]
+    fn states_and_coverages_survive_the_way_through_the_database() {
+        for state in OrderState::ALL {
+            assert_eq!(OrderState::parse(state.as_str()), Some(*state));
+        }
+        for coverage in Coverage::ALL {
+            assert_eq!(Coverage::parse(coverage.as_str()), Some(*coverage));
+        }
+        assert_eq!(OrderState::parse("Open"), None);
+    }
+}

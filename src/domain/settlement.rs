@@ -1,0 +1,467 @@
+//! The policy: what the outcome of a fetch means for its order.
+//!
+//! [`settle`] is a pure function of what the queue knew, what the API said and when. `sync` calls it for every
+//! claimed order; `db` writes the result in one transaction. All rules about states, due times and coverage stand
+//! here and nowhere else.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{ClaimedOrder, Conversation, Coverage, Fault, Lease, OrderId, OrderState};
+
+/// The settings of section `queue` that the policy needs.
+#[derive(Debug, Clone)]
+pub struct QueuePolicy {
+    /// An order that failed this many times in a row is dead.
+    pub max_attempts: i32,
+    /// Wait after the first failure; doubles with each further one.
+    pub retry_backoff: Duration,
+    /// The longest wait after a failure.
+    pub retry_backoff_max: Duration,
+    /// An open order is due again this long after a good read.
+    pub refresh_after: Duration,
+    /// How long the API keeps a conversation readable after the order is completed.
+    pub readable_window: Duration,
+    /// Quiet for this long without any word of `is_expired`: settled.
+    pub settle_after: Duration,
+}
+
+/// What came of asking the API for one order.
+#[derive(Debug)]
+pub enum Outcome {
+    /// 200 and understood, at least in part.
+    Read(Conversation),
+    /// 404 with the API's own error body, code 4000.
+    NotFound,
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// Why no answer about the order was had.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Short, stable, for `GROUP BY`: `timeout`, `forbidden` …
+    pub kind: &'static str,
+    /// For people; free of chat text, names and tokens.
+    pub message: String,
+    /// Trying again would change nothing: the order is dead at once.
+    pub is_final: bool,
+    /// Status of the reply, if there was one.
+    pub http_status: Option<u16>,
+    /// The reply itself, if it is worth keeping for inspection.
+    pub reject: Option<Fault>,
+}
+
+/// How an order counts in its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answered, and something is new.
+    Changed,
+    /// Answered, nothing new.
+    Unchanged,
+    /// The API does not know it.
+    Closed,
+    /// Will be tried again later.
+    Failed,
+    /// Given up.
+    Dead,
+}
+
+/// The new face of an order in `chat.orders`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderChange {
+    /// `open`, `closed`, `expired` or `settled`.
+    pub status: OrderState,
+    /// What is proven about completeness.
+    pub coverage: Coverage,
+    /// When the API was seen not to know the order.
+    pub closed_at: Option<DateTime<Utc>>,
+}
+
+/// Everything that one transaction writes about one order.
+#[derive(Debug)]
+pub struct Settlement {
+    /// The order.
+    pub order_id: OrderId,
+    /// Repeated by the write: without it nothing is written.
+    pub lease: Lease,
+    /// Its new state in the queue.
+    pub state: OrderState,
+    /// Due again this long from now; meaningless in a terminal state.
+    pub due_in: Duration,
+    /// Consecutive failures.
+    pub attempts: i32,
+    /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
+    pub note: Option<(&'static str, String)>,
+    /// Set by a good read: when the request was sent.
+    pub fetched_at: Option<DateTime<Utc>>,
+    /// Set by a good read that brought something new.
+    pub content_hash: Option<Vec<u8>>,
+    /// Set when the API said `is_expired`.
+    pub expired_at: Option<DateTime<Utc>>,
+    /// What changes in `chat.orders`, if anything.
+    pub order: Option<OrderChange>,
+    /// What to upsert into the other tables of schema `chat`, if anything.
+    pub conversation: Option<Conversation>,
+    /// Whether stored messages that `conversation` lacks are to be marked as removed.
+    pub marks_removed: bool,
+    /// When the request was sent, in the database's time.
+    pub asked_at: DateTime<Utc>,
+    /// What goes to `sync.rejects`: status, kind, and the part itself.
+    pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
+    /// How the order counts.
+    pub verdict: Verdict,
+}
+
+/// Turns the outcome of a fetch into the new state of its order.
+///
+/// `asked_at` and `answered_at` are times of the database's clock. The pair matters for the proof of completeness: a
+/// conversation is as old as the request for it, and an expiry is as young as its reply. `jitter` between 0 and 1
+/// spreads retries.
+#[must_use]
+pub fn settle(
+    order: &ClaimedOrder,
+    outcome: Outcome,
+    asked_at: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
+    policy: &QueuePolicy,
+    jitter: f64,
+) -> Settlement {
+    let blank = Settlement {
+        order_id: order.order_id.clone(),
+        lease: order.lease,
+        state: OrderState::Open,
+        due_in: policy.refresh_after,
+        attempts: 0,
+        note: None,
+        fetched_at: None,
+        content_hash: None,
+        expired_at: None,
+        order: None,
+        conversation: None,
+        marks_removed: false,
+        asked_at,
+        rejects: Vec::new(),
+        verdict: Verdict::Unchanged,
+    };
+    match outcome {
+        Outcome::Read(conversation) if conversation.is_expired == Some(true) => {
+            expire(blank, order, conversation, answered_at, policy)
+        }
+        Outcome::Read(conversation) => read(blank, order, conversation, policy),
+        Outcome::NotFound => close(blank, order, answered_at, policy),
+        Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
+    }
+}
+
+fn read(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, policy: &QueuePolicy) -> Settlement {
+    let asked_at = blank.asked_at;
+    // The older API empties an expired conversation without a word. Such a reply is neither news nor a good read.
+    let is_emptied = order.has_messages && conversation.messages.is_empty() && conversation.faults.is_empty();
+    let hash = conversation.content_hash();
+    let is_changed = !is_emptied && order.content_hash.as_ref() != Some(&hash);
+    let is_quiet = !is_changed
+        && conversation.is_expired.is_none()
+        && order.last_changed_at.is_some_and(|changed| asked_at - changed >= time_delta(policy.settle_after));
+    let state = if is_quiet { OrderState::Settled } else { OrderState::Open };
+    let settled = Settlement {
+        state,
+        fetched_at: (!is_emptied).then_some(asked_at),
+        order: (is_changed || is_quiet).then_some(OrderChange {
+            status: state,
+            coverage: Coverage::CapturedOpen,
+            closed_at: None,
+        }),
+        note: note_on_faults(&conversation.faults),
+        ..blank
+    };
+    if !is_changed {
+        return settled;
+    }
+    Settlement {
+        content_hash: Some(hash),
+        // A message that was not understood may be one of those that seem to be missing.
+        marks_removed: order.has_messages && !conversation.messages.is_empty() && conversation.faults.is_empty(),
+        rejects: rejected_parts(&conversation.faults),
+        conversation: Some(conversation),
+        verdict: Verdict::Changed,
+        ..settled
+    }
+}
+
+fn expire(
+    blank: Settlement,
+    order: &ClaimedOrder,
+    conversation: Conversation,
+    answered_at: DateTime<Utc>,
+    policy: &QueuePolicy,
+) -> Settlement {
+    let expired_at = order.expired_at.unwrap_or(answered_at);
+    let brings_messages = !conversation.messages.is_empty();
+    let coverage = match (order.last_fetched_at, brings_messages) {
+        (None, false) => Coverage::ExpiredUnread,
+        (None, true) => Coverage::ExpiredPartial,
+        (Some(read), _) => coverage_after_the_end(order, read, Some(expired_at), policy),
+    };
+    // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
+    let is_worth_writing = brings_messages || !order.has_messages;
+    Settlement {
+        state: OrderState::Expired,
+        due_in: Duration::ZERO,
+        expired_at: Some(expired_at),
+        order: Some(OrderChange { status: OrderState::Expired, coverage, closed_at: None }),
+        note: note_on_faults(&conversation.faults),
+        rejects: rejected_parts(&conversation.faults),
+        conversation: is_worth_writing.then_some(conversation),
+        verdict: Verdict::Changed,
+        ..blank
+    }
+}
+
+fn close(blank: Settlement, order: &ClaimedOrder, answered_at: DateTime<Utc>, policy: &QueuePolicy) -> Settlement {
+    let coverage = match order.last_fetched_at {
+        None => Coverage::NotFound,
+        Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
+    };
+    Settlement {
+        state: OrderState::Closed,
+        due_in: Duration::ZERO,
+        order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(answered_at) }),
+        verdict: Verdict::Closed,
+        ..blank
+    }
+}
+
+fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &QueuePolicy, jitter: f64) -> Settlement {
+    let attempts = order.attempts.saturating_add(1);
+    let is_dead = failure.is_final || attempts >= policy.max_attempts;
+    let rejects = failure.reject.map(|fault| (failure.http_status, failure.kind, fault)).into_iter().collect();
+    let failed = Settlement { attempts, note: Some((failure.kind, failure.message)), rejects, ..blank };
+    if is_dead {
+        let order = OrderChange { status: OrderState::Open, coverage: Coverage::Failed, closed_at: None };
+        return Settlement {
+            state: OrderState::Dead,
+            due_in: Duration::ZERO,
+            order: Some(order),
+            verdict: Verdict::Dead,
+            ..failed
+        };
+    }
+    Settlement {
+        state: if order.last_fetched_at.is_none() { OrderState::Pending } else { OrderState::Open },
+        due_in: backoff(policy, attempts, jitter),
+        verdict: Verdict::Failed,
+        ..failed
+    }
+}
+
+/// What is proven once no further read is possible, given the last good read.
+///
+/// A conversation is readable for `readable_window` after the order's completion. First seen expired at T, the order
+/// was completed before T − window; a read at or after that moment therefore saw everything.
+fn coverage_after_the_end(
+    order: &ClaimedOrder,
+    read: DateTime<Utc>,
+    expired_at: Option<DateTime<Utc>>,
+    policy: &QueuePolicy,
+) -> Coverage {
+    let is_proven = expired_at.is_some_and(|expired| expired - read <= time_delta(policy.readable_window));
+    match (is_proven, order.has_messages) {
+        (true, true) => Coverage::Captured,
+        (true, false) => Coverage::NoChat,
+        (false, _) => Coverage::ExpiredPartial,
+    }
+}
+
+/// Exponential, spread over a quarter to either side so that failures of one moment do not come back as one.
+fn backoff(policy: &QueuePolicy, attempts: i32, jitter: f64) -> Duration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(30);
+    let wait = policy.retry_backoff.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
+    wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0).min(policy.retry_backoff_max)
+}
+
+fn note_on_faults(faults: &[Fault]) -> Option<(&'static str, String)> {
+    let first = faults.first()?;
+    Some((
+        "partly_understood",
+        format!("{} part(s) of the reply left out, see sync.rejects; first: {first}", faults.len()),
+    ))
+}
+
+fn rejected_parts(faults: &[Fault]) -> Vec<(Option<u16>, &'static str, Fault)> {
+    faults.iter().map(|fault| (Some(200), "partly_understood", fault.clone())).collect()
+}
+
+fn time_delta(duration: Duration) -> chrono::TimeDelta {
+    // Longer than 290 million years: as good as never.
+    chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::Message;
+    use super::*;
+
+    fn policy() -> QueuePolicy {
+        QueuePolicy {
+            max_attempts: 3,
+            retry_backoff: Duration::from_mins(1),
+            retry_backoff_max: Duration::from_hours(1),
+            refresh_after: Duration::from_hours(6),
+            readable_window: Duration::from_hours(24),
+            settle_after: Duration::from_hours(7 * 24),
+        }
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time")
+    }
+
+    fn never_fetched() -> ClaimedOrder {
+        ClaimedOrder {
+            order_id: OrderId::new("order").expect("valid"),
+            lease: Lease::nil(),
+            connect_user_id: None,
+            ids_internal: None,
+            retailer_id: None,
+            attempts: 0,
+            last_fetched_at: None,
+            last_changed_at: None,
+            expired_at: None,
+            content_hash: None,
+            has_messages: false,
+        }
+    }
+
+    fn read_before(hours: i64, has_messages: bool) -> ClaimedOrder {
+        let read = now() - TimeDelta::hours(hours);
+        ClaimedOrder {
+            last_fetched_at: Some(read),
+            last_changed_at: Some(read),
+            content_hash: Some(one_message().content_hash()),
+            has_messages,
+            ..never_fetched()
+        }
+    }
+
+    fn one_message() -> Conversation {
+        let message = Message {
+            id: 1,
+            position: 0,
+            instacart_order_id: None,
+            created_at: None,
+            sender_type: None,
+            sender_id: None,
+            recipient_type: None,
+            recipient_id: None,
+            is_read: None,
+            read_at: None,
+            body: None,
+            image_url: None,
+            extra: None,
+            is_altered: false,
+        };
+        Conversation { messages: vec![message], ..Conversation::default() }
+    }
+
+    fn expired() -> Conversation {
+        Conversation { is_expired: Some(true), ..Conversation::default() }
+    }
+
+    fn settle_now(order: &ClaimedOrder, outcome: Outcome) -> Settlement {
+        settle(order, outcome, now(), now(), &policy(), 0.5)
+    }
+
+    fn coverage(order: &ClaimedOrder, outcome: Outcome) -> Coverage {
+        settle_now(order, outcome).order.expect("the order changes").coverage
+    }
+
+    #[test]
+    fn completeness_is_claimed_only_where_the_last_read_proves_it() {
+        let read_at = |hours, has_messages| coverage(&read_before(hours, has_messages), Outcome::Read(expired()));
+        assert_eq!(read_at(23, true), Coverage::Captured);
+        assert_eq!(read_at(24, true), Coverage::Captured);
+        assert_eq!(read_at(24, false), Coverage::NoChat);
+        assert_eq!(read_at(25, true), Coverage::ExpiredPartial);
+        assert_eq!(read_at(25, false), Coverage::ExpiredPartial);
+        assert_eq!(coverage(&never_fetched(), Outcome::Read(expired())), Coverage::ExpiredUnread);
+    }
+
+    #[test]
+    fn expiry_seen_again_is_judged_by_when_it_was_first_seen() {
+        let mut order = read_before(100, true);
+        order.expired_at = Some(now() - TimeDelta::hours(90));
+        assert_eq!(coverage(&order, Outcome::Read(expired())), Coverage::Captured);
+        assert_eq!(coverage(&order, Outcome::NotFound), Coverage::Captured);
+    }
+
+    #[test]
+    fn a_404_after_a_read_is_not_called_not_found() {
+        assert_eq!(coverage(&never_fetched(), Outcome::NotFound), Coverage::NotFound);
+        assert_eq!(coverage(&read_before(1, true), Outcome::NotFound), Coverage::ExpiredPartial);
+    }
+
+    #[test]
+    fn an_emptied_reply_is_neither_news_nor_a_good_read() {
+        let settled = settle_now(&read_before(1, true), Outcome::Read(Conversation::default()));
+        assert_eq!(settled.fetched_at, None);
+        assert_eq!(settled.state, OrderState::Open);
+        assert!(settled.conversation.is_none() && settled.order.is_none() && settled.content_hash.is_none());
+    }
+
+    #[test]
+    fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
+        let settled = settle_now(&read_before(1, true), Outcome::Read(one_message()));
+        assert_eq!(settled.fetched_at, Some(now()));
+        assert!(settled.conversation.is_none() && settled.order.is_none());
+        assert_eq!(settled.verdict, Verdict::Unchanged);
+    }
+
+    #[test]
+    fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
+        let quiet = read_before(7 * 24, true);
+        assert_eq!(settle_now(&quiet, Outcome::Read(one_message())).state, OrderState::Settled);
+        let mut speaking = one_message();
+        speaking.is_expired = Some(false);
+        let order = ClaimedOrder { content_hash: Some(speaking.content_hash()), ..quiet };
+        assert_eq!(settle_now(&order, Outcome::Read(speaking)).state, OrderState::Open);
+    }
+
+    #[test]
+    fn a_reply_understood_in_part_removes_nothing() {
+        let mut partial = one_message();
+        partial.faults.push(Fault { path: "$.chat_messages[1]".into(), reason: "no id".into(), body: "{}".into() });
+        let settled = settle_now(&read_before(1, true), Outcome::Read(partial));
+        assert!(!settled.marks_removed);
+        assert_eq!(settled.rejects.len(), 1);
+        assert_eq!(settled.note.map(|(kind, _)| kind), Some("partly_understood"));
+    }
+
+    #[test]
+    fn failures_back_off_and_end_in_death() {
+        let failure = |is_final| {
+            Outcome::Failed(Failure {
+                kind: "timeout",
+                message: String::new(),
+                is_final,
+                http_status: None,
+                reject: None,
+            })
+        };
+        let first = settle_now(&never_fetched(), failure(false));
+        assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
+        let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, failure(false));
+        assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
+        let third = settle_now(&ClaimedOrder { attempts: 2, ..never_fetched() }, failure(false));
+        assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
+        assert_eq!(settle_now(&never_fetched(), failure(true)).state, OrderState::Dead);
+        let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
+        for attempts in [10, 31, 100, i32::MAX - 2] {
+            let wait = backoff(&patient, attempts, 1.0);
+            assert_eq!(wait, patient.retry_backoff_max);
+        }
+    }
+}
