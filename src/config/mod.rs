@@ -1,0 +1,353 @@
+//! Settings: layered, typed, and wrong all at once.
+//!
+//! Layers, later wins: `config/default.toml` (built in) → a file → the environment → flags. [`load`] reads every key,
+//! collects every [`Problem`] and only then gives up, so that a person mends a configuration in one go. The defaults
+//! are also the list of known keys: a key that is not there is an error that names it.
+
+mod problem;
+mod reader;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use problem::{Problem, Problems};
+pub use values::LogFormat;
+
+use crate::domain::{QueuePolicy, Schedule};
+use reader::Reader;
+
+/// The built-in defaults, which are also the reference of all keys.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Everything that can be configured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Section `api`.
+    pub api: Api,
+    /// Section `auth`; present if the command asked for it.
+    pub auth: Option<Auth>,
+    /// Section `pace`.
+    pub pace: Pace,
+    /// Section `database`.
+    pub database: Database,
+    /// Section `queue`.
+    pub queue: Queue,
+    /// Section `schedule`.
+    pub schedule: ScheduleSettings,
+    /// Section `admin`.
+    pub admin: Admin,
+    /// Section `log`.
+    pub log: Log,
+}
+
+/// How the API is reached.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The Connect server; a path in it is kept.
+    pub base_url: Url,
+    /// Header `X-Treat-Ids-As-Internal`.
+    pub treat_ids_as_internal: bool,
+    /// Header `X-Retailer-Id`.
+    pub retailer_id: Option<String>,
+    /// Header `Accept-Language`.
+    pub accept_language: Option<String>,
+    /// For establishing a connection.
+    pub connect_timeout: Duration,
+    /// For a whole request.
+    pub timeout: Duration,
+    /// Largest reply read, decompressed.
+    pub max_response_bytes: usize,
+}
+
+/// How requests are authorised.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// A token per Connect user.
+    UserAssertion(ClientCredentials),
+    /// One token for all.
+    ClientCredentials(ClientCredentials),
+    /// A token issued by hand.
+    StaticToken(SecretString),
+}
+
+/// What a token is asked for with.
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// `client_id`.
+    pub client_id: String,
+    /// `client_secret`.
+    pub client_secret: SecretString,
+    /// `scope`.
+    pub scope: String,
+}
+
+/// How fast the API is asked.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Ceiling in requests per second; `None`: none.
+    pub max_requests_per_second: Option<f64>,
+    /// Requests under way at once.
+    pub max_in_flight: usize,
+    /// Requests per second to start with.
+    pub initial_requests_per_second: f64,
+}
+
+/// Where the tables are.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The server.
+    pub location: DatabaseLocation,
+    /// Size of the connection pool.
+    pub max_connections: u32,
+    /// Whether `sync` and `run` apply migrations first.
+    pub auto_migrate: bool,
+}
+
+/// Which PostgreSQL.
+#[derive(Debug, Clone)]
+pub enum DatabaseLocation {
+    /// One of chatsync's own, in the user's data directory.
+    Embedded,
+    /// A running server; the URL may hold a password.
+    Url(SecretString),
+}
+
+/// How the queue behaves.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Length of a lease.
+    pub lease: Duration,
+    /// The rest, which the settling policy needs.
+    pub policy: QueuePolicy,
+}
+
+/// When `chatsync run` runs.
+#[derive(Debug, Clone)]
+pub struct ScheduleSettings {
+    /// Cron expression and time zone.
+    pub schedule: Schedule,
+    /// Run at once if a tick was missed.
+    pub catch_up: bool,
+    /// Run at once after every start.
+    pub run_on_start: bool,
+}
+
+/// The admin HTTP server.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where to listen; `None`: off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level or a tracing filter.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}
+
+/// What a command needs beyond the settings that are always read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// The database at most.
+    Database,
+    /// Credentials for the API too.
+    Credentials,
+}
+
+/// Where settings come from besides the built-in defaults.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Which file.
+    pub file: ConfigFile,
+    /// The process environment, or a stand-in.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The file among the sources.
+#[derive(Debug, Clone)]
+pub enum ConfigFile {
+    /// None at all.
+    None,
+    /// `config/local.toml` in the current directory, if it is there.
+    Local,
+    /// `--config FILE`.
+    Given(PathBuf),
+}
+
+impl Sources {
+    /// Nothing but the built-in defaults.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self { file: ConfigFile::None, environment: Vec::new() }
+    }
+
+    /// The process's environment and the given file.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        // Values that are not UTF-8 cannot be settings; their names are of no interest either.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let file = file.map_or(ConfigFile::Local, ConfigFile::Given);
+        Self { file, environment: std::env::vars_os().filter_map(text).collect() }
+    }
+}
+
+/// Reads and checks all settings. The error holds everything that is wrong, not just the first thing.
+pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
+    let mut reader = Reader::open(sources)?;
+    let api = api(&mut reader);
+    let auth = auth(&mut reader, needs);
+    let pace = pace(&mut reader);
+    let database = database(&mut reader);
+    let queue = queue(&mut reader);
+    let schedule = schedule(&mut reader);
+    let admin = reader.optional("admin.listen", values::socket_address).map(|listen| Admin { listen });
+    let log = log(&mut reader);
+    reader.finish()?;
+    let settings = || {
+        Some(Settings {
+            api: api?,
+            auth: auth?,
+            pace: pace?,
+            database: database?,
+            queue: queue?,
+            schedule: schedule?,
+            admin: admin?,
+            log: log?,
+        })
+    };
+    Ok(settings().expect("a section is missing only together with a problem, and there was none"))
+}
+
+fn api(reader: &mut Reader) -> Option<Api> {
+    let allow_insecure_http = reader.bool("api.allow_insecure_http");
+    let base_url = reader.get("api.base_url", |text| values::base_url(text, allow_insecure_http.unwrap_or(false)));
+    let treat_ids_as_internal = reader.bool("api.treat_ids_as_internal");
+    let retailer_id = reader.optional("api.retailer_id", values::header_text);
+    let accept_language = reader.optional("api.accept_language", values::header_text);
+    let connect_timeout = reader.get("api.connect_timeout", values::positive_duration);
+    let timeout = reader.get("api.timeout", values::positive_duration);
+    let max_response_bytes = reader.get("api.max_response_bytes", values::between::<usize, 1_024, 1_073_741_824>);
+    Some(Api {
+        base_url: base_url?,
+        treat_ids_as_internal: treat_ids_as_internal?,
+        retailer_id: retailer_id?,
+        accept_language: accept_language?,
+        connect_timeout: connect_timeout?,
+        timeout: timeout?,
+        max_response_bytes: max_response_bytes?,
+    })
+}
+
+#[expect(clippy::option_option, reason = "outer: was it right; inner: was it asked for")]
+fn auth(reader: &mut Reader, needs: Needs) -> Option<Option<Auth>> {
+    let mode = reader.get("auth.mode", values::auth_mode);
+    let client_id = reader.text("auth.client_id");
+    let client_secret = reader.secret("auth.client_secret", "auth.client_secret_file");
+    let scope = reader.text("auth.scope");
+    let token = reader.secret("auth.token", "auth.token_file");
+    if needs != Needs::Credentials {
+        return Some(None);
+    }
+    let mode = mode?;
+    if mode == values::AuthMode::StaticToken {
+        let token = reader.require("auth.token", token?, "set it in the environment, or auth.token_file");
+        return Some(Some(Auth::StaticToken(token?)));
+    }
+    let hint = "set it in the environment or in the file given with --config; `chatsync demo` needs none";
+    let client_id = reader.require("auth.client_id", client_id?, hint);
+    let client_secret = reader.require(
+        "auth.client_secret",
+        client_secret?,
+        "set it in the environment, or auth.client_secret_file; `chatsync demo` needs none",
+    );
+    let scope = reader.require("auth.scope", scope?, "the chat endpoint wants connect:post_checkout");
+    let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope: scope? };
+    Some(Some(match mode {
+        values::AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
+        _ => Auth::UserAssertion(credentials),
+    }))
+}
+
+fn pace(reader: &mut Reader) -> Option<Pace> {
+    let ceiling = reader.get("pace.max_requests_per_second", values::rate);
+    let max_in_flight = reader.get("pace.max_in_flight", values::between::<usize, 1, 10_000>);
+    let initial = reader.get("pace.initial_requests_per_second", values::positive_rate);
+    Some(Pace {
+        max_requests_per_second: Some(ceiling?).filter(|ceiling| *ceiling > 0.0),
+        max_in_flight: max_in_flight?,
+        initial_requests_per_second: initial?,
+    })
+}
+
+fn database(reader: &mut Reader) -> Option<Database> {
+    let url = reader.secret("database.url", "database.url_file");
+    let location = url.and_then(|url| reader.check("database.url", url?, values::database_location));
+    let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
+    let auto_migrate = reader.bool("database.auto_migrate");
+    Some(Database { location: location?, max_connections: max_connections?, auto_migrate: auto_migrate? })
+}
+
+fn queue(reader: &mut Reader) -> Option<Queue> {
+    let lease = reader.get("queue.lease", values::lease);
+    let max_attempts = reader.get("queue.max_attempts", values::between::<i32, 1, 1_000_000>);
+    let retry_backoff = reader.get("queue.retry_backoff", values::positive_duration);
+    let retry_backoff_max = reader.get("queue.retry_backoff_max", values::positive_duration);
+    let refresh_after = reader.get("queue.refresh_after", values::positive_duration);
+    let readable_window = reader.get("queue.readable_window", values::positive_duration);
+    let settle_after = reader.get("queue.settle_after", values::positive_duration);
+    let policy = QueuePolicy {
+        max_attempts: max_attempts?,
+        retry_backoff: retry_backoff?,
+        retry_backoff_max: retry_backoff_max?,
+        refresh_after: refresh_after?,
+        readable_window: readable_window?,
+        settle_after: settle_after?,
+    };
+    if policy.retry_backoff_max < policy.retry_backoff {
+        reader.refuse("queue.retry_backoff_max", "is shorter than queue.retry_backoff", "make it at least as long");
+    }
+    if policy.refresh_after >= policy.readable_window {
+        reader.refuse(
+            "queue.refresh_after",
+            "is not shorter than queue.readable_window: no conversation could be proven complete",
+            "read open orders several times within the window, e.g. every 6h",
+        );
+    }
+    Some(Queue { lease: lease?, policy })
+}
+
+fn schedule(reader: &mut Reader) -> Option<ScheduleSettings> {
+    let cron = reader.get("schedule.cron", values::cron);
+    let timezone = reader.get("schedule.timezone", values::timezone);
+    let catch_up = reader.bool("schedule.catch_up");
+    let run_on_start = reader.bool("schedule.run_on_start");
+    Some(ScheduleSettings {
+        schedule: Schedule::new(cron?, timezone?),
+        catch_up: catch_up?,
+        run_on_start: run_on_start?,
+    })
+}
+
+fn log(reader: &mut Reader) -> Option<Log> {
+    let level = reader.get("log.level", values::log_filter);
+    let format = reader.get("log.format", values::log_format);
+    Some(Log { level: level?, format: format? })
+}
+
+/// A duration as in the configuration, for flags.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    values::positive_duration(text).map_err(|wrong| format!("it {}: {}", wrong.what, wrong.hint))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What is wrong with a configuration, told so that a person can mend it.
+
+use std::fmt;
+
+/// One wrong setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, `section.name`; empty where a whole file is meant.
+    pub key: String,
+    /// Where the value came from: a file, a variable, the defaults.
+    pub origin: String,
+    /// What is wrong. Never holds the value of a secret.
+    pub what: String,
+    /// How to mend it.
+    pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.key.is_empty() {
+            write!(f, "{} ", self.key)?;
+        }
+        write!(f, "{} (from {})", self.what, self.origin)?;
+        if !self.hint.is_empty() {
+            write!(f, "\n    hint: {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong with a configuration; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has a problem:")?,
+            count => write!(f, "the configuration has {count} problems:")?,
+        }
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,253 @@
+//! Reads single keys out of the layers and collects what is wrong with them.
+
+#![expect(clippy::option_option, reason = "outer: was it right; inner: is it set")]
+
+use std::collections::HashMap;
+use std::fs;
+
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use secrecy::SecretString;
+
+use super::problem::{Problem, Problems};
+use super::{ConfigFile, DEFAULTS, Sources};
+
+const PREFIX: &str = "CHATSYNC__";
+const LOCAL_FILE: &str = "config/local.toml";
+
+/// The merged layers, and the problems found so far.
+pub(super) struct Reader {
+    values: HashMap<String, Value>,
+    /// As the user wrote it: the `config` crate rewrites paths.
+    file: String,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// Merges the layers and reports keys that the defaults do not know.
+    pub(super) fn open(sources: &Sources) -> Result<Self, Problems> {
+        let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
+        let known = flatten(&Config::builder().add_source(defaults.clone()).build().map_err(|error| broken(&error))?);
+        let mut layers = Config::builder().add_source(defaults);
+        layers = match &sources.file {
+            ConfigFile::None => layers,
+            ConfigFile::Local => layers.add_source(File::new(LOCAL_FILE, FileFormat::Toml).required(false)),
+            ConfigFile::Given(path) => layers.add_source(File::from(path.as_path()).format(FileFormat::Toml)),
+        };
+        let merged = layers.add_source(environment(&sources.environment)).build().map_err(|error| broken(&error))?;
+        let file = match &sources.file {
+            ConfigFile::Given(path) => path.display().to_string(),
+            ConfigFile::Local | ConfigFile::None => LOCAL_FILE.to_owned(),
+        };
+        let mut reader = Self { values: flatten(&merged), file, problems: Vec::new() };
+        let mut unknown: Vec<String> = reader.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
+        unknown.sort_unstable();
+        for key in unknown {
+            let hint = closest(&key, known.keys()).map_or_else(
+                || "see config/default.toml for all keys".to_owned(),
+                |known| format!("did you mean {known}?"),
+            );
+            reader.refuse(&key, "is not a setting of chatsync", &hint);
+        }
+        Ok(reader)
+    }
+
+    /// Ends reading: an error if anything was wrong.
+    pub(super) fn finish(self) -> Result<(), Problems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+
+    /// A value that must be there; `parse` says what is wrong with it and how to mend it.
+    pub(super) fn get<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let text = self.scalar(key)?;
+        match parse(text.trim()) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.refuse(key, &wrong.what, &wrong.hint);
+                None
+            }
+        }
+    }
+
+    /// A value that may be empty. The outer `None` means that it was wrong.
+    pub(super) fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<Option<T>> {
+        self.get(key, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) })
+    }
+
+    /// Any text; empty means not set.
+    pub(super) fn text(&mut self, key: &str) -> Option<Option<String>> {
+        self.optional(key, |text| Ok(text.to_owned()))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&mut self, key: &str) -> Option<bool> {
+        self.get(key, |text| text.parse().map_err(|_| Wrong::new("is neither true nor false", "write true or false")))
+    }
+
+    /// A secret, given itself or as the name of a file that holds it. The file wins over a default, not over a value
+    /// that somebody set.
+    pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<SecretString>> {
+        let path = self.text(file_key)?;
+        let value = self.scalar(key)?;
+        let Some(path) = path.filter(|_| self.is_default(key) || value.is_empty()) else {
+            return Some(Some(value).filter(|value| !value.is_empty()).map(SecretString::from));
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => {
+                self.refuse(file_key, "names a file that is empty", "write the secret into it, on one line");
+                None
+            }
+            Ok(text) => Some(Some(SecretString::from(text.trim().to_owned()))),
+            Err(error) => {
+                self.refuse(
+                    file_key,
+                    &format!("names a file that cannot be read: {error}"),
+                    "check path and permissions",
+                );
+                None
+            }
+        }
+    }
+
+    /// Insists on a value that is optional in other modes.
+    pub(super) fn require<T>(&mut self, key: &str, value: Option<T>, hint: &str) -> Option<T> {
+        if value.is_none() {
+            self.refuse(key, "is missing", &format!("{}: {hint}", variable(key)));
+        }
+        value
+    }
+
+    /// Checks a value that was read already.
+    pub(super) fn check<T, U>(&mut self, key: &str, value: T, parse: impl FnOnce(T) -> Result<U, Wrong>) -> Option<U> {
+        parse(value).map_err(|wrong| self.refuse(key, &wrong.what, &wrong.hint)).ok()
+    }
+
+    /// Notes a problem.
+    pub(super) fn refuse(&mut self, key: &str, what: &str, hint: &str) {
+        let origin = self.origin(key);
+        self.problems.push(Problem { key: key.to_owned(), origin, what: what.to_owned(), hint: hint.to_owned() });
+    }
+
+    fn scalar(&mut self, key: &str) -> Option<String> {
+        let kind = self.values.get(key).map(|value| value.kind.clone());
+        match kind {
+            Some(ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil) | None => {
+                self.refuse(key, "is not a single value", "see config/default.toml for its form");
+                None
+            }
+            Some(kind) => Some(kind.to_string()),
+        }
+    }
+
+    fn is_default(&self, key: &str) -> bool {
+        self.values.get(key).is_none_or(|value| value.origin().is_none())
+    }
+
+    fn origin(&self, key: &str) -> String {
+        match self.values.get(key).and_then(Value::origin) {
+            None => "the defaults".to_owned(),
+            Some(origin) if origin.starts_with(ENVIRONMENT) => origin.replacen(ENVIRONMENT, "", 1),
+            Some(_) => self.file.clone(),
+        }
+    }
+}
+
+/// What is wrong with a value, and how to mend it.
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) hint: String,
+}
+
+impl Wrong {
+    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}
+
+const ENVIRONMENT: &str = "environment variable ";
+
+/// The variables as a layer in which each value remembers its variable.
+fn environment(variables: &[(String, String)]) -> EnvironmentLayer {
+    EnvironmentLayer(variables.to_vec())
+}
+
+#[derive(Debug, Clone)]
+struct EnvironmentLayer(Vec<(String, String)>);
+
+impl config::Source for EnvironmentLayer {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
+        let mut collected = config::Map::new();
+        let is_set = |name: &str| self.0.iter().any(|(other, value)| other == name && !value.is_empty());
+        for (name, value) in &self.0 {
+            // The name that PostgreSQL's users and hosting platforms know; the one of our own goes before it.
+            let own = if name == "DATABASE_URL" && !value.is_empty() && !is_set("CHATSYNC__DATABASE__URL") {
+                "CHATSYNC__DATABASE__URL"
+            } else {
+                name
+            };
+            if !own.starts_with(PREFIX) {
+                continue;
+            }
+            let layer = Environment::with_prefix("CHATSYNC")
+                .prefix_separator("__")
+                .separator("__")
+                .source(Some(config::Map::from([(own.to_owned(), value.clone())])));
+            for (key, value) in layer.collect()? {
+                let origin = format!("{ENVIRONMENT}{name}");
+                collected.insert(key, Value::new(Some(&origin), value.kind));
+            }
+        }
+        Ok(collected)
+    }
+}
+
+/// The name of the variable that sets a key.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+fn closest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}
+
+/// All leaves by their dotted keys; an empty table counts as a leaf so that it is not overlooked.
+fn flatten(config: &Config) -> HashMap<String, Value> {
+    let mut leaves = HashMap::new();
+    let mut tables: Vec<(String, Value)> = vec![(String::new(), config.cache.clone())];
+    while let Some((path, value)) = tables.pop() {
+        match value.kind {
+            ValueKind::Table(table) if !table.is_empty() || path.is_empty() => {
+                tables.extend(
+                    table
+                        .into_iter()
+                        .map(|(name, value)| (if path.is_empty() { name } else { format!("{path}.{name}") }, value)),
+                );
+            }
+            _ => {
+                leaves.insert(path, value);
+            }
+        }
+    }
+    leaves
+}
+
+/// A file that is missing or is not TOML: nothing else can be checked.
+fn broken(error: &config::ConfigError) -> Problems {
+    let (origin, what) = match error {
+        config::ConfigError::FileParse { uri, cause } => {
+            // The parser's full text quotes the line, which may hold a secret.
+            let first_line = cause.to_string().lines().next().unwrap_or_default().to_owned();
+            (uri.clone().unwrap_or_default(), format!("it is not TOML: {first_line}"))
+        }
+        other => ("the configuration file".to_owned(), format!("it cannot be read: {other}")),
+    };
+    let hint = "check the path given with --config, and the syntax".to_owned();
+    Problems(vec![Problem { key: String::new(), origin, what, hint }])
+}

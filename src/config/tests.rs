@@ -1,0 +1,133 @@
+//! Configuration as a user meets it: layers, and everything that is wrong told at once.
+
+use std::io::Write;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn environment(variables: &[(&str, &str)]) -> Sources {
+    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { file: ConfigFile::None, environment }
+}
+
+fn with_file(text: &str, variables: &[(&str, &str)]) -> (tempfile::NamedTempFile, Sources) {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    let sources = Sources { file: ConfigFile::Given(file.path().to_owned()), ..environment(variables) };
+    (file, sources)
+}
+
+fn database_url(settings: &Settings) -> &str {
+    match &settings.database.location {
+        DatabaseLocation::Embedded => "embedded",
+        DatabaseLocation::Url(url) => url.expose_secret(),
+    }
+}
+
+#[test]
+fn the_defaults_need_nothing_but_credentials() {
+    let settings = load(&Sources::built_in(), Needs::Database).expect("defaults are good");
+    assert_eq!(database_url(&settings), "embedded");
+    assert_eq!(settings.queue.policy.refresh_after, Duration::from_hours(6));
+    assert!(settings.auth.is_none());
+
+    let problems = load(&Sources::built_in(), Needs::Credentials).expect_err("no credentials");
+    let keys: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["auth.client_id", "auth.client_secret"]);
+    assert!(problems.to_string().contains("CHATSYNC__AUTH__CLIENT_SECRET"));
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "[api]\ntimeout = \"9s\"\nconnect_timeout = \"2s\"\n[database]\nurl = \"postgres://file/db\"\n";
+    let (_file, sources) = with_file(file, &[("CHATSYNC__API__TIMEOUT", "7s")]);
+    let settings = load(&sources, Needs::Database).expect("good");
+    assert_eq!((settings.api.timeout, settings.api.connect_timeout), (Duration::from_secs(7), Duration::from_secs(2)));
+    assert_eq!(database_url(&settings), "postgres://file/db");
+
+    let (_file, sources) = with_file(file, &[("DATABASE_URL", "postgres://platform/db")]);
+    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres://platform/db");
+    let both = [("DATABASE_URL", "postgres://platform/db"), ("CHATSYNC__DATABASE__URL", "postgres://own/db")];
+    let (_file, sources) = with_file(file, &both);
+    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres://own/db");
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_with_key_origin_and_hint() {
+    let file = "[api]\nbase_ulr = \"x\"\ntimeout = 5\n[queue]\nrefresh_after = \"30h\"\n[colour]\nred = 1\n";
+    let variables = [
+        ("CHATSYNC__SCHEDULE__CRON", "every day"),
+        ("CHATSYNC__API__BASE_URL", "http://example.com"),
+        ("CHATSYNC__PACE__MAX_IN_FLIGHT", "0"),
+        ("CHATSYNC__LOG__FORMAT", "xml"),
+    ];
+    let (file, sources) = with_file(file, &variables);
+    let problems = load(&sources, Needs::Credentials).expect_err("bad");
+    let path = file.path().display().to_string();
+    let find = |key: &str| problems.0.iter().find(|problem| problem.key == key).unwrap_or_else(|| panic!("{key}"));
+    assert_eq!(find("api.base_ulr").hint, "did you mean api.base_url?");
+    assert_eq!(find("api.base_ulr").origin, path);
+    assert_eq!(find("colour.red").origin, path);
+    assert_eq!(find("api.timeout").origin, path);
+    assert_eq!(find("queue.refresh_after").origin, path);
+    assert_eq!(find("schedule.cron").origin, "CHATSYNC__SCHEDULE__CRON");
+    assert_eq!(find("api.base_url").origin, "CHATSYNC__API__BASE_URL");
+    assert_eq!(find("pace.max_in_flight").what, "is out of range");
+    assert_eq!(find("log.format").hint, "write text or json");
+    assert_eq!(find("auth.client_id").what, "is missing");
+    assert_eq!(problems.0.len(), 10);
+}
+
+#[test]
+fn plain_http_is_for_loopback_or_those_who_ask_for_it() {
+    let url = |url: &str, allow: &str| {
+        let variables = [("CHATSYNC__API__BASE_URL", url), ("CHATSYNC__API__ALLOW_INSECURE_HTTP", allow)];
+        load(&environment(&variables), Needs::Database).map(|settings| settings.api.base_url.to_string())
+    };
+    for good in ["http://127.0.0.1:9/", "http://[::1]/x", "http://localhost:8080/", "https://connect.example/"] {
+        assert_eq!(url(good, "false").as_deref(), Ok(good));
+    }
+    assert!(url("http://10.0.0.1/", "false").is_err());
+    assert!(url("http://localhost.example.com/", "false").is_err());
+    assert!(url("http://10.0.0.1/", "true").is_ok());
+    for bad in ["ftp://127.0.0.1/", "connect.example", "https://u:p@host/", "https://host/?a=b", ""] {
+        assert!(url(bad, "true").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files_and_show_nowhere() {
+    let mut secret = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(secret, "hush-hush").expect("written");
+    let path = secret.path().display().to_string();
+    let variables = [("CHATSYNC__AUTH__CLIENT_ID", "me"), ("CHATSYNC__AUTH__CLIENT_SECRET_FILE", path.as_str())];
+    let settings = load(&environment(&variables), Needs::Credentials).expect("good");
+    let Some(Auth::UserAssertion(credentials)) = &settings.auth else { panic!("wrong mode") };
+    assert_eq!(credentials.client_secret.expose_secret(), "hush-hush");
+    assert!(!format!("{settings:?}").contains("hush-hush"));
+
+    let bad = [("CHATSYNC__DATABASE__URL", "mysql://me:hush-hush@host/db"), ("CHATSYNC__AUTH__TOKEN", "hush-hush")];
+    let problems = load(&environment(&bad), Needs::Credentials).expect_err("bad");
+    assert!(!format!("{problems} {problems:?}").contains("hush-hush"));
+    let missing = [("CHATSYNC__AUTH__CLIENT_SECRET_FILE", "/nowhere/at/all")];
+    assert!(load(&environment(&missing), Needs::Database).is_err());
+}
+
+#[test]
+fn durations_are_checked() {
+    for (text, expected) in [("500ms", Some(500)), ("7d", Some(604_800_000)), ("0s", None), ("5", None), ("s", None)] {
+        let settings = load(&environment(&[("CHATSYNC__API__TIMEOUT", text)]), Needs::Database);
+        assert_eq!(settings.ok().map(|settings| settings.api.timeout.as_millis()), expected, "{text}");
+    }
+    assert!(load(&environment(&[("CHATSYNC__API__TIMEOUT", "99999999999999999999d")]), Needs::Database).is_err());
+    assert!(load(&environment(&[("CHATSYNC__API__TIMEOUT", "40000d")]), Needs::Database).is_err());
+}
+
+#[test]
+fn a_broken_file_is_named_without_quoting_it() {
+    let (file, sources) = with_file("[auth]\nclient_secret = \"hush-hush\noops", &[]);
+    let problems = load(&sources, Needs::Database).expect_err("bad").to_string();
+    assert!(problems.contains(&file.path().display().to_string()), "{problems}");
+    assert!(!problems.contains("hush-hush"), "{problems}");
+}
