@@ -1,0 +1,247 @@
+//! What can go wrong between a request and a decoded reply, and what to do about it.
+
+use serde::Deserialize;
+
+use crate::domain::{Failure, Fault};
+
+/// Why no answer about an order was had. Texts are free of chat text, names, tokens and URLs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `user_assertion` needs to know whose token to use.
+    #[error(
+        "the order has no connect_user_id, which auth.mode = user_assertion needs: enqueue it again with --user-id and --reopen"
+    )]
+    NoUser,
+    /// The request or its reply broke on the way.
+    #[error("{asked_for}: {what} ({})", innermost(source))]
+    Transport {
+        /// What the request was for.
+        asked_for: Asked,
+        /// Where it broke.
+        what: Broken,
+        /// The cause, without the URL.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server answered with another status than 200.
+    #[error("{asked_for}: the server answered {status}{}", describe(api.as_ref()))]
+    Status {
+        /// What the request was for.
+        asked_for: Asked,
+        /// HTTP status.
+        status: u16,
+        /// The API's own error, if the body held one.
+        api: Option<ApiError>,
+    },
+    /// 401, again after the token was renewed, or with a token that cannot be renewed.
+    #[error("{asked_for}: the credentials were refused (401); check section auth of the configuration")]
+    Unauthorized {
+        /// What the request was for.
+        asked_for: Asked,
+        /// Whether every other order depends on the same credential.
+        is_shared: bool,
+    },
+    /// The token endpoint refuses the one credential that all orders depend on.
+    #[error("{answer}; check section auth of the configuration")]
+    TokenRefused {
+        /// What it answered.
+        answer: Box<Self>,
+    },
+    /// The server wants the request to go elsewhere. A token must not travel to another host.
+    #[error("{asked_for}: the server redirects to {target}, which is not followed; check api.base_url")]
+    Redirect {
+        /// What the request was for.
+        asked_for: Asked,
+        /// Host of the target.
+        target: String,
+    },
+    /// The reply cannot be used as a whole.
+    #[error("{asked_for}: the reply was not understood: {fault}")]
+    NotUnderstood {
+        /// What the request was for.
+        asked_for: Asked,
+        /// HTTP status of the reply.
+        status: u16,
+        /// What is wrong with it, and the reply itself.
+        fault: Fault,
+    },
+}
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A conversation.
+    Messages,
+    /// An access token.
+    Token,
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Messages => "asking for the messages",
+            Self::Token => "asking for an access token",
+        })
+    }
+}
+
+/// Where a request broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// No connection came about.
+    Connect,
+    /// It took longer than allowed.
+    TimedOut,
+    /// The connection broke, or the bytes on it made no sense.
+    Interrupted,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "no connection to the server",
+            Self::TimedOut => "no complete reply in time",
+            Self::Interrupted => "the connection broke",
+        })
+    }
+}
+
+/// What to do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Try again shortly; it is likely to pass.
+    Retry,
+    /// Fail the order; try again in a later run.
+    Later,
+    /// Trying again would change nothing: the order is dead.
+    Bury,
+    /// Every other order would meet the same: stop the run.
+    StopRun,
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Transport { .. } | Self::Status { status: 408 | 429 | 500..=599, .. } => Disposition::Retry,
+            Self::Unauthorized { is_shared: true, .. } | Self::TokenRefused { .. } => Disposition::StopRun,
+            // 403 is an account's setting, a 404 without the API's error body a wrong server: both can be mended.
+            Self::Unauthorized { .. }
+            | Self::Redirect { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Status { asked_for: Asked::Token, .. }
+            | Self::Status { status: 403 | 404, .. } => Disposition::Later,
+            Self::NoUser | Self::Status { status: 400..=499, .. } => Disposition::Bury,
+            Self::Status { .. } => Disposition::Later,
+        }
+    }
+
+    /// Whether this is a 429.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Status { status: 429, .. })
+    }
+
+    /// Short stable name, as in `sync.order_queue.last_error_kind`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoUser => "no_user",
+            Self::Transport { what: Broken::Connect, .. } => "connect",
+            Self::Transport { what: Broken::TimedOut, .. } => "timeout",
+            Self::Transport { what: Broken::Interrupted, .. } => "interrupted",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::TokenRefused { .. } => "token_refused",
+            Self::Redirect { .. } => "redirect",
+            Self::NotUnderstood { .. } => "not_understood",
+            Self::Status { status: 403, .. } => "forbidden",
+            Self::Status { status: 404, .. } => "not_found_unproven",
+            Self::Status { status: 429, .. } => "throttled",
+            Self::Status { status: 500..=599, .. } => "server_error",
+            Self::Status { .. } => "refused",
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let is_final = error.disposition() == Disposition::Bury;
+        let (kind, message) = (error.kind(), error.to_string());
+        let (http_status, reject) = match error {
+            Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
+            Error::Status { status, .. } => (Some(status), None),
+            _ => (None, None),
+        };
+        Self { kind, message, is_final, http_status, reject }
+    }
+}
+
+/// The API's own description of an error: `{"error": {"message": …, "code": …}}`, single or multiple.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ApiError {
+    /// Instacart's error code: 4000 is "Resource not found".
+    pub code: Option<i64>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+impl ApiError {
+    /// For the chat endpoint: the order does not exist.
+    pub const RESOURCE_NOT_FOUND: i64 = 4000;
+
+    /// The error in a body of either documented shape, if it holds one.
+    #[must_use]
+    pub fn in_body(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Body {
+            error: ApiError,
+        }
+        let body: Body = serde_json::from_slice(body).ok()?;
+        Some(body.error).filter(|error| error.code.is_some() || error.message.is_some())
+    }
+}
+
+/// The last cause says most: `Connection refused`, not `error sending request`.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// A text from outside goes into logs and tables: one line of it, not too long.
+fn describe(api: Option<&ApiError>) -> String {
+    let Some(api) = api else { return String::new() };
+    let message: String =
+        api.message.iter().flat_map(|text| text.chars()).filter(|c| !c.is_control()).take(200).collect();
+    match api.code {
+        Some(code) => format!(": {message} (code {code})"),
+        None => format!(": {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_error_is_found_in_both_documented_shapes_and_nowhere_else() {
+        let single = br#"{"error": {"message": "Resource not found", "code": 4000}, "meta": {"key": "order_id"}}"#;
+        let multiple = br#"{"error": {"message": "There were issues", "code": 9999, "errors": [{"error": {"message": "can't be blank", "code": 1001}, "meta": {"key": "order_id"}}]}}"#;
+        assert_eq!(ApiError::in_body(single).and_then(|error| error.code), Some(4000));
+        assert_eq!(ApiError::in_body(multiple).and_then(|error| error.code), Some(9999));
+        for other in ["<html>404</html>", "{}", "{\"error\":\"not found\"}", "{\"error\":{}}", "", "[]"] {
+            assert_eq!(ApiError::in_body(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_apis_message_is_quoted_on_one_short_line() {
+        let api = ApiError { code: Some(1), message: Some(format!("a\nb\u{1b}[31m{}", "x".repeat(500))) };
+        let error = Error::Status { asked_for: Asked::Messages, status: 422, api: Some(api) };
+        let text = error.to_string();
+        assert!(text.len() < 300 && !text.contains('\n') && !text.contains('\u{1b}'), "{text}");
+    }
+}

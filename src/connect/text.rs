@@ -1,0 +1,115 @@
+//! JSON strings into texts that PostgreSQL can hold.
+
+use serde::de::{Deserializer, Error, Visitor};
+use std::fmt;
+
+/// A text, and whether something in it had to be replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) text: String,
+    pub(super) is_altered: bool,
+}
+
+/// Decodes a JSON string (quotes included). NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which
+/// are left when a text is cut in the middle of an emoji, become U+FFFD. `None` if `json` is not a string.
+pub(super) fn decode(json: &str) -> Option<Text> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        // JSON allows no raw NUL in a string.
+        return Some(Text { text: inner.to_owned(), is_altered: false });
+    }
+    let bytes = serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok()?;
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut is_altered = false;
+    let mut rest = bytes.as_slice();
+    while let Some((&byte, tail)) = rest.split_first() {
+        // serde_json writes a lone surrogate as the three bytes that UTF-8 forbids: ED A0..BF 80..BF.
+        let replaced = match rest {
+            [0xED, 0xA0..=0xBF, _, ..] => 3,
+            [0, ..] => 1,
+            _ => 0,
+        };
+        if replaced > 0 {
+            text.extend_from_slice("\u{FFFD}".as_bytes());
+            rest = &rest[replaced..];
+            is_altered = true;
+        } else {
+            text.push(byte);
+            rest = tail;
+        }
+    }
+    Some(Text { text: String::from_utf8(text).ok()?, is_altered })
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+}
+
+/// Bytes of any kind as a text for people: what is not UTF-8, and NUL, is written as `\xNN`.
+pub(super) fn escape(bytes: &[u8]) -> String {
+    use fmt::Write;
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for part in chunk.valid().split_inclusive('\0') {
+            match part.strip_suffix('\0') {
+                Some(part) => {
+                    text.push_str(part);
+                    text.push_str("\\x00");
+                }
+                None => text.push_str(part),
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn altered(json: &str) -> (String, bool) {
+        let text = decode(json).expect("a string");
+        (text.text, text.is_altered)
+    }
+
+    #[test]
+    fn ordinary_texts_stay_as_they_are() {
+        assert_eq!(altered(r#""plain ☃ 👩‍👩‍👧""#), ("plain ☃ 👩‍👩‍👧".into(), false));
+        assert_eq!(altered(r#""a\n\"b\" \u00e9 \ud83d\ude00""#), ("a\n\"b\" é 😀".into(), false));
+        assert_eq!(altered(r#""\ufffd""#), ("\u{fffd}".into(), false));
+        assert_eq!(altered("\"\u{d7ff}\u{e000}\\n\""), ("\u{d7ff}\u{e000}\n".into(), false));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_replaced_and_marked() {
+        assert_eq!(altered(r#""a\u0000b""#), ("a\u{fffd}b".into(), true));
+        assert_eq!(altered(r#""cut \ud83d""#), ("cut \u{fffd}".into(), true));
+        assert_eq!(altered(r#""\udead\ud83d\ude00\ud83dx""#), ("\u{fffd}😀\u{fffd}x".into(), true));
+    }
+
+    #[test]
+    fn other_values_are_not_texts() {
+        for json in ["5", "null", "[]", "{}", "true"] {
+            assert_eq!(decode(json), None);
+        }
+    }
+
+    #[test]
+    fn escaped_bytes_can_be_told_from_text() {
+        assert_eq!(escape(b"a\x00\xff\xe9z"), "a\\x00\\xff\\xe9z");
+        assert_eq!(escape("é".as_bytes()), "é");
+    }
+}
