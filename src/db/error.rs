@@ -1,0 +1,56 @@
+//! What can go wrong with the database.
+
+/// A failure of the database, told without any value that was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL.
+    #[error("database.url is not a PostgreSQL URL")]
+    Url(#[source] sqlx::Error),
+    /// No connection, or a refused log-in.
+    #[error("cannot connect to the database: {}", reason(.0))]
+    Connect(#[source] sqlx::Error),
+    /// Nothing answered.
+    #[error("cannot connect to the database: no answer within 10 s; check host and port of database.url")]
+    ConnectTimeout,
+    /// Too old a server.
+    #[error("the database server is PostgreSQL {major}; chatsync needs 15 or newer")]
+    OldServer {
+        /// Its major version.
+        major: i32,
+    },
+    /// `database.auto_migrate` is off, and `chatsync migrate` was not run.
+    #[error("the database lacks {missing} migration(s): run `chatsync migrate`")]
+    NotMigrated {
+        /// How many.
+        missing: usize,
+    },
+    /// A migration failed, or the database holds other migrations than this program.
+    #[error("migrating the database failed")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row holds what chatsync never writes.
+    #[error("the database holds an unexpected value in {column}")]
+    Decode {
+        /// Table and column.
+        column: &'static str,
+    },
+    /// A statement failed.
+    #[error("a statement failed: {}", reason(.0))]
+    Statement(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Statement(error)
+    }
+}
+
+/// The server's message and SQLSTATE. Its DETAIL line may quote a row, so it stays out.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        other => other.to_string(),
+    }
+}

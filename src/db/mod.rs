@@ -1,0 +1,95 @@
+//! PostgreSQL: the only place with SQL.
+//!
+//! Plain functions on a connection or pool, one module per table or schema. No function needs two connections at
+//! once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode.
+//! `embedded` runs a server of chatsync's own.
+
+pub mod chat;
+pub mod embedded;
+mod error;
+pub mod insight;
+pub mod queue;
+pub mod rejects;
+pub mod runs;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+
+pub use error::Error;
+
+/// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
+const OLDEST_SERVER: i32 = 150_000;
+
+/// Guards migrations against each other; any constant does. Held within a transaction only.
+const MIGRATION_LOCK: i64 = 0x6368_6174_7379_6e63;
+
+/// How long to wait for a connection, be it a new one or one of the pool.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connects to a server and makes sure that it is new enough.
+pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(Error::Url)?
+        .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
+    // A first connection by hand: the pool would try again until the time-out and then hide the reason.
+    let first = tokio::time::timeout(CONNECT_TIMEOUT, sqlx::PgConnection::connect_with(&options));
+    let mut first = first.await.map_err(|_| Error::ConnectTimeout)?.map_err(Error::Connect)?;
+    let version = sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
+        .fetch_one(&mut first)
+        .await?;
+    first.close().await?;
+    if version < OLDEST_SERVER {
+        return Err(Error::OldServer { major: version / 10_000 });
+    }
+    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT);
+    Ok(pool.connect_lazy_with(options))
+}
+
+/// Applies the embedded migrations, all in one transaction; returns how many were new.
+///
+/// Several processes may try at once: a lock of the transaction lets them go one after the other.
+pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
+    let mut migrator = sqlx::migrate!();
+    bookkeeping(&mut migrator);
+    let mut transaction = pool.begin().await?;
+    // So that the bookkeeping table of the next statements has a place; the lock makes the check safe.
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
+    let before = applied(&mut transaction).await?;
+    migrator.run_direct(None, &mut *transaction, false).await?;
+    let after = applied(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(after - before)
+}
+
+/// Fails unless all migrations are applied.
+pub async fn require_migrations(pool: &PgPool) -> Result<(), Error> {
+    let mut connection = pool.acquire().await?;
+    let applied = applied(&mut connection).await?;
+    let known = sqlx::migrate!().iter().count();
+    if applied < known { Err(Error::NotMigrated { missing: known - applied }) } else { Ok(()) }
+}
+
+/// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours.
+fn bookkeeping(migrator: &mut Migrator) {
+    migrator.set_locking(false);
+    migrator.create_schema("sync");
+    migrator.dangerous_set_table_name("sync.migrations");
+}
+
+async fn applied(connection: &mut sqlx::PgConnection) -> Result<usize, Error> {
+    let is_there = sqlx::query_scalar!(r#"SELECT to_regclass('sync.migrations') IS NOT NULL AS "is_there!""#)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        return Ok(0);
+    }
+    // Not checked at compile time: the migrator makes this table, no migration does.
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sync.migrations WHERE success").fetch_one(connection).await?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}

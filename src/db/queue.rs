@@ -1,0 +1,338 @@
+//! The work queue, `sync.order_queue`: orders in, claims out, settled back.
+//!
+//! A claim commits before any HTTP is done; whatever follows repeats the claim's lease and does nothing once the lease
+//! was lost. Times of leases and due times are the database's.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
+
+use super::Error;
+use crate::domain::{ClaimedOrder, Lease, NewOrder, OrderId, OrderState, Settlement};
+
+/// What became of a batch of enqueued orders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Orders that were not in the queue.
+    pub added: u64,
+    /// Known orders that were put back (`reopen`) or learned a missing fact.
+    pub updated: u64,
+}
+
+/// Adds orders; known ones stay as they are unless `reopen` puts them back. Locks the rows it touches, in key order.
+pub async fn enqueue(pool: &PgPool, orders: &[NewOrder], source: &str, reopen: bool) -> Result<Enqueued, Error> {
+    let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
+    let users: Vec<Option<&str>> = orders.iter().map(|order| order.connect_user_id.as_deref()).collect();
+    let internal: Vec<Option<bool>> = orders.iter().map(|order| order.ids_internal).collect();
+    let retailers: Vec<Option<&str>> = orders.iter().map(|order| order.retailer_id.as_deref()).collect();
+    let priorities: Vec<i16> = orders.iter().map(|order| order.priority).collect();
+    let completed: Vec<Option<DateTime<Utc>>> = orders.iter().map(|order| order.completed_at).collect();
+    let counts = sqlx::query_file!(
+        "src/db/sql/enqueue.sql",
+        &order_ids as &[&str],
+        &users as &[Option<&str>],
+        &internal as &[Option<bool>],
+        &retailers as &[Option<&str>],
+        &priorities,
+        &completed as &[Option<DateTime<Utc>>],
+        source,
+        reopen,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
+}
+
+/// Which orders a run is about.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Orders due by then: the run's start, so that it ends.
+    pub due_by: DateTime<Utc>,
+    /// Only these orders.
+    pub only: Option<Vec<String>>,
+}
+
+/// How far a walk through the queue in due order has come.
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+pub struct Cursor {
+    rank: i32,
+    deadline_base: DateTime<Utc>,
+    order_id: String,
+}
+
+impl Cursor {
+    /// Before the first order.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { rank: i32::MIN, deadline_base: DateTime::UNIX_EPOCH, order_id: String::new() }
+    }
+}
+
+/// Claims up to `limit` orders after `cursor`, nearest deadline first, and moves the cursor past them.
+///
+/// One statement, committed on return. Locks the claimed rows for its duration, skips locked ones.
+pub async fn claim(
+    pool: &PgPool,
+    scope: &Scope,
+    cursor: &mut Cursor,
+    limit: usize,
+    lease_length: Duration,
+) -> Result<Vec<ClaimedOrder>, Error> {
+    let lease = Lease::new_v4();
+    let rows = sqlx::query_file!(
+        "src/db/sql/claim.sql",
+        scope.due_by,
+        cursor.rank,
+        cursor.deadline_base,
+        cursor.order_id,
+        scope.only.as_deref(),
+        i64::try_from(limit).unwrap_or(i64::MAX),
+        lease,
+        interval(lease_length),
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in rows {
+        let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
+        let order_id =
+            OrderId::new(place.order_id.clone()).map_err(|_| Error::Decode { column: "order_queue.order_id" })?;
+        let order = ClaimedOrder {
+            order_id,
+            lease,
+            connect_user_id: row.connect_user_id,
+            ids_internal: row.ids_internal,
+            retailer_id: row.retailer_id,
+            attempts: row.attempts,
+            last_fetched_at: row.last_fetched_at,
+            last_changed_at: row.last_changed_at,
+            expired_at: row.expired_at,
+            content_hash: row.content_hash,
+            has_messages: row.has_messages,
+        };
+        claimed.push((place, order));
+    }
+    // RETURNING has no order of its own.
+    claimed.sort_unstable_by(|(one, _), (other, _)| one.partial_cmp(other).expect("no floats in a cursor"));
+    if let Some((last, _)) = claimed.last() {
+        cursor.clone_from(last);
+    }
+    Ok(claimed.into_iter().map(|(_, order)| order).collect())
+}
+
+/// Writes the new state of each order that is still held under its lease; returns those. The others must write
+/// nothing. Locks the rows until the transaction ends.
+pub async fn settle(connection: &mut PgConnection, settlements: &[Settlement]) -> Result<HashSet<String>, Error> {
+    let column = |of: fn(&Settlement) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
+        settlements.iter().map(of).collect()
+    };
+    let order_ids: Vec<&str> = settlements.iter().map(|settled| settled.order_id.as_str()).collect();
+    let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.lease).collect();
+    let states: Vec<&str> = settlements.iter().map(|settled| settled.state.as_str()).collect();
+    let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.due_in)).collect();
+    let attempts: Vec<i32> = settlements.iter().map(|settled| settled.attempts).collect();
+    let kinds: Vec<Option<&str>> =
+        settlements.iter().map(|settled| settled.note.as_ref().map(|(kind, _)| *kind)).collect();
+    let errors: Vec<Option<&str>> =
+        settlements.iter().map(|settled| settled.note.as_ref().map(|(_, text)| text.as_str())).collect();
+    let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.content_hash.as_deref()).collect();
+    let held = sqlx::query_file_scalar!(
+        "src/db/sql/settle.sql",
+        &order_ids as &[&str],
+        &leases,
+        &states as &[&str],
+        &due_ins,
+        &attempts,
+        &kinds as &[Option<&str>],
+        &errors as &[Option<&str>],
+        &column(|settled| settled.fetched_at) as &[Option<DateTime<Utc>>],
+        &hashes as &[Option<&[u8]>],
+        &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
+        &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// Extends leases that are still held. Updates in place.
+pub async fn renew(pool: &PgPool, held: &[(OrderId, Lease)], lease_length: Duration) -> Result<(), Error> {
+    let (order_ids, leases) = columns(held);
+    sqlx::query!(
+        "UPDATE sync.order_queue AS q
+         SET leased_until = now() + $3
+         FROM unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
+         WHERE q.order_id = b.order_id AND q.lease_id = b.lease_id",
+        &order_ids as &[&str],
+        &leases,
+        interval(lease_length),
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Gives claimed orders back untouched. Updates in place.
+pub async fn release(pool: &PgPool, held: &[(OrderId, Lease)]) -> Result<(), Error> {
+    let (order_ids, leases) = columns(held);
+    sqlx::query!(
+        "UPDATE sync.order_queue AS q
+         SET lease_id = NULL, leased_until = NULL
+         FROM unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
+         WHERE q.order_id = b.order_id AND q.lease_id = b.lease_id",
+        &order_ids as &[&str],
+        &leases,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// How many orders a run is about, leased ones included.
+pub async fn count_due(pool: &PgPool, scope: &Scope) -> Result<u64, Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!"
+           FROM sync.order_queue
+           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
+        scope.due_by,
+        scope.only.as_deref(),
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// If orders of the run are still held by somebody: how long until the first of their leases ends.
+pub async fn held_for(pool: &PgPool, scope: &Scope) -> Result<Option<Duration>, Error> {
+    let held_for = sqlx::query_scalar!(
+        r#"SELECT extract(epoch FROM min(coalesce(leased_until, now())) - now())::float8
+           FROM sync.order_queue
+           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
+        scope.due_by,
+        scope.only.as_deref(),
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(held_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+}
+
+/// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.
+pub async fn make_due(pool: &PgPool, order_ids: &[String]) -> Result<BTreeMap<String, OrderState>, Error> {
+    let rows = sqlx::query!(
+        "WITH due AS (
+             UPDATE sync.order_queue SET due_at = now()
+             WHERE order_id = ANY ($1) AND state IN ('pending', 'open') AND due_at > now()
+         )
+         SELECT order_id, state FROM sync.order_queue WHERE order_id = ANY ($1)",
+        order_ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    let parse = |state: &str| OrderState::parse(state).ok_or(Error::Decode { column: "order_queue.state" });
+    rows.into_iter().map(|row| Ok((row.order_id, parse(&row.state)?))).collect()
+}
+
+/// Which of these orders are not in the queue.
+pub async fn unknown(pool: &PgPool, order_ids: &[String]) -> Result<Vec<String>, Error> {
+    let unknown = sqlx::query_scalar!(
+        r#"SELECT t.order_id AS "order_id!"
+           FROM unnest($1::text[]) AS t (order_id)
+           WHERE NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = t.order_id)"#,
+        order_ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(unknown)
+}
+
+/// Which orders `retry` puts back.
+#[derive(Debug, Clone, Default)]
+pub struct Retry {
+    /// All that were given up.
+    pub dead: bool,
+    /// These, in any state.
+    pub order_ids: Vec<String>,
+    /// Those closed at or after this time.
+    pub closed_since: Option<DateTime<Utc>>,
+}
+
+/// Puts orders back: due now, no failures counted. Returns how many. Locks the rows it touches.
+pub async fn retry(pool: &PgPool, retry: &Retry) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "UPDATE sync.order_queue
+         SET state = CASE WHEN last_fetched_at IS NULL THEN 'pending' ELSE 'open' END,
+             due_at = now(),
+             attempts = 0,
+             closed_at = NULL,
+             -- The next good read then writes the order's status again even if the conversation is the same.
+             content_hash = NULL,
+             lease_id = NULL,
+             leased_until = NULL
+         WHERE ($1 AND state = 'dead')
+            OR order_id = ANY ($2)
+            OR (state = 'closed' AND closed_at >= $3)",
+        retry.dead,
+        &retry.order_ids,
+        retry.closed_since,
+    )
+    .execute(pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// The queue at a glance.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Orders by state; states without orders are missing.
+    pub by_state: BTreeMap<OrderState, u64>,
+    /// Orders that are due now.
+    pub due: u64,
+    /// Orders that a worker holds now.
+    pub leased: u64,
+    /// Due time of the longest-waiting due order.
+    pub oldest_due_at: Option<DateTime<Utc>>,
+    /// The nearest deadline among the live orders, before adding `queue.readable_window`.
+    pub nearest_deadline_base: Option<DateTime<Utc>>,
+}
+
+/// Counts the queue.
+pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT state,
+                  count(*) AS "orders!",
+                  count(*) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS "due!",
+                  count(*) FILTER (WHERE leased_until > now()) AS "leased!",
+                  min(due_at) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS oldest_due_at,
+                  min(deadline_base) FILTER (WHERE state IN ('pending', 'open')) AS nearest_deadline_base
+           FROM sync.order_queue
+           GROUP BY state"#
+    )
+    .fetch_all(executor)
+    .await?;
+    let mut overview =
+        Overview { by_state: BTreeMap::new(), due: 0, leased: 0, oldest_due_at: None, nearest_deadline_base: None };
+    let earliest = |one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>| one.into_iter().chain(other).min();
+    for row in rows {
+        let state = OrderState::parse(&row.state).ok_or(Error::Decode { column: "order_queue.state" })?;
+        overview.by_state.insert(state, row.orders.unsigned_abs());
+        overview.due += row.due.unsigned_abs();
+        overview.leased += row.leased.unsigned_abs();
+        overview.oldest_due_at = earliest(overview.oldest_due_at, row.oldest_due_at);
+        overview.nearest_deadline_base = earliest(overview.nearest_deadline_base, row.nearest_deadline_base);
+    }
+    Ok(overview)
+}
+
+fn columns(held: &[(OrderId, Lease)]) -> (Vec<&str>, Vec<Uuid>) {
+    held.iter().map(|(order_id, lease)| (order_id.as_str(), *lease)).unzip()
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    // The configuration allows a century at most.
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}

@@ -1,0 +1,171 @@
+//! `sync.runs`: one row per run. Its counters rise in the transactions that write what they count, so they are true
+//! whatever happens to the worker.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::Error;
+
+/// What started a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// The schedule.
+    Cron,
+    /// A person, or somebody else's scheduler: `chatsync sync`.
+    Manual,
+    /// The start of the daemon.
+    Startup,
+}
+
+impl Trigger {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cron => "cron",
+            Self::Manual => "manual",
+            Self::Startup => "startup",
+        }
+    }
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Every due order is up to date.
+    Succeeded,
+    /// Some orders failed.
+    Partial,
+    /// The run could not proceed, or nothing was answered.
+    Failed,
+    /// Stopped by a signal.
+    Interrupted,
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What a batch adds to a run's counters.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
+pub struct Counters {
+    pub claimed: u64,
+    pub fetched: u64,
+    pub unchanged: u64,
+    pub closed: u64,
+    pub failed: u64,
+    pub dead: u64,
+    pub messages_inserted: u64,
+    pub messages_updated: u64,
+    pub users_written: u64,
+    pub requests: u64,
+    pub throttled: u64,
+}
+
+/// A row of `sync.runs`.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
+pub struct Run {
+    pub run_id: Uuid,
+    pub trigger: String,
+    pub worker: String,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub status: String,
+    pub claimed: i64,
+    pub fetched: i64,
+    pub unchanged: i64,
+    pub closed: i64,
+    pub failed: i64,
+    pub dead: i64,
+    pub messages_inserted: i64,
+    pub messages_updated: i64,
+    pub users_written: i64,
+    pub requests: i64,
+    pub throttled: i64,
+    pub error: Option<String>,
+}
+
+/// Opens a run; returns its id and the database's time, which is when it started.
+pub async fn start(pool: &PgPool, trigger: Trigger, worker: &str) -> Result<(Uuid, DateTime<Utc>), Error> {
+    let run_id = Uuid::now_v7();
+    let started_at = sqlx::query_scalar!(
+        "INSERT INTO sync.runs (run_id, trigger, worker) VALUES ($1, $2, $3) RETURNING started_at",
+        run_id,
+        trigger.as_str(),
+        worker,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((run_id, started_at))
+}
+
+/// Raises the counters of a run. Locks its row until the transaction ends.
+pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
+    let by = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    sqlx::query!(
+        "UPDATE sync.runs
+         SET claimed = claimed + $2,
+             fetched = fetched + $3,
+             unchanged = unchanged + $4,
+             closed = closed + $5,
+             failed = failed + $6,
+             dead = dead + $7,
+             messages_inserted = messages_inserted + $8,
+             messages_updated = messages_updated + $9,
+             users_written = users_written + $10,
+             requests = requests + $11,
+             throttled = throttled + $12
+         WHERE run_id = $1",
+        run_id,
+        by(counters.claimed),
+        by(counters.fetched),
+        by(counters.unchanged),
+        by(counters.closed),
+        by(counters.failed),
+        by(counters.dead),
+        by(counters.messages_inserted),
+        by(counters.messages_updated),
+        by(counters.users_written),
+        by(counters.requests),
+        by(counters.throttled),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Closes a run.
+pub async fn finish(pool: &PgPool, run_id: Uuid, status: Status, error: Option<&str>) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE sync.runs SET finished_at = now(), status = $2, error = $3 WHERE run_id = $1",
+        run_id,
+        status.as_str(),
+        error,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A run as it stands in the table.
+pub async fn get(pool: &PgPool, run_id: Uuid) -> Result<Run, Error> {
+    let run = sqlx::query_as!(Run, "SELECT * FROM sync.runs WHERE run_id = $1", run_id).fetch_one(pool).await?;
+    Ok(run)
+}
+
+/// The latest runs, newest first.
+pub async fn latest(pool: &PgPool, limit: i64) -> Result<Vec<Run>, Error> {
+    let runs = sqlx::query_as!(Run, "SELECT * FROM sync.runs ORDER BY started_at DESC LIMIT $1", limit)
+        .fetch_all(pool)
+        .await?;
+    Ok(runs)
+}

@@ -1,0 +1,89 @@
+-- Adds new messages and completes known ones. A row whose content is the same is not touched at all.
+WITH incoming AS (
+    SELECT *
+    FROM unnest(
+        $1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::bigint[],
+        $8::text[], $9::bigint[], $10::boolean[], $11::timestamptz[], $12::text[], $13::text[], $14::jsonb[], $15::boolean[]
+    ) AS t (
+        order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id,
+        recipient_type, recipient_id, is_read, read_at, body, image_url, extra, is_altered
+    )
+),
+merged AS (
+    SELECT
+        i.order_id,
+        i.message_id,
+        i.position,
+        -- What the API no longer says stays as it was said.
+        coalesce(i.instacart_order_id, m.instacart_order_id) AS instacart_order_id,
+        coalesce(i.created_at, m.created_at) AS created_at,
+        coalesce(i.sender_type, m.sender_type) AS sender_type,
+        coalesce(i.sender_id, m.sender_id) AS sender_id,
+        coalesce(i.recipient_type, m.recipient_type) AS recipient_type,
+        coalesce(i.recipient_id, m.recipient_id) AS recipient_id,
+        -- Never back to false.
+        CASE WHEN m.is_read THEN true ELSE coalesce(i.is_read, m.is_read) END AS is_read,
+        coalesce(i.read_at, m.read_at) AS read_at,
+        coalesce(i.body, m.body) AS body,
+        coalesce(char_length(i.body), m.body_length) AS body_length,
+        coalesce(i.image_url, m.image_url) AS image_url,
+        coalesce(i.extra, m.extra) AS extra,
+        i.is_altered
+    FROM incoming AS i
+    LEFT JOIN chat.messages AS m USING (order_id, message_id)
+    WHERE m.message_id IS NULL
+       -- It is there again.
+       OR m.removed_at IS NOT NULL
+       OR ROW (
+              i.position,
+              coalesce(i.instacart_order_id, m.instacart_order_id),
+              coalesce(i.created_at, m.created_at),
+              coalesce(i.sender_type, m.sender_type),
+              coalesce(i.sender_id, m.sender_id),
+              coalesce(i.recipient_type, m.recipient_type),
+              coalesce(i.recipient_id, m.recipient_id),
+              CASE WHEN m.is_read THEN true ELSE coalesce(i.is_read, m.is_read) END,
+              coalesce(i.read_at, m.read_at),
+              coalesce(i.body, m.body),
+              coalesce(i.image_url, m.image_url),
+              coalesce(i.extra, m.extra),
+              i.is_altered
+          ) IS DISTINCT FROM ROW (
+              m.position, m.instacart_order_id, m.created_at, m.sender_type, m.sender_id, m.recipient_type,
+              m.recipient_id, m.is_read, m.read_at, m.body, m.image_url, m.extra, m.is_altered
+          )
+),
+written AS (
+    INSERT INTO chat.messages AS m (
+        order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+    )
+    SELECT
+        order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+    FROM merged
+    ORDER BY order_id, message_id
+    -- Only the holder of the order's lease writes its messages, so merged still holds.
+    ON CONFLICT (order_id, message_id) DO UPDATE
+    SET instacart_order_id = excluded.instacart_order_id,
+        position           = excluded.position,
+        created_at         = excluded.created_at,
+        sender_type        = excluded.sender_type,
+        sender_id          = excluded.sender_id,
+        recipient_type     = excluded.recipient_type,
+        recipient_id       = excluded.recipient_id,
+        is_read            = excluded.is_read,
+        read_at            = excluded.read_at,
+        body               = excluded.body,
+        body_length        = excluded.body_length,
+        image_url          = excluded.image_url,
+        extra              = excluded.extra,
+        is_altered         = excluded.is_altered,
+        removed_at         = NULL,
+        -- Not overwritten: first_synced_at.
+        updated_at         = now()
+    RETURNING (m.xmax = 0) AS is_new
+)
+SELECT count(*) FILTER (WHERE is_new) AS "inserted!",
+       count(*) FILTER (WHERE NOT is_new) AS "updated!"
+FROM written
