@@ -1,0 +1,245 @@
+//! What the simulated API says about an order: a conversation made up on the spot, as the bytes of the reply.
+//!
+//! Called once per chat request, and by tests that want to know what was to be expected. Invariant: the reply is a pure function of
+//! the options, the order id and whether read receipts have appeared; the latter turns receipts on and changes nothing else.
+
+use serde::Serialize;
+
+use super::field::Field;
+use super::orders::{self, Fate};
+use super::people::{ChatUser, Kind, Profile};
+use super::phrases::{Language, Stage};
+use super::random::{hash, id, mix, one_in};
+use super::times::Clock;
+use super::{Options, ReplyAge};
+
+const CONVERSATION: u64 = 21;
+const ORDER_NUMBER: u64 = 22;
+const FIRST_MESSAGE: u64 = 23;
+const SHAPE: u64 = 24;
+
+/// The longest conversation.
+const MAX_MESSAGES: u32 = 40;
+
+#[derive(Serialize)]
+struct Reply {
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    is_expired: Field<bool>,
+    chat_messages: Vec<Message>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    metadata: Field<Metadata>,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    is_expired: Field<bool>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    customer: Field<Profile>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    current_shopper: Field<Profile>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    shoppers: Field<Vec<Profile>>,
+}
+
+#[derive(Serialize)]
+struct Message {
+    id: u64,
+    order_id: u64,
+    created_at: String,
+    recipient_id: u64,
+    recipient_type: Kind,
+    sender_id: u64,
+    sender_type: Kind,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    read: Field<bool>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    read_at: Field<String>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    body: Field<String>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    image: Field<String>,
+}
+
+/// Who takes part in an order's conversation.
+struct Cast {
+    customer: ChatUser,
+    /// The last one is the current shopper; never empty while there are messages.
+    shoppers: Vec<ChatUser>,
+}
+
+/// The JSON body of the reply about `order_id`; `None` if there is no such order (404).
+/// `receipts` tells whether read receipts have appeared.
+#[must_use]
+pub fn reply(options: &Options, order_id: &str, receipts: bool) -> Option<Vec<u8>> {
+    let fate = orders::fate(options, order_id);
+    if fate == Fate::NotFound {
+        return None;
+    }
+    let expired = fate == Fate::Expired;
+    let order = hash(options.seed, order_id);
+    let mut rng = fastrand::Rng::with_seed(mix(order, CONVERSATION));
+    let length = conversation_length(&mut rng);
+    let cast = Cast::draw(options, order_id, length, &mut rng);
+    let chat_messages =
+        if expired { Vec::new() } else { messages(options.seed, order, length, &cast, receipts, &mut rng) };
+
+    // A generator of its own, so that the shape does not hang on what was drawn for the messages.
+    let mut rng = fastrand::Rng::with_seed(mix(order, SHAPE));
+    let (outside, inside) = match options.reply_age {
+        ReplyAge::Old => (Field::Absent, Field::Absent),
+        ReplyAge::New if rng.bool() => (Field::Value(expired), Field::Absent),
+        ReplyAge::New => (Field::Absent, Field::Value(expired)),
+    };
+    let bare = chat_messages.is_empty() && inside.is_absent() && one_in(&mut rng, 20);
+    let reply = Reply {
+        is_expired: outside,
+        metadata: if bare { Field::nothing(&mut rng) } else { Field::Value(cast.metadata(inside, &mut rng)) },
+        chat_messages,
+    };
+    Some(reply.into_json())
+}
+
+impl Reply {
+    fn into_json(self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(512 + 384 * self.chat_messages.len());
+        serde_json::to_writer(&mut body, &self).expect("plain fields into memory always serialise");
+        body
+    }
+}
+
+/// Many short conversations, a few long ones, one in eight empty: nine messages on average.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float that is not negative, cut to an integer and capped"
+)]
+fn conversation_length(rng: &mut fastrand::Rng) -> u32 {
+    let skewed = -10.0 * (1.0 - rng.f64()).ln();
+    if one_in(rng, 8) { 0 } else { (skewed as u32 + 1).min(MAX_MESSAGES) }
+}
+
+fn messages(seed: u64, order: u64, length: u32, cast: &Cast, receipts: bool, rng: &mut fastrand::Rng) -> Vec<Message> {
+    let language = Language::draw(rng);
+    let order_number = id(mix(order, ORDER_NUMBER));
+    let mut message_id = id(mix(order, FIRST_MESSAGE));
+    let mut clock = Clock::start(rng);
+    let stray = one_in(rng, 12).then(|| rng.u32(..length.max(1)));
+    let mut shopper_writes = rng.u32(..4) > 0;
+
+    let mut messages = Vec::with_capacity(length as usize);
+    for number in 0..length {
+        message_id += rng.u64(1..2_000);
+        clock.advance(rng);
+        shopper_writes ^= rng.u32(..10) < 7;
+        let stage = match number * 5 / length {
+            0 => Stage::Start,
+            4 => Stage::Delivery,
+            _ => Stage::Shopping,
+        };
+        let shopper = cast.shopper_at(number, length);
+        let (mut sender, mut recipient) =
+            if shopper_writes { (shopper, cast.customer) } else { (cast.customer, shopper) };
+        let body = language.body(rng, sender.kind, stage);
+        if stray == Some(number) {
+            *pick_mut(rng, &mut sender, &mut recipient) = ChatUser::stranger(seed, rng);
+        }
+        let (body, image) = illustrated(rng, body);
+        let (read, read_at) = receipt(rng, &clock, receipts);
+        messages.push(Message {
+            id: message_id,
+            order_id: order_number,
+            created_at: clock.now(),
+            recipient_id: recipient.id,
+            recipient_type: recipient.kind,
+            sender_id: sender.id,
+            sender_type: sender.kind,
+            read,
+            read_at,
+            body,
+            image,
+        });
+    }
+    messages
+}
+
+fn pick_mut<'a, T>(rng: &mut fastrand::Rng, first: &'a mut T, second: &'a mut T) -> &'a mut T {
+    if rng.bool() { first } else { second }
+}
+
+/// Body and image: one message in twelve is a picture, half of these without words.
+fn illustrated(rng: &mut fastrand::Rng, body: String) -> (Field<String>, Field<String>) {
+    if !one_in(rng, 12) {
+        let image = if one_in(rng, 4) { Field::Null } else { Field::Absent };
+        return (Field::Value(body), image);
+    }
+    let image = format!("https://images.example/chat/{:016x}.jpg", rng.u64(..));
+    let body = match rng.u8(..6) {
+        0 => Field::Null,
+        1 => Field::Absent,
+        2 => Field::Value(String::new()),
+        _ => Field::Value(body),
+    };
+    (body, Field::Value(image))
+}
+
+/// `read` and `read_at`. As many numbers are drawn whether or not receipts have appeared: what follows must not change.
+fn receipt(rng: &mut fastrand::Rng, clock: &Clock, receipts: bool) -> (Field<bool>, Field<String>) {
+    let when = rng.u32(..100);
+    let read_at = clock.later(rng.u32(4..9_000));
+    let unread = (Field::mostly(rng, 30, false), Field::nothing(rng));
+    let untold = one_in(rng, 25);
+    match when {
+        // An older message, whose time of reading the API does not tell.
+        0..45 if untold => (Field::Value(true), unread.1),
+        0..45 => (Field::Value(true), Field::Value(read_at)),
+        45..93 if receipts => (Field::Value(true), Field::Value(read_at)),
+        _ => unread,
+    }
+}
+
+impl Cast {
+    fn draw(options: &Options, order_id: &str, length: u32, rng: &mut fastrand::Rng) -> Self {
+        let shoppers = match rng.u32(..20) {
+            0..3 => 2,
+            3 => 3,
+            // Nobody has taken the order yet.
+            4..12 if length == 0 => 0,
+            _ => 1,
+        };
+        let mut cast = Self {
+            customer: ChatUser::customer(options.seed, orders::owner(options, order_id)),
+            shoppers: Vec::with_capacity(shoppers),
+        };
+        for _ in 0..shoppers {
+            let shopper = ChatUser::shopper(options.seed, rng);
+            if !cast.shoppers.contains(&shopper) {
+                cast.shoppers.push(shopper);
+            }
+        }
+        cast
+    }
+
+    /// The shopper who has the order when message `number` of `length` is written.
+    fn shopper_at(&self, number: u32, length: u32) -> ChatUser {
+        self.shoppers[self.shoppers.len() * number as usize / length as usize]
+    }
+
+    fn metadata(&self, is_expired: Field<bool>, rng: &mut fastrand::Rng) -> Metadata {
+        let current_shopper = match self.shoppers.last() {
+            Some(shopper) => Field::mostly(rng, 30, shopper.profile()),
+            None => Field::nothing(rng),
+        };
+        let mut shoppers: Vec<_> = self.shoppers.iter().map(|shopper| shopper.profile()).collect();
+        // The page's own example does not list them in the order in which they shopped.
+        if rng.bool() {
+            shoppers.reverse();
+        }
+        Metadata {
+            is_expired,
+            customer: Field::mostly(rng, 30, self.customer.profile()),
+            current_shopper,
+            shoppers: Field::mostly(rng, 30, shoppers),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What the simulator's modules do together; each module's own tests are in its file.
+
+mod content;
+mod http;
