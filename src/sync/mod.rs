@@ -1,0 +1,153 @@
+//! A run: the only place where the API and the database meet.
+//!
+//! [`Worker::run`] works off everything that is due when it starts. Three stages overlap, joined by bounded channels:
+//! `claim` takes orders out of the queue in due order, `fetch` asks the API for many at once, `write` puts batches
+//! into the database. [`Held`](held::Held) knows which orders are between claim and write: their leases are renewed
+//! while the run lasts and given back when it ends early.
+
+mod clock;
+mod held;
+mod pipeline;
+mod progress;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use progress::Progress;
+
+use crate::config;
+use crate::connect::{self, Client};
+use crate::db::queue::{self, Scope};
+use crate::db::runs::{self, Run, Status, Trigger};
+use crate::db::{self};
+use clock::DatabaseClock;
+use pipeline::Pipeline;
+
+/// Looks again after at most this long whether orders that another worker holds are done.
+const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
+
+/// Works off the queue of one database through one API client.
+pub struct Worker {
+    /// The database.
+    pub pool: sqlx::PgPool,
+    /// The API.
+    pub client: Arc<Client>,
+    /// Section `queue` of the configuration.
+    pub queue: config::Queue,
+    /// Requests under way at once.
+    pub max_in_flight: usize,
+    /// Who this is, in `sync.runs`: new at every start.
+    pub name: String,
+}
+
+/// What a run is asked to do.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What started it.
+    pub trigger: Trigger,
+    /// Only these orders; all that is due otherwise.
+    pub only: Option<Vec<String>>,
+    /// At most this many orders.
+    pub limit: Option<u64>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Its row, counters as committed.
+    pub run: Run,
+    /// Why it could not proceed, if it could not.
+    pub failure: Option<Error>,
+}
+
+/// Why a run could not proceed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    /// The API answers in a way that every order would meet.
+    #[error(transparent)]
+    Api(#[from] connect::Error),
+    /// A defect: a task of the run panicked.
+    #[error("a task of the run ended abnormally")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// How the work of a run went, apart from errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing is left to do.
+    Done,
+    /// Stopped by a signal.
+    Stopped,
+}
+
+impl Worker {
+    /// Works off what is due now. Ends early, in good order, once `stop` is cancelled.
+    ///
+    /// Fails if the run could not even be recorded; a run that was recorded always ends in a [`Report`].
+    pub async fn run(&self, request: &Request, stop: &CancellationToken, progress: &Progress) -> Result<Report, Error> {
+        let (run_id, started_at) = runs::start(&self.pool, request.trigger, &self.name).await?;
+        let scope = Scope { due_by: started_at, only: request.only.clone() };
+        let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at));
+        tracing::info!(%run_id, trigger = ?request.trigger, "run started");
+        let (status, failure) = match self.work(&pipeline, request.limit, stop, progress).await {
+            Ok(End::Stopped) => (Status::Interrupted, None),
+            Ok(End::Done) => (status_of(&runs::get(&self.pool, run_id).await?), None),
+            Err(error) => (Status::Failed, Some(error)),
+        };
+        let error = failure.as_ref().map(ToString::to_string);
+        runs::finish(&self.pool, run_id, status, error.as_deref()).await?;
+        let run = runs::get(&self.pool, run_id).await?;
+        tracing::info!(
+            %run_id, status = run.status, claimed = run.claimed, fetched = run.fetched, unchanged = run.unchanged,
+            closed = run.closed, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
+            messages_updated = run.messages_updated, requests = run.requests, throttled = run.throttled, "run finished"
+        );
+        Ok(Report { run, failure })
+    }
+
+    /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
+    /// whose worker died is taken over when its lease ends.
+    async fn work(
+        &self,
+        pipeline: &Pipeline,
+        limit: Option<u64>,
+        stop: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<End, Error> {
+        progress.expect(queue::count_due(&self.pool, &pipeline.scope).await?.min(limit.unwrap_or(u64::MAX)));
+        let mut remaining = limit.unwrap_or(u64::MAX);
+        loop {
+            remaining -= Box::pin(pipeline.pass(remaining, stop, progress)).await?;
+            if stop.is_cancelled() {
+                return Ok(End::Stopped);
+            }
+            if remaining == 0 {
+                return Ok(End::Done);
+            }
+            let Some(held_for) = queue::held_for(&self.pool, &pipeline.scope).await? else {
+                return Ok(End::Done);
+            };
+            tracing::debug!(?held_for, "waiting for orders that another worker holds");
+            let wait = held_for.clamp(Duration::from_millis(20), LONGEST_LOOK_AWAY);
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Ok(End::Stopped);
+            }
+        }
+    }
+}
+
+/// What the committed counters say of a run that came to its end.
+fn status_of(run: &Run) -> Status {
+    let is_answered = run.fetched + run.closed > 0;
+    match run.failed + run.dead {
+        0 => Status::Succeeded,
+        _ if is_answered => Status::Partial,
+        _ => Status::Failed,
+    }
+}
