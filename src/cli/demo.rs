@@ -1,0 +1,162 @@
+//! `chatsync demo`: the whole of chatsync in one command, with nothing to install or configure.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use chrono::SecondsFormat;
+use secrecy::SecretString;
+
+use super::database::Database;
+use super::output::print;
+use super::table::{one_line, table};
+use super::{End, Environment, status, sync};
+use crate::config::{self, Auth, ClientCredentials, Needs, Settings, Sources};
+use crate::db::embedded::{self, Place};
+use crate::db::runs::Trigger;
+use crate::db::{self, insight, queue};
+use crate::domain::{NewOrder, OrderId};
+use crate::simulator::{self, Options};
+use crate::sync::Request;
+
+/// See everything at once: an embedded PostgreSQL, a simulated API, a sync, a look at the tables.
+///
+/// Needs no configuration, ignores the one that is there, and leaves nothing behind.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How many orders to sync
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    orders: u64,
+
+    /// Keep the database, and say how to look at it
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Result<End> {
+    let mut settings = config::load(&Sources::built_in(), Needs::Database)?;
+    "warn".clone_into(&mut settings.log.level);
+    crate::telemetry::init(&settings.log, environment.screen.log_writer());
+
+    print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
+    let database = Database::start(place(environment, args.keep)?, settings.database.max_connections).await?;
+    // Some orders the API does not know, some it has forgotten already; one Connect user per order, each with a token
+    // of its own; a little latency, so that there is something to watch.
+    let options = Options { orders: args.orders, latency: std::time::Duration::from_millis(40), ..Options::default() };
+    let api = simulator::start((Ipv4Addr::LOCALHOST, 0).into(), options.clone()).await?;
+    point_at(&mut settings, &api.base_url())?;
+    let embedded = database.embedded().map(embedded::Embedded::description).unwrap_or_default();
+    print(format!("  database   {embedded}\n  API        {}\n", api.base_url()))?;
+
+    let result = show(environment, &settings, &database, &options).await;
+
+    let look = database.embedded().map(|embedded| (embedded.data_dir().to_owned(), embedded.look_commands()));
+    api.stop().await;
+    database.close().await?;
+    let end = result?;
+    match look {
+        Some((directory, look)) if args.keep => print(format!(
+            "The database is kept in {}. To look at it:\n  {}\n  {}\n  {}",
+            directory.display(),
+            look.start,
+            look.psql,
+            look.stop,
+        ))?,
+        _ => print("All of it is gone again; with --keep the database stays for you to look at.")?,
+    }
+    Ok(end)
+}
+
+async fn show(
+    environment: &Environment,
+    settings: &Settings,
+    database: &Database,
+    options: &Options,
+) -> anyhow::Result<End> {
+    let pool = &database.pool;
+    db::migrate(pool).await?;
+    let added = enqueue(database, options).await?;
+    print(format!("{added} orders enqueued. Syncing:\n"))?;
+    let worker = sync::worker(settings, database)?;
+    let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+    let report = sync::run_with_progress(environment, &worker, &request).await?;
+
+    print("What an operator sees\n")?;
+    print(sync::summary(&report.run))?;
+    print(status::queue_text(&queue::overview(pool).await?))?;
+
+    print("\nWhat an analyst sees\n")?;
+    let coverage = insight::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
+    print(table(&["coverage (chat.orders)", "orders"], coverage))?;
+    if let Some(order_id) = insight::lively_order(pool).await? {
+        print(format!("\nOne conversation (chat.messages, chat.users), order {}", one_line(&order_id)))?;
+        print(conversation(pool, &order_id).await?)?;
+    }
+    let prompt = insight::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
+        let name = shopper.name.as_deref().map_or_else(|| "unnamed".to_owned(), one_line);
+        [name, shopper.answers.to_string(), format!("{:.0} s", shopper.median_seconds)]
+    });
+    print("\nWho answers customers fastest")?;
+    print(table(&["shopper", "answers", "median time to answer"], prompt))?;
+    print("")?;
+    Ok(sync::end_of(report))
+}
+
+async fn conversation(pool: &sqlx::PgPool, order_id: &str) -> anyhow::Result<comfy_table::Table> {
+    let lines = insight::conversation(pool, order_id).await?.into_iter().map(|line| {
+        let text = match (line.body, line.image_url) {
+            (Some(body), Some(_)) if !body.is_empty() => format!("{} [image]", one_line(&body)),
+            (Some(body), None) => one_line(&body),
+            _ => "[image]".to_owned(),
+        };
+        let sender = line.sender_name.or(line.sender_type).unwrap_or_default();
+        [
+            line.created_at.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default(),
+            one_line(&sender),
+            text,
+            if line.is_read == Some(true) { "✓".to_owned() } else { String::new() },
+        ]
+    });
+    Ok(table(&["time", "sender", "message", "read"], lines))
+}
+
+async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> {
+    let mut added = 0;
+    let mut listed = simulator::orders(options);
+    loop {
+        let batch: Vec<NewOrder> = listed
+            .by_ref()
+            .take(5_000)
+            .map(|order| {
+                let user = Some(order.connect_user_id);
+                OrderId::new(order.order_id).map(|id| NewOrder { connect_user_id: user, ..NewOrder::new(id) })
+            })
+            .collect::<Result<_, _>>()?;
+        if batch.is_empty() {
+            return Ok(added);
+        }
+        added += queue::enqueue(&database.pool, &batch, "demo", false).await?.added;
+    }
+}
+
+fn place(environment: &Environment, keep: bool) -> anyhow::Result<Place> {
+    if !keep {
+        return Ok(Place::ThrowAway);
+    }
+    let data_dir: PathBuf = match &environment.data_dir {
+        Some(data_dir) => data_dir.clone(),
+        None => embedded::default_data_dir()?.join("demo"),
+    };
+    Ok(Place::Kept(data_dir))
+}
+
+/// Points the default settings at the simulator, as fast as it can answer.
+fn point_at(settings: &mut Settings, base_url: &str) -> anyhow::Result<()> {
+    settings.api.base_url = base_url.parse()?;
+    settings.auth = Some(Auth::UserAssertion(ClientCredentials {
+        client_id: simulator::CLIENT_ID.to_owned(),
+        client_secret: SecretString::from(simulator::CLIENT_SECRET),
+        scope: "connect:post_checkout".to_owned(),
+    }));
+    settings.pace.initial_requests_per_second = 400.0;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! `chatsync migrate`: brings the tables to the version of this program.
+
+use super::database::{Database, Migrations};
+use super::output::print;
+use super::{End, Environment};
+use crate::config::Needs;
+
+pub(super) async fn migrate(environment: &Environment) -> anyhow::Result<End> {
+    let settings = environment.settings(Needs::Database)?;
+    let database = Database::open(environment, &settings.database, Migrations::Always).await?;
+    print("the database is up to date")?;
+    database.close().await?;
+    Ok(End::Good)
+}

@@ -1,0 +1,149 @@
+//! The command line: one file per command, and what they share.
+//!
+//! [`main`] parses nothing and decides nothing about orders: it sets up logging and signals, runs the command, and
+//! turns its end into an exit code. Data goes to standard output; logs, progress and errors to standard error.
+
+mod database;
+mod demo;
+mod enqueue;
+mod failure;
+mod migrate;
+mod output;
+mod progress;
+mod retry;
+mod run;
+mod simulate;
+mod status;
+mod sync;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Needs, Problems, Settings, Sources};
+use crate::shutdown::Shutdown;
+use crate::telemetry;
+use progress::Screen;
+
+/// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
+///
+/// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
+/// some orders (or lines) failed.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, infer_subcommands = false)]
+pub struct Cli {
+    /// Configuration file (TOML); default: config/local.toml, if it is there
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Directory of the embedded PostgreSQL; default: chatsync in your data directory
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Apply the migrations to the database
+    Migrate,
+    /// Add order ids to the queue
+    Enqueue(enqueue::Args),
+    /// Fetch all that is due, once
+    Sync(sync::Args),
+    /// Stay and fetch on schedule
+    Run,
+    /// Show the queue and the latest runs
+    Status(status::Args),
+    /// Put orders back into the queue
+    Retry(retry::Args),
+    /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
+    Demo(demo::Args),
+    /// Serve a simulated Connect API
+    Simulate(simulate::Args),
+}
+
+/// How a command that came to its end ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All is well.
+    Good,
+    /// Some orders or lines failed.
+    Partial,
+    /// It could not proceed; the reason was told.
+    Failed,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        match end {
+            End::Good => Self::SUCCESS,
+            End::Failed => Self::from(1),
+            End::Partial => Self::from(3),
+        }
+    }
+}
+
+/// What every command gets: the global options, the signals, the terminal.
+struct Environment {
+    sources: Sources,
+    data_dir: Option<PathBuf>,
+    shutdown: Shutdown,
+    screen: Screen,
+}
+
+/// Runs the command to its exit code.
+#[must_use]
+pub fn main(cli: Cli) -> ExitCode {
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+    match result {
+        Ok(end) => end.into(),
+        Err(error) => {
+            eprintln!("error: {}", failure::tell(&error));
+            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<End> {
+    let environment = Environment {
+        sources: Sources::of_process(cli.config),
+        data_dir: cli.data_dir,
+        shutdown: Shutdown::on_signals().context("cannot listen for signals")?,
+        screen: Screen::default(),
+    };
+    let command = async {
+        match cli.command {
+            Command::Migrate => migrate::migrate(&environment).await,
+            Command::Enqueue(args) => enqueue::enqueue(&environment, args).await,
+            Command::Sync(args) => sync::sync(&environment, args).await,
+            Command::Run => run::run(&environment).await,
+            Command::Status(args) => status::status(&environment, args).await,
+            Command::Retry(args) => retry::retry(&environment, args).await,
+            Command::Demo(args) => demo::demo(&environment, args).await,
+            Command::Simulate(args) => simulate::simulate(&environment, args).await,
+        }
+    };
+    // Dropping the command stops an embedded PostgreSQL on the way.
+    match environment.shutdown.hard.run_until_cancelled(command).await {
+        Some(end) => end,
+        None => anyhow::bail!("aborted by a second signal; orders that were held come free when their leases end"),
+    }
+}
+
+impl Environment {
+    /// Reads the configuration and sets up logging as it says.
+    fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
+        let settings = config::load(&self.sources, needs)?;
+        telemetry::init(&settings.log, self.screen.log_writer());
+        Ok(settings)
+    }
+}

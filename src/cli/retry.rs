@@ -1,0 +1,41 @@
+//! `chatsync retry`: puts orders back into the queue.
+
+use chrono::{DateTime, Utc};
+use clap::ArgGroup;
+
+use super::database::{Database, Migrations};
+use super::output::print;
+use super::{End, Environment};
+use crate::config::Needs;
+use crate::db::queue::{self, Retry};
+
+/// Put orders back into the queue: due now, failures forgotten. What is stored of them stays.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").args(["dead", "orders", "closed_since"]).required(true).multiple(true))]
+pub(super) struct Args {
+    /// All orders that were given up
+    #[arg(long)]
+    dead: bool,
+
+    /// This order, whatever its state; may be given several times
+    #[arg(long = "order", value_name = "ID")]
+    orders: Vec<String>,
+
+    /// Orders closed at or after this time (RFC 3339), e.g. after asking the wrong server
+    #[arg(long, value_name = "TIME")]
+    closed_since: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Result<End> {
+    let settings = environment.settings(Needs::Database)?;
+    let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
+    let unknown = queue::unknown(&database.pool, &args.orders).await?;
+    let retry = Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
+    let put_back = queue::retry(&database.pool, &retry).await?;
+    print(format!("{put_back} put back"))?;
+    for order in &unknown {
+        eprintln!("order {order} is not in the queue: add it with `chatsync enqueue`");
+    }
+    database.close().await?;
+    Ok(if unknown.is_empty() { End::Good } else { End::Partial })
+}

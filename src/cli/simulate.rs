@@ -1,0 +1,124 @@
+//! `chatsync simulate`: the simulated API alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use super::output::print;
+use super::{End, Environment};
+use crate::config::{Needs, parse_duration};
+use crate::simulator::{self, Options, ReplyAge};
+
+/// Serve a simulated Connect API: for trying chatsync without credentials, and for tests.
+///
+/// Conversations are made up from the seed and the order id: the same ones at every start. It accepts client id
+/// "simulated-client" with secret "simulated-secret", and the static token "simulated-token".
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to listen; port 0: any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// Print the orders and their users as CSV for `enqueue`, and exit
+    #[arg(long)]
+    list_orders: bool,
+
+    /// Another seed, other orders and conversations
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// How many orders --list-orders prints
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    orders: u64,
+
+    /// How many Connect users own the orders; 0: one for every order
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    users: u64,
+
+    /// Added to each conversation's reply
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    latency: Option<Duration>,
+
+    /// Share of the orders that answer 404
+    #[arg(long, value_name = "SHARE", default_value_t = 0.03, value_parser = share)]
+    not_found: f64,
+
+    /// Share of the orders that are expired
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    expired: f64,
+
+    /// More requests in a second are answered with 429; 0: no limit
+    #[arg(long, value_name = "N")]
+    max_requests_per_second: Option<u32>,
+
+    /// How long a token lives
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    token_lifetime: Duration,
+
+    /// Whether replies speak of expiry (new) or not (old)
+    #[arg(long, value_enum, default_value_t = Age::New)]
+    reply_age: Age,
+
+    /// Read receipts appear after this time
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    read_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Age {
+    Old,
+    New,
+}
+
+pub(super) async fn simulate(environment: &Environment, args: Args) -> anyhow::Result<End> {
+    environment.settings(Needs::Database)?;
+    let (listen, list_orders) = (args.listen, args.list_orders);
+    let options = options(&args);
+    if list_orders {
+        print_orders(&options).context("cannot print the orders")?;
+        return Ok(End::Good);
+    }
+    let running = simulator::start(listen, options).await.with_context(|| format!("cannot listen on {listen}"))?;
+    print(format!("the simulated API listens on {}", running.base_url()))?;
+    environment.shutdown.soft.cancelled().await;
+    running.stop().await;
+    Ok(End::Good)
+}
+
+fn options(args: &Args) -> Options {
+    Options {
+        seed: args.seed,
+        orders: args.orders,
+        users: args.users,
+        latency: args.latency.unwrap_or_default(),
+        not_found_share: args.not_found,
+        expired_share: args.expired,
+        max_requests_per_second: args.max_requests_per_second.filter(|ceiling| *ceiling > 0),
+        token_lifetime: args.token_lifetime,
+        reply_age: match args.reply_age {
+            Age::Old => ReplyAge::Old,
+            Age::New => ReplyAge::New,
+        },
+        read_after: args.read_after,
+        ..Options::default()
+    }
+}
+
+fn print_orders(options: &Options) -> csv::Result<()> {
+    let mut out = csv::Writer::from_writer(io::BufWriter::new(io::stdout().lock()));
+    out.write_record(["order_id", "connect_user_id"])?;
+    for order in simulator::orders(options) {
+        out.write_record([order.order_id, order.connect_user_id])?;
+    }
+    Ok(out.flush()?)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("write a share from 0 to 1".to_owned()),
+    }
+}

@@ -1,0 +1,131 @@
+//! `chatsync sync`: one run over all that is due.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::database::{Database, Migrations};
+use super::output::print;
+use super::{End, Environment, failure};
+use crate::config::{Needs, Settings};
+use crate::connect::Client;
+use crate::db::queue;
+use crate::db::runs::{Run, Trigger};
+use crate::domain::OrderState;
+use crate::sync::{Progress, Report, Request, Worker};
+
+/// Fetch all that is due, once, then exit.
+///
+/// Stops in good order on Ctrl-C or SIGTERM: what is in flight is written, the rest is given back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// At most this many orders
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// Only this order, due or not; may be given several times
+    #[arg(long = "order", value_name = "ID")]
+    orders: Vec<String>,
+
+    /// Print the run's row of sync.runs as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Result<End> {
+    let settings = environment.settings(Needs::Credentials)?;
+    let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
+    let worker = worker(&settings, &database)?;
+    if !args.orders.is_empty() {
+        call_up(&database, &args.orders).await?;
+    }
+    let only = Some(args.orders).filter(|orders| !orders.is_empty());
+    let request = Request { trigger: Trigger::Manual, only, limit: args.limit };
+    let report = run_with_progress(environment, &worker, &request).await?;
+    if args.json {
+        print(serde_json::to_string(&report.run).context("cannot print the run")?)?;
+    } else {
+        print(summary(&report.run))?;
+    }
+    drop(worker);
+    database.close().await?;
+    Ok(end_of(report))
+}
+
+/// Builds a worker as configured, with a name of its own.
+pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result<Worker> {
+    let auth = settings.auth.as_ref().expect("read with Needs::Credentials");
+    let client = Client::new(&settings.api, auth, &settings.pace).context("cannot set up the HTTP client")?;
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    Ok(Worker {
+        pool: database.pool.clone(),
+        client: Arc::new(client),
+        queue: settings.queue.clone(),
+        max_in_flight: settings.pace.max_in_flight,
+        name: format!("{}:{}:{random}", host.as_deref().unwrap_or("localhost"), std::process::id()),
+    })
+}
+
+/// A run with what a terminal, or a log, shows of it.
+pub(super) async fn run_with_progress(
+    environment: &Environment,
+    worker: &Worker,
+    request: &Request,
+) -> anyhow::Result<Report> {
+    let progress = Arc::new(Progress::default());
+    let run = worker.run(request, &environment.shutdown.soft, &progress);
+    Ok(environment.screen.watch(Arc::clone(&progress), run).await?)
+}
+
+/// What a run means for the exit code; tells why if it could not proceed.
+pub(super) fn end_of(report: Report) -> End {
+    if let Some(error) = report.failure {
+        eprintln!("error: {}", failure::tell(&error.into()));
+        return End::Failed;
+    }
+    if report.run.failed + report.run.dead > 0 { End::Partial } else { End::Good }
+}
+
+/// Makes the orders due; an order that cannot be fetched is an error before anything is.
+async fn call_up(database: &Database, orders: &[String]) -> anyhow::Result<()> {
+    let states = queue::make_due(&database.pool, orders).await?;
+    for order in orders {
+        match states.get(order) {
+            None => anyhow::bail!("order {order} is not in the queue: add it with `chatsync enqueue`"),
+            Some(OrderState::Pending | OrderState::Open) => {}
+            Some(state) => anyhow::bail!(
+                "order {order} is {} and not fetched any more: put it back with `chatsync retry --order`",
+                state.as_str()
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// A run for people.
+pub(super) fn summary(run: &Run) -> String {
+    let milliseconds = run.finished_at.map_or(0, |finished| (finished - run.started_at).num_milliseconds());
+    let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
+    let per_second = run.claimed * 1000 / milliseconds.max(1);
+    let error = run.error.as_ref().map(|error| format!("\n  error      {error}")).unwrap_or_default();
+    format!(
+        "run {} {} in {seconds}.{tenths} s ({per_second} orders/s)\n\
+         \x20 orders     {} fetched ({} unchanged), {} closed, {} failed, {} dead\n\
+         \x20 messages   {} inserted, {} updated\n\
+         \x20 users      {} written\n\
+         \x20 requests   {} ({} throttled){error}",
+        run.run_id,
+        run.status,
+        run.fetched,
+        run.unchanged,
+        run.closed,
+        run.failed,
+        run.dead,
+        run.messages_inserted,
+        run.messages_updated,
+        run.users_written,
+        run.requests,
+        run.throttled,
+    )
+}

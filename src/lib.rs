@@ -1,0 +1,24 @@
+//! chatsync keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
+//!
+//! The flow of data, and with it the map of this crate:
+//!
+//! ```text
+//! enqueue ─► sync.order_queue ─► claim (lease) ─► fetch (paced, concurrent) ─► decode ─► settle ─► one transaction:
+//!                  ▲                                                            upsert chat.* + settle queue rows
+//!                  └────── due again / retry later / closed / expired / dead ◄──────────┘
+//! ```
+//!
+//! Arrows point one way: `cli → schedule → sync → {connect, db} → domain`. `connect` is the only place that knows
+//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. ARCHITECTURE.md
+//! walks one order through all of it.
+
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod db;
+pub mod domain;
+pub mod schedule;
+pub mod shutdown;
+pub mod simulator;
+pub mod sync;
+pub mod telemetry;
