@@ -1,0 +1,223 @@
+//! A test's own database, and ways to run chatsync against it: in process, or the real binary.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chatsync::config::{self, ConfigFile, Needs, Settings, Sources};
+use chatsync::connect::Client;
+use chatsync::db;
+use chatsync::db::runs::Trigger;
+use chatsync::domain::{NewOrder, OrderId};
+use chatsync::sync::{Progress, Report, Request, Worker};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// One test's surroundings.
+pub(crate) struct Lab {
+    pub(crate) pool: PgPool,
+    database: String,
+    url: String,
+    /// Home and working directory of the binary.
+    pub(crate) home: tempfile::TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Lab {
+    /// Makes and migrates a database.
+    pub(crate) async fn open(admin_url: &str) -> anyhow::Result<Self> {
+        let database = format!("chatsync_test_{}", uuid::Uuid::new_v4().simple());
+        let admin = PgConnectOptions::from_str(admin_url)?;
+        let mut connection = admin.connect().await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
+        let mut url = url::Url::parse(admin_url)?;
+        url.set_path(&format!("/{database}"));
+        let options = PgConnectOptions::from_str(url.as_str())?;
+        let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
+        db::migrate(&pool).await?;
+        Ok(Self { pool, database, url: url.into(), home: tempfile::tempdir()? })
+    }
+
+    /// Drops the database, whoever is still connected.
+    pub(crate) async fn close(&self, admin_url: &str) -> anyhow::Result<()> {
+        self.pool.close().await;
+        let mut connection = PgConnectOptions::from_str(admin_url)?.connect().await?;
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await?;
+        Ok(())
+    }
+
+    /// URL of the database. Holds a password: not for logs.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Adds orders without a user.
+    pub(crate) async fn enqueue(&self, order_ids: &[&str]) -> anyhow::Result<()> {
+        let orders: Vec<NewOrder> =
+            order_ids.iter().map(|id| OrderId::new(*id).map(NewOrder::new)).collect::<Result<_, _>>()?;
+        db::queue::enqueue(&self.pool, &orders, "test", false).await?;
+        Ok(())
+    }
+
+    /// Makes every live order due, as if time had passed.
+    pub(crate) async fn make_all_due(&self) -> anyhow::Result<()> {
+        sqlx::query("UPDATE sync.order_queue SET due_at = now() WHERE state IN ('pending', 'open')")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Settings for an API at `base_url` with the static token `simulated-token`, fast, plus `more` keys.
+    pub(crate) fn settings(&self, base_url: &str, more: &[(&str, &str)]) -> Settings {
+        let environment = self.environment(base_url, more).into_iter().collect();
+        config::load(&Sources { file: ConfigFile::None, environment }, Needs::Credentials).expect("good settings")
+    }
+
+    /// The same as variables.
+    fn environment(&self, base_url: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let defaults = [
+            ("api.base_url", base_url),
+            ("auth.mode", "static_token"),
+            ("auth.token", "simulated-token"),
+            ("database.url", self.url()),
+            ("pace.initial_requests_per_second", "100000"),
+        ];
+        let variable = |key: &str| format!("CHATSYNC__{}", key.replace('.', "__").to_uppercase());
+        defaults.iter().chain(more).map(|(key, value)| (variable(key), (*value).to_owned())).collect()
+    }
+
+    /// A worker in this process.
+    pub(crate) fn worker(&self, settings: &Settings) -> Worker {
+        let auth = settings.auth.as_ref().expect("credentials");
+        Worker {
+            pool: self.pool.clone(),
+            client: Arc::new(Client::new(&settings.api, auth, &settings.pace).expect("a client")),
+            queue: settings.queue.clone(),
+            max_in_flight: settings.pace.max_in_flight,
+            name: "test".to_owned(),
+        }
+    }
+
+    /// One run in this process, to its end.
+    pub(crate) async fn sync(&self, base_url: &str, more: &[(&str, &str)]) -> anyhow::Result<Report> {
+        let worker = self.worker(&self.settings(base_url, more));
+        let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+        Ok(worker.run(&request, &CancellationToken::new(), &Progress::default()).await?)
+    }
+
+    /// The real binary with nothing of this process's environment but what it needs to run.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chatsync"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// The real binary, configured for this database and an API at `base_url`, plus `more` keys.
+    pub(crate) fn configured(&self, arguments: &[&str], base_url: &str, more: &[(&str, &str)]) -> Command {
+        let mut command = self.command(arguments);
+        command.envs(self.environment(base_url, more));
+        command
+    }
+
+    /// The real binary with nothing configured but the database.
+    pub(crate) fn with_database(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.env("DATABASE_URL", self.url());
+        command
+    }
+
+    /// All rows of a schema as text, one line each, in a fixed order.
+    pub(crate) async fn dump(&self, schema: &str) -> anyhow::Result<Vec<String>> {
+        self.dump_without(schema, &[]).await
+    }
+
+    /// The same without some columns.
+    pub(crate) async fn dump_without(&self, schema: &str, columns: &[&str]) -> anyhow::Result<Vec<String>> {
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1")
+                .bind(schema)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut rows = Vec::new();
+        for table in tables {
+            let select = format!(
+                "SELECT '{table} ' || (to_jsonb(t) - $1::text[])::text FROM {schema}.{table} AS t ORDER BY 1"
+            );
+            let lines: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(select)).bind(columns).fetch_all(&self.pool).await?;
+            rows.extend(lines);
+        }
+        Ok(rows)
+    }
+
+    /// The first column of a query's only row, as text.
+    pub(crate) async fn text(&self, query: &'static str) -> anyhow::Result<Option<String>> {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.with_context(|| query.to_owned())
+    }
+
+    /// The count that a query gives.
+    pub(crate) async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.with_context(|| query.to_owned())
+    }
+
+    pub(crate) async fn leases_left(&self) -> anyhow::Result<i64> {
+        self.count("SELECT count(*) FROM sync.order_queue WHERE lease_id IS NOT NULL").await
+    }
+}
+
+impl Finished {
+    /// Runs a command to its end.
+    pub(crate) async fn of(mut command: Command) -> anyhow::Result<Self> {
+        Self::of_child(command.spawn()?).await
+    }
+
+    /// Runs a command with a text on its standard input.
+    pub(crate) async fn of_input(mut command: Command, input: &[u8]) -> anyhow::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("a pipe")?;
+        let input = input.to_vec();
+        // It may end without reading everything.
+        let writing = tokio::spawn(async move { stdin.write_all(&input).await });
+        let finished = Self::of_child(child).await;
+        let _ = writing.await?;
+        finished
+    }
+
+    /// Waits for a running command.
+    pub(crate) async fn of_child(child: Child) -> anyhow::Result<Self> {
+        let output = child.wait_with_output().await?;
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// Insists on an exit code; shows what was printed otherwise.
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}

@@ -1,0 +1,75 @@
+//! What the tests share: a database of their own each, simulated and hand-made APIs, the real binary.
+
+pub(crate) mod http;
+mod lab;
+pub(crate) mod server;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use libtest_mimic::{Failed, Trial};
+
+pub(crate) use lab::{Finished, Lab};
+
+/// A test that takes longer hangs.
+const LONGEST: Duration = Duration::from_mins(3);
+
+/// Makes a [`Lab`] for every test.
+pub(crate) struct Labs {
+    admin_url: Option<String>,
+}
+
+impl Labs {
+    pub(crate) fn new(admin_url: &str) -> Arc<Self> {
+        Arc::new(Self { admin_url: Some(admin_url.to_owned()) })
+    }
+
+    /// Enough to list the tests.
+    pub(crate) fn without_server() -> Arc<Self> {
+        Arc::new(Self { admin_url: None })
+    }
+
+    /// A test: fails if it fails, hangs, or leaves an order leased.
+    pub(crate) fn trial<T>(self: &Arc<Self>, name: &str, test: fn(Arc<Lab>) -> T) -> Trial
+    where
+        T: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        let labs = Arc::clone(self);
+        let name = name.trim_start_matches("it::").to_owned();
+        Trial::test(name, move || {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(async {
+                let url = labs.admin_url.as_deref().ok_or("listed without a server")?;
+                let lab = Arc::new(Lab::open(url).await.map_err(|error| format!("{error:#}"))?);
+                let attempt = AssertUnwindSafe(test(Arc::clone(&lab))).catch_unwind();
+                let result = match tokio::time::timeout(LONGEST, attempt).await {
+                    Err(_) => Err(format!("took longer than {LONGEST:?}")),
+                    Ok(Err(panic)) => Err(message(panic.as_ref())),
+                    Ok(Ok(Err(error))) => Err(format!("{error:?}")),
+                    Ok(Ok(Ok(()))) => lab.leases_left().await.map_err(|error| format!("{error:#}")).and_then(|left| {
+                        if left == 0 { Ok(()) } else { Err(format!("{left} order(s) left leased")) }
+                    }),
+                };
+                lab.close(url).await.map_err(|error| format!("{error:#}"))?;
+                result.map_err(Failed::from)
+            })
+        })
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "panicked".to_owned())
+}
+
+/// Lists a module's tests for the harness. A test that is not listed is dead code, which the compiler reports.
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) fn tests(labs: &std::sync::Arc<crate::support::Labs>) -> Vec<libtest_mimic::Trial> {
+            vec![$(labs.trial(concat!(module_path!(), "::", stringify!($name)), $name),)+]
+        }
+    };
+}
+pub(crate) use tests;
