@@ -21,43 +21,37 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if arguments.list {
         return run(&arguments, &Labs::without_server());
     }
-    let server = match runtime.block_on(Server::start()) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("no test database: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let code = runtime.block_on(with_server(arguments)).unwrap_or_else(|error| {
+        eprintln!("the test database: {error:#}");
+        ExitCode::FAILURE
+    });
+    // After a signal the tests' thread may still be busy; nobody waits for it.
+    runtime.shutdown_background();
+    code
+}
+
+async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Before the start, so that no moment is left in which a signal leaves a server behind.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::start().await?;
     let labs = Labs::new(server.admin_url());
-    let tests = runtime.spawn_blocking(move || run(&arguments, &labs));
-    runtime.block_on(async {
-        let code = tokio::select! {
-            code = tests => code.expect("the harness does not panic"),
-            () = stopped() => ExitCode::from(130),
-        };
-        if let Err(error) = server.stop().await {
-            eprintln!("the test database was not stopped: {error:#}");
-            return ExitCode::FAILURE;
-        }
-        code
-    })
+    let tests = tokio::task::spawn_blocking(move || run(&arguments, &labs));
+    let code = tokio::select! {
+        code = tests => code?,
+        _ = interrupt.recv() => ExitCode::from(130),
+        _ = terminate.recv() => ExitCode::from(143),
+    };
+    server.stop().await?;
+    Ok(code)
 }
 
 fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
     let tests = [cli::tests, connect::tests, daemon::tests, sync::tests, tables::tests];
     let trials = tests.iter().flat_map(|tests| tests(labs)).collect();
     libtest_mimic::run(arguments, trials).exit_code()
-}
-
-async fn stopped() {
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signals");
-    let mut terminate = signal(SignalKind::terminate()).expect("signals");
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
