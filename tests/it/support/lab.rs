@@ -162,9 +162,8 @@ impl Lab {
                 .await?;
         let mut rows = Vec::new();
         for table in tables {
-            let select = format!(
-                "SELECT '{table} ' || (to_jsonb(t) - $1::text[])::text FROM {schema}.{table} AS t ORDER BY 1"
-            );
+            let select =
+                format!("SELECT '{table} ' || (to_jsonb(t) - $1::text[])::text FROM {schema}.{table} AS t ORDER BY 1");
             let lines: Vec<String> =
                 sqlx::query_scalar(AssertSqlSafe(select)).bind(columns).fetch_all(&self.pool).await?;
             rows.extend(lines);

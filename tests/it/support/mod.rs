@@ -48,9 +48,11 @@ impl Labs {
                     Err(_) => Err(format!("took longer than {LONGEST:?}")),
                     Ok(Err(panic)) => Err(message(panic.as_ref())),
                     Ok(Ok(Err(error))) => Err(format!("{error:?}")),
-                    Ok(Ok(Ok(()))) => lab.leases_left().await.map_err(|error| format!("{error:#}")).and_then(|left| {
-                        if left == 0 { Ok(()) } else { Err(format!("{left} order(s) left leased")) }
-                    }),
+                    Ok(Ok(Ok(()))) => {
+                        lab.leases_left().await.map_err(|error| format!("{error:#}")).and_then(|left| {
+                            if left == 0 { Ok(()) } else { Err(format!("{left} order(s) left leased")) }
+                        })
+                    }
                 };
                 lab.close(url).await.map_err(|error| format!("{error:#}"))?;
                 result.map_err(Failed::from)
