@@ -1,10 +1,262 @@
-//! Placeholder until its tests are written.
-use crate::support::{Lab, tests};
+//! `chatsync run`: the real binary on its own schedule, with signals and outages.
+//!
+//! Schedules tick every second or hardly ever. What the daemon does is seen in the database and in its log.
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-tests!(works);
+use chatsync::simulator;
+use nix::sys::signal::Signal;
 
-async fn works(lab: Arc<Lab>) -> anyhow::Result<()> {
+use crate::support::http::{Answer, Recorder};
+use crate::support::{Finished, Lab, tests};
+use crate::sync::{Process, behind_a_door, execute, feed, simulated, until};
+
+tests!(
+    orders_enqueued_meanwhile_are_picked_up_at_a_tick,
+    sigterm_finishes_what_is_in_flight_and_gives_the_rest_back,
+    sigint_finishes_what_is_in_flight_and_gives_the_rest_back,
+    a_signal_between_runs_ends_it_at_once,
+    a_second_signal_aborts_and_the_leases_expire,
+    a_tick_during_a_run_is_skipped,
+    run_on_start_runs_at_once,
+    a_tick_missed_while_it_was_down_is_caught_up,
+    nothing_is_caught_up_if_no_tick_was_missed,
+    nothing_is_caught_up_if_catch_up_is_off,
+    nothing_is_caught_up_before_the_first_run_ever,
+    a_failed_run_is_tried_again_at_the_next_tick,
+    lost_database_connections_are_made_anew,
+    an_unreachable_database_is_told_at_the_start,
+);
+
+const EVERY_SECOND: (&str, &str) = ("schedule.cron", "* * * * * *");
+/// On 29 February.
+const HARDLY_EVER: (&str, &str) = ("schedule.cron", "0 0 0 29 2 *");
+const AT_ONCE: (&str, &str) = ("schedule.run_on_start", "true");
+
+async fn orders_enqueued_meanwhile_are_picked_up_at_a_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let options = simulator::Options { not_found_share: 0.0, expired_share: 0.0, ..simulator::Options::default() };
+    let api = simulator::start(([127, 0, 0, 1], 0).into(), options).await?;
+    lab.enqueue(&["first"]).await?;
+    let daemon = start(&lab, &api.base_url(), &[EVERY_SECOND, ("database.max_connections", "1")])?;
+    for order in ["first", "second", "third"] {
+        lab.enqueue(&[order]).await?;
+        until(&lab, &format!("SELECT status = 'open' FROM chat.orders WHERE order_id = '{order}'")).await?;
+    }
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    // The signal may have met a run, even one that had just written the third order.
+    let others = "SELECT count(*) FROM sync.runs WHERE trigger <> 'cron' OR status NOT IN ('succeeded', 'interrupted')";
+    assert_eq!(lab.count(others).await?, 0);
+    assert_eq!(api.stats().chat_requests, 3);
+    Ok(())
+}
+
+async fn sigterm_finishes_what_is_in_flight_and_gives_the_rest_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+    stop_in_the_middle(&lab, Signal::SIGTERM).await
+}
+
+async fn sigint_finishes_what_is_in_flight_and_gives_the_rest_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+    stop_in_the_middle(&lab, Signal::SIGINT).await
+}
+
+async fn stop_in_the_middle(lab: &Lab, signal: Signal) -> anyhow::Result<()> {
+    feed(lab, 100).await?;
+    let (door, api) = behind_a_door().await;
+    let daemon = start(lab, api.url(), &[HARDLY_EVER, AT_ONCE, ("pace.max_in_flight", "4")])?;
+    door.arrivals(4).await;
+    daemon.send(signal)?;
+    daemon.logs("signal received").await?;
+    door.open();
+    daemon.ends_with(0).await?;
+
+    assert_eq!(api.chat_requests().len(), 4);
+    let run =
+        "SELECT concat_ws(' ', status, claimed, fetched + closed, requests, finished_at IS NOT NULL) FROM sync.runs";
+    assert_eq!(lab.text(run).await?.as_deref(), Some("interrupted 4 4 4 t"));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 4);
     assert_eq!(lab.leases_left().await?, 0);
+    let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0 AND due_at <= now()";
+    assert_eq!(lab.count(left).await?, 96);
+    Ok(())
+}
+
+async fn a_signal_between_runs_ends_it_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
+    daemon.logs("next run").await?;
+    let signalled = Instant::now();
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    assert!(signalled.elapsed() < Duration::from_secs(10), "it took {:?}", signalled.elapsed());
+    assert_eq!(lab.count("SELECT count(*) FROM sync.runs").await?, 0);
+    Ok(())
+}
+
+async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 10).await?;
+    let (door, api) = behind_a_door().await;
+    let short = ("queue.lease", "1s");
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE, short])?;
+    door.arrivals(10).await;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.logs("signal received").await?;
+    let signalled = Instant::now();
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(1).await?;
+    // Far from api.timeout, for which the first signal would have waited.
+    assert!(signalled.elapsed() < Duration::from_secs(10), "it took {:?}", signalled.elapsed());
+    assert!(log.contains("error: aborted by a second signal"), "{log}");
+    assert_eq!(lab.leases_left().await?, 10);
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 0);
+
+    door.open();
+    assert_eq!(lab.sync(api.url(), &[short]).await?.run.claimed, 10);
+    Ok(())
+}
+
+async fn a_tick_during_a_run_is_skipped(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1).await?;
+    let (door, api) = behind_a_door().await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND])?;
+    door.arrivals(1).await;
+    daemon.logs("tick skipped").await?;
+    assert_eq!(lab.text("SELECT string_agg(status, ' ') FROM sync.runs").await?.as_deref(), Some("running"));
+    door.open();
+    until(&lab, "SELECT count(*) >= 2 FROM sync.runs WHERE status = 'succeeded'").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    let overlapping = "SELECT count(*) FROM sync.runs AS one JOIN sync.runs AS other ON one.run_id <> other.run_id
+                       WHERE one.started_at <= other.started_at AND one.finished_at > other.started_at";
+    assert_eq!(lab.count(overlapping).await?, 0);
+    Ok(())
+}
+
+async fn run_on_start_runs_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE])?;
+    until(&lab, "SELECT status = 'succeeded' FROM sync.runs").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    assert_eq!(lab.text(RUNS).await?.as_deref(), Some("startup 1"));
+    Ok(())
+}
+
+async fn a_tick_missed_while_it_was_down_is_caught_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // More than a leap year's cycle ago, so that there was a 29 February.
+    an_earlier_run(&lab).await?;
+    execute(&lab, "UPDATE sync.runs SET started_at = now() - interval '9 years'").await?;
+    feed(&lab, 1).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
+    until(&lab, "SELECT count(*) = 2 FROM sync.runs WHERE status = 'succeeded'").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    assert_eq!(lab.text(RUNS).await?.as_deref(), Some("manual 0, startup 1"));
+    Ok(())
+}
+
+async fn nothing_is_caught_up_if_no_tick_was_missed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    an_earlier_run(&lab).await?;
+    feed(&lab, 1).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
+    daemon.logs("next run").await?;
+    // What it runs at the start has a row before it looks at signals.
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    assert_eq!(lab.text(RUNS).await?.as_deref(), Some("manual 0"));
+    Ok(())
+}
+
+async fn nothing_is_caught_up_if_catch_up_is_off(lab: Arc<Lab>) -> anyhow::Result<()> {
+    an_earlier_run(&lab).await?;
+    execute(&lab, "UPDATE sync.runs SET started_at = now() - interval '1 day'").await?;
+    feed(&lab, 1).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND, ("schedule.catch_up", "false")])?;
+    until(&lab, "SELECT count(*) = 1 FROM chat.orders").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    assert_eq!(lab.count("SELECT count(*) FROM sync.runs WHERE trigger = 'startup'").await?, 0);
+    assert!(lab.count("SELECT count(*) FROM sync.runs WHERE trigger = 'cron'").await? > 0);
+    Ok(())
+}
+
+async fn nothing_is_caught_up_before_the_first_run_ever(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND, ("schedule.catch_up", "true")])?;
+    until(&lab, "SELECT count(*) = 1 FROM chat.orders").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    let first = "SELECT trigger || ' ' || claimed FROM sync.runs ORDER BY started_at LIMIT 1";
+    assert_eq!(lab.text(first).await?.as_deref(), Some("cron 1"));
+    Ok(())
+}
+
+async fn a_failed_run_is_tried_again_at_the_next_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 20).await?;
+    let is_refusing = Arc::new(AtomicBool::new(true));
+    let refuses = Arc::clone(&is_refusing);
+    let api = Recorder::start(
+        move |asked| {
+            if refuses.load(Ordering::SeqCst) { Answer::new(401, "{}") } else { simulated(asked) }
+        },
+    );
+    let api = api.await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND])?;
+    until(&lab, "SELECT count(*) >= 2 FROM sync.runs WHERE status = 'failed' AND error LIKE '%401%'").await?;
+    let unharmed = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0";
+    assert_eq!(lab.count(unharmed).await?, 20);
+    is_refusing.store(false, Ordering::SeqCst);
+    until(&lab, "SELECT count(*) = 1 FROM sync.runs WHERE status = 'succeeded' AND claimed = 20").await?;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert!(log.contains("the run could not proceed"), "{log}");
+    Ok(())
+}
+
+async fn lost_database_connections_are_made_anew(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["before"]).await?;
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND])?;
+    until(&lab, "SELECT count(*) = 1 FROM sync.runs WHERE status = 'succeeded' AND claimed = 1").await?;
+    execute(
+        &lab,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE 'chatsync/%'",
+    )
+    .await?;
+    lab.enqueue(&["after"]).await?;
+    until(&lab, "SELECT count(*) = 2 FROM chat.orders").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    Ok(())
+}
+
+async fn an_unreachable_database_is_told_at_the_start(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // A port that was free a moment ago.
+    let port = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+    let nowhere = format!("postgres://someone:pass-word@127.0.0.1:{port}/chatsync");
+    let run = lab.configured(&["run"], "http://127.0.0.1:9", &[EVERY_SECOND, ("database.url", &nowhere)]);
+    let ended = Finished::of(run).await?.expect_code(1);
+    assert!(ended.stderr.contains("error: ") && !ended.stderr.contains("pass-word"), "{}", ended.stderr);
+    Ok(())
+}
+
+/// Starts `chatsync run`.
+fn start(lab: &Lab, base_url: &str, more: &[(&str, &str)]) -> anyhow::Result<Process> {
+    Process::start(lab, lab.configured(&["run"], base_url, more))
+}
+
+/// Triggers and claims of all runs, the earliest first.
+const RUNS: &str = "SELECT string_agg(trigger || ' ' || claimed, ', ' ORDER BY started_at) FROM sync.runs";
+
+/// A run that found nothing to do, a moment ago.
+async fn an_earlier_run(lab: &Lab) -> anyhow::Result<()> {
+    lab.sync("http://127.0.0.1:9", &[]).await?;
     Ok(())
 }

@@ -1,0 +1,155 @@
+//! Replies with status 200: not understood, understood in part, too large, compressed.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use super::transport::{bare_server, read_request};
+use super::{Queued, conversation, conversation_json, in_turn};
+use crate::support::http::{Answer, Recorder};
+use crate::support::{Lab, tests};
+
+tests!(
+    a_reply_that_is_not_json_is_kept_and_asked_for_again,
+    one_bad_message_costs_only_itself,
+    compressed_replies_are_read,
+    a_reply_above_the_cap_is_put_aside,
+    a_small_reply_that_swells_is_cut_at_the_cap,
+    an_endless_reply_is_not_read_to_its_end,
+);
+
+/// Smallest cap that can be configured.
+const SMALL_CAP: (&str, &str) = ("api.max_response_bytes", "1024");
+
+/// Far more than a cap of [`SMALL_CAP`] and one read may add up to.
+const UNBOUNDED: i64 = 1_048_576;
+
+async fn a_reply_that_is_not_json_is_kept_and_asked_for_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let page = b"<html>caf\xe9 \0 maintenance</html>".to_vec();
+    let recorder = Recorder::start(in_turn(vec![Answer::new(200, page), conversation()])).await;
+    lab.enqueue(&["a"]).await?;
+    let report = lab.sync(recorder.url(), &[]).await?;
+    let order = Queued::row(&lab, "a").await?;
+    order.expect_failed("not_understood", 1);
+    assert!(!order.error().contains("maintenance"), "the reply itself may be chat text: {order:?}");
+    assert_eq!((report.run.failed, recorder.asked().len()), (1, 1));
+    let reject = lab.text("SELECT concat_ws('|', order_id, http_status, kind, json_path, body) FROM sync.rejects");
+    assert_eq!(reject.await?.as_deref(), Some("a|200|not_understood|$|<html>caf\\xe9 \\x00 maintenance</html>"));
+
+    lab.make_all_due().await?;
+    lab.sync(recorder.url(), &[]).await?;
+    Queued::row(&lab, "a").await?.expect_read();
+    assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 1, "kept for inspection");
+    Ok(())
+}
+
+async fn one_bad_message_costs_only_itself(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let message = |id: serde_json::Value| json!({"id": id, "created_at": "2026-01-02T03:04:05Z", "sender_id": 5, "sender_type": "driver", "body": "hi"});
+    let mut reply = conversation_json();
+    reply["chat_messages"] = json!([message(json!(1)), message(json!("second")), message(json!(3))]);
+    let recorder = Recorder::start(in_turn(vec![Answer::json(200, &reply)])).await;
+    lab.enqueue(&["a"]).await?;
+    let report = lab.sync(recorder.url(), &[]).await?;
+    let run = &report.run;
+    assert_eq!((run.status.as_str(), run.fetched, run.failed, run.messages_inserted), ("succeeded", 1, 0, 2));
+    let stored = lab.text("SELECT string_agg(message_id::text, ',' ORDER BY position) FROM chat.messages").await?;
+    assert_eq!(stored.as_deref(), Some("1,3"));
+    let order = Queued::row(&lab, "a").await?;
+    assert_eq!((order.state.as_str(), order.attempts, order.kind()), ("open", 0, "partly_understood"));
+    let reject = lab.text("SELECT concat_ws('|', http_status, kind, json_path, body::jsonb->>'id') FROM sync.rejects");
+    assert_eq!(reject.await?.as_deref(), Some("200|partly_understood|$.chat_messages[1].id|second"));
+    Ok(())
+}
+
+async fn compressed_replies_are_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let plain = conversation().body;
+    let recorder = Recorder::start(move |asked| {
+        if asked.target.contains("/gzip/") {
+            return Answer::new(200, gzip(&plain)).with_header("content-encoding", "gzip");
+        }
+        Answer::new(200, brotli(&plain)).with_header("content-encoding", "br")
+    })
+    .await;
+    lab.enqueue(&["gzip", "brotli"]).await?;
+    let report = lab.sync(recorder.url(), &[]).await?;
+    assert_eq!((report.run.fetched, report.run.messages_inserted), (2, 2));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.messages WHERE body = 'on my way'").await?, 2);
+    Ok(())
+}
+
+async fn a_reply_above_the_cap_is_put_aside(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut large = conversation_json();
+    large["padding"] = "x".repeat(1_100).into();
+    let mut fitting = conversation_json();
+    let room = 1_024 - fitting.to_string().len() - r#","padding":"""#.len();
+    fitting["padding"] = "x".repeat(room).into();
+    assert_eq!(fitting.to_string().len(), 1_024);
+    let recorder = Recorder::start(move |asked| {
+        Answer::json(200, if asked.target.contains("/large/") { &large } else { &fitting })
+    })
+    .await;
+    lab.enqueue(&["large", "fitting"]).await?;
+    let report = lab.sync(recorder.url(), &[SMALL_CAP]).await?;
+    assert_eq!((report.run.fetched, report.run.failed), (1, 1));
+    Queued::row(&lab, "fitting").await?.expect_read();
+    expect_cut(&lab, "large").await
+}
+
+async fn a_small_reply_that_swells_is_cut_at_the_cap(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let swollen = vec![b' '; 16 * 1_048_576];
+    let bombs = [("gzip", gzip(&swollen)), ("br", brotli(&swollen))];
+    for (encoding, bomb) in bombs {
+        assert!(bomb.len() < 100_000, "{encoding}: {}", bomb.len());
+        let bomb = Answer::new(200, bomb).with_header("content-encoding", encoding);
+        let recorder = Recorder::start(in_turn(vec![bomb])).await;
+        lab.enqueue(&[encoding]).await?;
+        lab.sync(recorder.url(), &[SMALL_CAP]).await?;
+        expect_cut(&lab, encoding).await?;
+        assert_eq!(recorder.asked().len(), 1, "{encoding}");
+    }
+    Ok(())
+}
+
+async fn an_endless_reply_is_not_read_to_its_end(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let url = bare_server(|mut stream| async move {
+        read_request(&mut stream).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await?;
+        loop {
+            // Fails once the client has gone.
+            stream.write_all(&[b' '; 8_192]).await?;
+        }
+    })
+    .await;
+    lab.enqueue(&["a"]).await?;
+    lab.sync(&url, &[SMALL_CAP]).await?;
+    expect_cut(&lab, "a").await
+}
+
+/// Insists that the reply was not read far beyond the cap, and on a beginning of it being kept.
+async fn expect_cut(lab: &Lab, order_id: &str) -> anyhow::Result<()> {
+    let order = Queued::row(lab, order_id).await?;
+    order.expect_failed("not_understood", 1);
+    assert!(order.error().contains("api.max_response_bytes"), "{order:?}");
+    let query = "SELECT body_bytes, octet_length(body)::bigint, json_path FROM sync.rejects WHERE order_id = $1";
+    let (bytes, kept, path): (i64, i64, String) = sqlx::query_as(query).bind(order_id).fetch_one(&lab.pool).await?;
+    assert!((1_025..UNBOUNDED).contains(&bytes), "{bytes} bytes read");
+    assert!((1_025..=65_536).contains(&kept), "{kept} bytes kept");
+    assert_eq!(path, "$");
+    Ok(())
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).expect("into memory");
+    encoder.finish().expect("into memory")
+}
+
+fn brotli(plain: &[u8]) -> Vec<u8> {
+    let mut compressed = Vec::new();
+    brotli::CompressorWriter::new(&mut compressed, 4_096, 1, 22).write_all(plain).expect("into memory");
+    compressed
+}

@@ -1,0 +1,57 @@
+//! The real binary while it runs: its log goes to a file that tests can look into.
+
+use std::fs::{File, read_to_string};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use super::PATIENCE;
+use crate::support::Lab;
+
+/// Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// At most one at a time in a lab.
+    pub(crate) fn start(lab: &Lab, mut command: Command) -> anyhow::Result<Self> {
+        let log = lab.home.path().join("log");
+        let child = command.stderr(File::create(&log)?).spawn()?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits until a text is in its log.
+    pub(crate) async fn logs(&self, text: &str) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while !read_to_string(&self.log)?.contains(text) {
+            ensure!(start.elapsed() < PATIENCE, "{text:?} was never logged");
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn send(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended already")?;
+        Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
+    }
+
+    /// Kills it: no chance to put anything in order.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Waits for its end, insists on the exit code, and gives back what it logged.
+    pub(crate) async fn ends_with(mut self, code: i32) -> anyhow::Result<String> {
+        let ended = timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        let log = read_to_string(&self.log)?;
+        ensure!(ended.code() == Some(code), "it ended with {ended}: {log}");
+        Ok(log)
+    }
+}
