@@ -167,13 +167,14 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let is_final = error.disposition() == Disposition::Bury;
+        let is_outage = error.disposition() == Disposition::Retry;
         let (kind, message) = (error.kind(), error.to_string());
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
             Error::Status { status, .. } => (Some(status), None),
             _ => (None, None),
         };
-        Self { kind, message, is_final, http_status, reject }
+        Self { kind, message, is_final, is_outage, http_status, reject }
     }
 }
 

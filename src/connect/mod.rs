@@ -133,7 +133,9 @@ impl Client {
         let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
         let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
         let mut request = self.http.client.get(url).header("X-Treat-Ids-As-Internal", ids_internal.to_string());
-        if let Some(retailer_id) = order.retailer_id.as_ref().or(self.retailer_id.as_ref()) {
+        // An empty override sends none.
+        let retailer_id = order.retailer_id.as_ref().or(self.retailer_id.as_ref()).filter(|id| !id.is_empty());
+        if let Some(retailer_id) = retailer_id {
             request = request.header("X-Retailer-Id", retailer_id);
         }
         if let Some(language) = &self.accept_language {

@@ -47,6 +47,8 @@ pub struct Failure {
     pub message: String,
     /// Trying again would change nothing: the order is dead at once.
     pub is_final: bool,
+    /// The network's or the server's fault, which every order meets: waits grow, but the order does not die of it.
+    pub is_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
     /// The reply itself, if it is worth keeping for inspection.
@@ -235,7 +237,7 @@ fn close(blank: Settlement, order: &ClaimedOrder, answered_at: DateTime<Utc>, po
 
 fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &QueuePolicy, jitter: f64) -> Settlement {
     let attempts = order.attempts.saturating_add(1);
-    let is_dead = failure.is_final || attempts >= policy.max_attempts;
+    let is_dead = failure.is_final || (attempts >= policy.max_attempts && !failure.is_outage);
     let rejects = failure.reject.map(|fault| (failure.http_status, failure.kind, fault)).into_iter().collect();
     let failed = Settlement { attempts, note: Some((failure.kind, failure.message)), rejects, ..blank };
     if is_dead {
@@ -444,9 +446,10 @@ mod tests {
     fn failures_back_off_and_end_in_death() {
         let failure = |is_final| {
             Outcome::Failed(Failure {
-                kind: "timeout",
+                kind: "not_understood",
                 message: String::new(),
                 is_final,
+                is_outage: false,
                 http_status: None,
                 reject: None,
             })
