@@ -73,6 +73,7 @@ CREATE TABLE sync.runs (
     worker            text NOT NULL,
     started_at        timestamptz NOT NULL DEFAULT now(),
     finished_at       timestamptz,
+    alive_until       timestamptz NOT NULL,
     status            text NOT NULL DEFAULT 'running'
                       CONSTRAINT status_is_known CHECK (status IN ('running', 'succeeded', 'partial', 'failed', 'interrupted', 'abandoned')),
     claimed           bigint NOT NULL DEFAULT 0,
@@ -97,7 +98,8 @@ COMMENT ON COLUMN sync.runs.trigger IS 'What started it: cron, manual (chatsync 
 COMMENT ON COLUMN sync.runs.worker IS 'Host name, process id and a random part that is new at every start';
 COMMENT ON COLUMN sync.runs.started_at IS 'Start; orders due by then are the run''s work';
 COMMENT ON COLUMN sync.runs.finished_at IS 'End; null while running, or when the worker died';
-COMMENT ON COLUMN sync.runs.status IS 'running; succeeded: every due order is up to date; partial: some orders failed; failed: the run could not proceed; interrupted: stopped by a signal; abandoned: its worker died';
+COMMENT ON COLUMN sync.runs.alive_until IS 'The worker gives another sign of life before this time, or it is dead';
+COMMENT ON COLUMN sync.runs.status IS 'running; succeeded: every due order is up to date; partial: some orders failed; failed: the run could not proceed; interrupted: stopped by a signal; abandoned: its worker died, as the next run found';
 COMMENT ON COLUMN sync.runs.claimed IS 'Orders settled by this run: fetched + closed + failed + dead';
 COMMENT ON COLUMN sync.runs.fetched IS 'Orders answered with a conversation that was understood, expired ones included';
 COMMENT ON COLUMN sync.runs.unchanged IS 'Those of fetched that brought nothing new';

@@ -133,7 +133,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         }
     };
     // Dropping the command stops an embedded PostgreSQL on the way.
-    match environment.shutdown.hard.run_until_cancelled(command).await {
+    match environment.shutdown.hard.run_until_cancelled(Box::pin(command)).await {
         Some(end) => end,
         None => anyhow::bail!("aborted by a second signal; orders that were held come free when their leases end"),
     }

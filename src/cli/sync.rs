@@ -10,7 +10,7 @@ use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
 use crate::connect::Client;
 use crate::db::queue;
-use crate::db::runs::{Run, Trigger};
+use crate::db::runs::{Run, Status, Trigger};
 use crate::domain::OrderState;
 use crate::sync::{Progress, Report, Request, Worker};
 
@@ -82,6 +82,10 @@ pub(super) async fn run_with_progress(
 pub(super) fn end_of(report: Report) -> End {
     if let Some(error) = report.failure {
         eprintln!("error: {}", failure::tell(&error.into()));
+        return End::Failed;
+    }
+    if report.run.status == Status::Interrupted.as_str() {
+        eprintln!("error: interrupted before everything that is due was fetched; the rest stays due");
         return End::Failed;
     }
     if report.run.failed + report.run.dead > 0 { End::Partial } else { End::Good }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
@@ -79,6 +80,12 @@ fn bookkeeping(migrator: &mut Migrator) {
     migrator.set_locking(false);
     migrator.create_schema("sync");
     migrator.dangerous_set_table_name("sync.migrations");
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    // The configuration allows a century at most.
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
 }
 
 async fn applied(connection: &mut sqlx::PgConnection) -> Result<usize, Error> {

@@ -11,7 +11,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, interval};
 use crate::domain::{ClaimedOrder, Lease, NewOrder, OrderId, OrderState, Settlement};
 
 /// What became of a batch of enqueued orders.
@@ -329,10 +329,4 @@ pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> 
 
 fn columns(held: &[(OrderId, Lease)]) -> (Vec<&str>, Vec<Uuid>) {
     held.iter().map(|(order_id, lease)| (order_id.as_str(), *lease)).unzip()
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    // The configuration allows a century at most.
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval { months: 0, days: 0, microseconds }
 }

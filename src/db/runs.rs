@@ -1,12 +1,14 @@
 //! `sync.runs`: one row per run. Its counters rise in the transactions that write what they count, so they are true
 //! whatever happens to the worker.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, interval};
 
 /// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,9 @@ pub enum Status {
 }
 
 impl Status {
-    fn as_str(self) -> &'static str {
+    /// As in `sync.runs.status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Partial => "partial",
@@ -79,6 +83,7 @@ pub struct Run {
     pub worker: String,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
+    pub alive_until: DateTime<Utc>,
     pub status: String,
     pub claimed: i64,
     pub fetched: i64,
@@ -94,18 +99,38 @@ pub struct Run {
     pub error: Option<String>,
 }
 
-/// Opens a run; returns its id and the database's time, which is when it started.
-pub async fn start(pool: &PgPool, trigger: Trigger, worker: &str) -> Result<(Uuid, DateTime<Utc>), Error> {
+/// Opens a run; returns its id and the database's time, which is when it started. Runs whose workers have fallen silent
+/// are called abandoned.
+pub async fn start(
+    pool: &PgPool,
+    trigger: Trigger,
+    worker: &str,
+    sign_of_life: Duration,
+) -> Result<(Uuid, DateTime<Utc>), Error> {
     let run_id = Uuid::now_v7();
     let started_at = sqlx::query_scalar!(
-        "INSERT INTO sync.runs (run_id, trigger, worker) VALUES ($1, $2, $3) RETURNING started_at",
+        "WITH abandoned AS (
+             UPDATE sync.runs SET status = 'abandoned' WHERE status = 'running' AND alive_until < now()
+         )
+         INSERT INTO sync.runs (run_id, trigger, worker, alive_until)
+         VALUES ($1, $2, $3, now() + $4)
+         RETURNING started_at",
         run_id,
         trigger.as_str(),
         worker,
+        interval(sign_of_life),
     )
     .fetch_one(pool)
     .await?;
     Ok((run_id, started_at))
+}
+
+/// The worker of a run is alive, and will say so again within `sign_of_life`.
+pub async fn stay_alive(pool: &PgPool, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
+    sqlx::query!("UPDATE sync.runs SET alive_until = now() + $2 WHERE run_id = $1", run_id, interval(sign_of_life))
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// Raises the counters of a run. Locks its row until the transaction ends.

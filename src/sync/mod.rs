@@ -91,11 +91,17 @@ impl Worker {
     ///
     /// Fails if the run could not even be recorded; a run that was recorded always ends in a [`Report`].
     pub async fn run(&self, request: &Request, stop: &CancellationToken, progress: &Progress) -> Result<Report, Error> {
-        let (run_id, started_at) = runs::start(&self.pool, request.trigger, &self.name).await?;
+        let (run_id, started_at) = runs::start(&self.pool, request.trigger, &self.name, self.queue.lease).await?;
         let scope = Scope { due_by: started_at, only: request.only.clone() };
         let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at));
         tracing::info!(%run_id, trigger = ?request.trigger, "run started");
-        let (status, failure) = match self.work(&pipeline, request.limit, stop, progress).await {
+        let ended = CancellationToken::new();
+        let work = async {
+            let _ended = ended.clone().drop_guard();
+            self.work(&pipeline, request.limit, stop, progress).await
+        };
+        let (end, ()) = tokio::join!(work, pipeline.stay_alive(&ended));
+        let (status, failure) = match end {
             Ok(End::Stopped) => (Status::Interrupted, None),
             Ok(End::Done) => (status_of(&runs::get(&self.pool, run_id).await?), None),
             Err(error) => (Status::Failed, Some(error)),
@@ -124,15 +130,15 @@ impl Worker {
         let mut remaining = limit.unwrap_or(u64::MAX);
         loop {
             remaining -= Box::pin(pipeline.pass(remaining, stop, progress)).await?;
-            if stop.is_cancelled() {
-                return Ok(End::Stopped);
-            }
             if remaining == 0 {
                 return Ok(End::Done);
             }
             let Some(held_for) = queue::held_for(&self.pool, &pipeline.scope).await? else {
                 return Ok(End::Done);
             };
+            if stop.is_cancelled() {
+                return Ok(End::Stopped);
+            }
             tracing::debug!(?held_for, "waiting for orders that another worker holds");
             let wait = held_for.clamp(Duration::from_millis(20), LONGEST_LOOK_AWAY);
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {

@@ -1,9 +1,9 @@
 //! The stages of a run, and what flows between them.
 //!
-//! Claim, fetch, write and the renewal of leases are four futures; fetches are tasks of their own so that decoding
-//! uses all cores. A stage that fails, or a signal, makes the claiming stop; what is in flight is finished and
-//! written, then leases that were not used are given back. Nothing here is unbounded: the claim stage waits for room
-//! in the first channel, a finished fetch for room in the second.
+//! Claim, fetch and write are three futures; fetches are tasks of their own so that decoding uses all cores. A fourth
+//! renews leases for as long as the run lasts. A stage that fails, or a signal, makes the claiming stop; what is in
+//! flight is finished and written, then leases that were not used are given back. Nothing here is unbounded: the claim
+//! stage waits for room in the first channel, a finished fetch for room in the second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,7 @@ use super::write::{Answered, write};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Client};
 use crate::db::queue::{self, Cursor, Scope};
+use crate::db::{self, runs};
 use crate::domain::{ClaimedOrder, QueuePolicy, settle};
 
 /// Most orders written in one transaction. Larger ones gain nothing measurable and hold locks longer.
@@ -66,17 +67,11 @@ impl Pipeline {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(BATCH_ORDERS);
         let claimed = AtomicU64::new(0);
-        let done = CancellationToken::new();
-        let stages = async {
-            let stages = tokio::join!(
-                halt_on_error(&halt, self.claim(limit, claimed_out, &halt, &claimed)),
-                halt_on_error(&halt, self.fetch(claimed_in, answered_out, &halt)),
-                halt_on_error(&halt, self.write(answered_in, progress)),
-            );
-            done.cancel();
-            stages
-        };
-        let (stages, renewal) = tokio::join!(stages, halt_on_error(&halt, self.renew(&done)));
+        let (claim, fetch, write) = tokio::join!(
+            halt_on_error(&halt, self.claim(limit, claimed_out, &halt, &claimed)),
+            halt_on_error(&halt, self.fetch(claimed_in, answered_out, &halt)),
+            halt_on_error(&halt, self.write(answered_in, progress)),
+        );
         // Whatever was claimed but not settled: the rest after a signal, or after an error.
         let rest = self.held.take();
         if !rest.is_empty() {
@@ -85,8 +80,7 @@ impl Pipeline {
             released?;
         }
         // The write stage knows best: a failed write makes the stages before it fail as well.
-        let (claim, fetch, write) = stages;
-        write.and(fetch).and(claim).and(renewal)?;
+        write.and(fetch).and(claim)?;
         Ok(claimed.into_inner())
     }
 
@@ -166,17 +160,24 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Extends all leases at a third of their length, so that one missed turn loses none.
-    async fn renew(&self, done: &CancellationToken) -> Result<(), Error> {
-        loop {
-            if done.run_until_cancelled(tokio::time::sleep(self.lease / 3)).await.is_none() {
-                return Ok(());
-            }
-            let held = self.held.list();
-            if !held.is_empty() {
-                queue::renew(&self.pool, &held, self.lease).await?;
+    /// Extends all leases, and the run's own sign of life, at a third of their length, so that one missed turn loses
+    /// none. A turn that fails is not the end of the run: the stages meet the database too, and a lease that was lost
+    /// after all keeps its order from being written.
+    pub(super) async fn stay_alive(&self, ended: &CancellationToken) {
+        while ended.run_until_cancelled(tokio::time::sleep(self.lease / 3)).await.is_some() {
+            if let Err(error) = self.renew().await {
+                tracing::warn!("leases were not renewed: {error}");
             }
         }
+    }
+
+    async fn renew(&self) -> Result<(), db::Error> {
+        runs::stay_alive(&self.pool, self.run_id, self.lease).await?;
+        let held = self.held.list();
+        if !held.is_empty() {
+            queue::renew(&self.pool, &held, self.lease).await?;
+        }
+        Ok(())
     }
 }
 
