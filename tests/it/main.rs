@@ -7,6 +7,7 @@
 mod cli;
 mod connect;
 mod daemon;
+mod docs;
 mod support;
 mod sync;
 mod tables;
@@ -51,7 +52,7 @@ async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
-    let tests = [cli::tests, connect::tests, daemon::tests, sync::tests, tables::tests];
+    let tests = [cli::tests, connect::tests, daemon::tests, docs::tests, sync::tests, tables::tests];
     let trials = tests.iter().flat_map(|tests| tests(labs)).collect();
     libtest_mimic::run(arguments, trials).exit_code()
 }

@@ -1,0 +1,128 @@
+//! The examples of the README do what it says: shell blocks are run one after the other with the real binary, SQL and
+//! TOML blocks are used as they stand.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chatsync::config::{self, ConfigFile, Needs, Sources};
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::support::{Finished, Lab, tests};
+
+tests!(the_examples_of_the_readme_work, the_readme_names_what_there_is, the_two_commands_are_the_ones_that_ci_runs);
+
+const README: &str = include_str!("../../README.md");
+
+async fn the_examples_of_the_readme_work(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut script = String::from("set -eu\n");
+    for block in blocks("sh") {
+        script.push_str(&block);
+        script.push('\n');
+    }
+    // The port that the example takes for granted may be somebody else's here; and a script has no eyes to see when
+    // the simulated API is there.
+    let start = script.lines().find(|line| line.starts_with("chatsync simulate &")).context("the simulator's line")?;
+    let wait = format!(
+        "chatsync simulate --listen 127.0.0.1:{port} > simulator.log &\n\
+         trap \"kill $! ; wait\" EXIT\n\
+         until grep -q listens simulator.log; do :; done"
+    );
+    let script = script.replace(start, &wait).replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"));
+
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_chatsync")).parent().context("a directory")?;
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = tokio::process::Command::new("bash");
+    shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
+    shell.current_dir(lab.home.path()).env("PATH", path).env("HOME", lab.home.path()).env("DATABASE_URL", lab.url());
+    let run = Finished::of(shell).await?.expect_code(0);
+    assert!(run.stdout.contains("500 added, 0 already known, 0 rejected"), "{}", run.stdout);
+    assert!(run.stdout.contains("2 added"), "{}", run.stdout);
+    assert!(run.stdout.contains("succeeded"), "{}", run.stdout);
+
+    let sql = blocks("sql");
+    assert!(sql.len() >= 2);
+    for block in sql {
+        lab.pool.execute(AssertSqlSafe(block.clone())).await.with_context(|| block)?;
+    }
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE order_id LIKE 'C-%'").await?, 2);
+    Ok(())
+}
+
+async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Configuration examples are accepted, but for the files that they name.
+    for (number, block) in blocks("toml").into_iter().enumerate() {
+        let file = lab.home.path().join(format!("{number}.toml"));
+        let secret = lab.home.path().join("secret");
+        std::fs::write(&secret, "postgres://somewhere/db")?;
+        let block = block
+            .lines()
+            .map(|line| match line.split_once(" = \"/run/secrets/") {
+                Some((key, _)) => format!("{key} = \"{}\"\n", secret.display()),
+                None => format!("{line}\n"),
+            })
+            .collect::<String>();
+        std::fs::write(&file, block)?;
+        let sources = Sources { file: ConfigFile::Given(file), environment: Vec::new() };
+        config::load(&sources, Needs::Credentials)?;
+    }
+    // Every key and table that is mentioned exists.
+    let known = known_keys();
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('sync', 'chat')")
+            .fetch_all(&lab.pool)
+            .await?;
+    let sections = ["api", "auth", "pace", "database", "queue", "schedule", "admin", "log"];
+    let mut mentioned = 0;
+    for word in README.split('`').skip(1).step_by(2) {
+        let Some((first, rest)) = word.split_once('.') else { continue };
+        let plain = rest.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if sections.contains(&first) && plain {
+            assert!(known.contains(word), "{word} is no setting");
+            mentioned += 1;
+        } else if ["sync", "chat"].contains(&first) && plain {
+            assert!(tables.iter().any(|table| table == word), "{word} is no table");
+            mentioned += 1;
+        }
+    }
+    assert!(mentioned > 10, "{mentioned}");
+    Ok(())
+}
+
+async fn the_two_commands_are_the_ones_that_ci_runs(_lab: Arc<Lab>) -> anyhow::Result<()> {
+    let first = blocks("console").into_iter().next().context("the two commands")?;
+    assert_eq!(first, "cargo run --release -- demo\ncargo test\n");
+    let ci = include_str!("../../.ci/run");
+    assert!(ci.contains("cargo test --locked") && ci.contains("chatsync\" demo"), "ci runs something else");
+    Ok(())
+}
+
+/// The fenced blocks of the README in one language.
+fn blocks(language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = README.lines();
+    while let Some(line) = lines.next() {
+        if line.strip_prefix("```") == Some(language) {
+            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+        } else if line.starts_with("```") {
+            lines.by_ref().take_while(|line| *line != "```").for_each(drop);
+        }
+    }
+    blocks
+}
+
+/// The dotted keys of the defaults.
+fn known_keys() -> BTreeSet<String> {
+    let mut section = "";
+    let mut keys = BTreeSet::new();
+    for line in config::DEFAULTS.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    keys
+}
