@@ -5,10 +5,10 @@ use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
 use crate::db::queue::{self, Enqueued};
@@ -61,34 +61,31 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
         ..NewOrder::new(OrderId::new("template").expect("a constant, and valid"))
     };
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
-    // Reading blocks, so it has a thread of its own; two batches at most wait for the database.
+    // Reading blocks, so it has a thread of its own; two batches at most wait for the database. Not one of the
+    // runtime's threads: the end of the program waits for those, and standard input may never end.
     let (out, mut batches) = mpsc::channel(1);
-    let reading = tokio::task::spawn_blocking(move || read(Feed::new(input, template), &out));
+    let (end, reading) = oneshot::channel();
+    std::thread::spawn(move || end.send(read(Feed::new(input, template), &out)));
+    let stop = &environment.shutdown.soft;
     let mut total = Enqueued::default();
     let (mut lines, mut rejected) = (0_u64, 0_u64);
-    while let Some(Batch { orders, bad }) = batches.recv().await {
+    while let Some(Batch { orders, bad }) = stop.run_until_cancelled(batches.recv()).await.flatten() {
         for BadLine { line, reason } in &bad {
-            eprintln!("line {line}: {reason}");
+            note(format!("line {line}: {reason}"));
         }
         rejected += bad.len() as u64;
         lines += orders.len() as u64;
         let enqueued = queue::enqueue(&database.pool, &orders, &source, args.reopen).await?;
         total.added += enqueued.added;
         total.updated += enqueued.updated;
-        if environment.shutdown.soft.is_cancelled() {
-            break;
-        }
     }
-    drop(batches);
     let known = lines - total.added;
     let put_back = if args.reopen { format!(" ({} put back)", total.updated) } else { String::new() };
     print(format!("{} added, {known} already known{put_back}, {rejected} rejected", total.added))?;
     // What was read before is in the queue and was told; now what ended the reading.
-    if environment.shutdown.soft.is_cancelled() {
-        // The reader may wait for standard input for ever; it holds nothing.
-        reading.abort();
-    } else {
-        reading.await.context("reading ended abnormally")??;
+    match stop.run_until_cancelled(reading).await {
+        Some(end) => end.context("reading ended abnormally")??,
+        None => anyhow::bail!("stopped by a signal before the end of the orders; enqueue them again"),
     }
     database.close().await?;
     Ok(if rejected > 0 { End::Partial } else { End::Good })
@@ -122,7 +119,7 @@ fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn BufRead + Send>, String)
         return Ok((Box::new(BufReader::new(file)), path.display().to_string()));
     }
     if io::stdin().is_terminal() {
-        eprintln!("reading order ids from standard input, one per line; end with Ctrl-D");
+        note("reading order ids from standard input, one per line; end with Ctrl-D");
     }
     Ok((Box::new(BufReader::new(io::stdin())), "stdin".to_owned()))
 }

@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Needs, Problems, Settings, Sources};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
+use output::note;
 use progress::Screen;
 
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
@@ -107,7 +108,7 @@ pub fn main(cli: Cli) -> ExitCode {
     match result {
         Ok(end) => end.into(),
         Err(error) => {
-            eprintln!("error: {}", failure::tell(&error));
+            note(format!("error: {}", failure::tell(&error)));
             ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
         }
     }

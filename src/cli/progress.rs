@@ -90,7 +90,8 @@ impl MakeWriter<'_> for LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
+        // A line that cannot be written is lost: the subscriber would panic over it.
+        Ok(self.0.suspend(|| io::stderr().write(bytes)).unwrap_or(bytes.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::ArgGroup;
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
 use crate::db::queue::{self, Retry};
@@ -34,7 +34,7 @@ pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Resu
     let put_back = queue::retry(&database.pool, &retry).await?;
     print(format!("{put_back} put back"))?;
     for order in &unknown {
-        eprintln!("order {order} is not in the queue: add it with `chatsync enqueue`");
+        note(format!("order {order} is not in the queue: add it with `chatsync enqueue`"));
     }
     database.close().await?;
     Ok(if unknown.is_empty() { End::Good } else { End::Partial })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 
-use super::output::print;
+use super::output::{print, unless_gone};
 use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
 use crate::simulator::{self, Options, ReplyAge};
@@ -78,7 +78,7 @@ pub(super) async fn simulate(environment: &Environment, args: Args) -> anyhow::R
     let (listen, list_orders) = (args.listen, args.list_orders);
     let options = options(&args);
     if list_orders {
-        print_orders(&options).context("cannot print the orders")?;
+        unless_gone(print_orders(&options)).context("cannot print the orders")?;
         return Ok(End::Good);
     }
     let running = simulator::start(listen, options).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -107,13 +107,18 @@ fn options(args: &Args) -> Options {
     }
 }
 
-fn print_orders(options: &Options) -> csv::Result<()> {
+fn print_orders(options: &Options) -> io::Result<()> {
+    // What csv makes of an I/O error by itself has lost its kind.
+    let failed = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    };
     let mut out = csv::Writer::from_writer(io::BufWriter::new(io::stdout().lock()));
-    out.write_record(["order_id", "connect_user_id"])?;
+    out.write_record(["order_id", "connect_user_id"]).map_err(failed)?;
     for order in simulator::orders(options) {
-        out.write_record([order.order_id, order.connect_user_id])?;
+        out.write_record([order.order_id, order.connect_user_id]).map_err(failed)?;
     }
-    Ok(out.flush()?)
+    out.flush()
 }
 
 fn share(text: &str) -> Result<f64, String> {

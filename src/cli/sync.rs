@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{note, print};
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
 use crate::connect::Client;
@@ -81,11 +81,11 @@ pub(super) async fn run_with_progress(
 /// What a run means for the exit code; tells why if it could not proceed.
 pub(super) fn end_of(report: Report) -> End {
     if let Some(error) = report.failure {
-        eprintln!("error: {}", failure::tell(&error.into()));
+        note(format!("error: {}", failure::tell(&error.into())));
         return End::Failed;
     }
     if report.run.status == Status::Interrupted.as_str() {
-        eprintln!("error: interrupted before everything that is due was fetched; the rest stays due");
+        note("error: interrupted before everything that is due was fetched; the rest stays due");
         return End::Failed;
     }
     if report.run.failed + report.run.dead > 0 { End::Partial } else { End::Good }

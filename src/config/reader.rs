@@ -25,19 +25,20 @@ pub(super) struct Reader {
 impl Reader {
     /// Merges the layers and reports keys that the defaults do not know.
     pub(super) fn open(sources: &Sources) -> Result<Self, Problems> {
+        let file = match &sources.file {
+            ConfigFile::Given(path) => path.display().to_string(),
+            ConfigFile::Local | ConfigFile::None => LOCAL_FILE.to_owned(),
+        };
+        let broken = |error| broken(&error, &file);
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        let known = flatten(&Config::builder().add_source(defaults.clone()).build().map_err(|error| broken(&error))?);
+        let known = flatten(&Config::builder().add_source(defaults.clone()).build().map_err(broken)?);
         let mut layers = Config::builder().add_source(defaults);
         layers = match &sources.file {
             ConfigFile::None => layers,
             ConfigFile::Local => layers.add_source(File::new(LOCAL_FILE, FileFormat::Toml).required(false)),
             ConfigFile::Given(path) => layers.add_source(File::from(path.as_path()).format(FileFormat::Toml)),
         };
-        let merged = layers.add_source(environment(&sources.environment)).build().map_err(|error| broken(&error))?;
-        let file = match &sources.file {
-            ConfigFile::Given(path) => path.display().to_string(),
-            ConfigFile::Local | ConfigFile::None => LOCAL_FILE.to_owned(),
-        };
+        let merged = layers.add_source(environment(&sources.environment)).build().map_err(broken)?;
         let mut reader = Self { values: flatten(&merged), file, problems: Vec::new() };
         let mut unknown: Vec<String> = reader.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
         unknown.sort_unstable();
@@ -239,15 +240,15 @@ fn flatten(config: &Config) -> HashMap<String, Value> {
 }
 
 /// A file that is missing or is not TOML: nothing else can be checked.
-fn broken(error: &config::ConfigError) -> Problems {
-    let (origin, what) = match error {
-        config::ConfigError::FileParse { uri, cause } => {
+fn broken(error: &config::ConfigError, file: &str) -> Problems {
+    let what = match error {
+        config::ConfigError::FileParse { cause, .. } => {
             // The parser's full text quotes the line, which may hold a secret.
-            let first_line = cause.to_string().lines().next().unwrap_or_default().to_owned();
-            (uri.clone().unwrap_or_default(), format!("it is not TOML: {first_line}"))
+            format!("it is not TOML: {}", cause.to_string().lines().next().unwrap_or_default())
         }
-        other => ("the configuration file".to_owned(), format!("it cannot be read: {other}")),
+        other => format!("it cannot be read: {other}"),
     };
+    let origin = file.to_owned();
     let hint = "check the path given with --config, and the syntax".to_owned();
     Problems(vec![Problem { key: String::new(), origin, what, hint }])
 }
