@@ -104,10 +104,10 @@ fn blocks(language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = README.lines();
     while let Some(line) = lines.next() {
-        if line.strip_prefix("```") == Some(language) {
-            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
-        } else if line.starts_with("```") {
-            lines.by_ref().take_while(|line| *line != "```").for_each(drop);
+        let Some(found) = line.strip_prefix("```") else { continue };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        if found == language {
+            blocks.push(block.join("\n") + "\n");
         }
     }
     blocks

@@ -1,0 +1,251 @@
+//! Wrong settings and unreachable databases: everything is told at once, in a way that helps, and no secret shows.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use super::{assert_hides, with_empty_database, write_file};
+use crate::support::{Finished, Lab, tests};
+
+tests!(
+    all_problems_are_told_at_once_with_key_origin_and_hint,
+    missing_credentials_are_asked_for_by_name_and_only_by_commands_that_need_them,
+    an_unknown_key_in_the_file_is_named_with_the_likely_one,
+    a_file_that_is_missing_or_no_toml_is_a_configuration_error,
+    the_file_yields_to_the_environment,
+    unknown_flags_and_commands_are_usage_errors,
+    every_command_explains_itself,
+    an_unreachable_database_is_told_without_its_password,
+    a_refused_password_is_told_without_showing_it,
+    a_working_password_shows_at_no_log_level,
+    a_database_without_tables_asks_for_migrate_if_that_is_left_to_people,
+);
+
+const SECRET: &str = "hunter2-swordfish";
+
+/// An API that is never asked.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+const COMMANDS: [&str; 8] = ["migrate", "enqueue", "sync", "run", "status", "retry", "demo", "simulate"];
+
+async fn all_problems_are_told_at_once_with_key_origin_and_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
+    write_file(
+        &lab,
+        "bad.toml",
+        "[api]\nbase_url = 'ftp://connect.example.com'\ntimout = '5s'\n[schedule]\ncron = 'nightly'\n",
+    )?;
+    let mut command = careless(lab.command(&["--config", "bad.toml", "sync"]));
+    command
+        .env("DATABASE_URL", format!("mysql://chatsync:{SECRET}@db.example.com/chatsync"))
+        .env("CHATSYNC__AUTH__TOKEN", SECRET)
+        .env("CHATSYNC__QUEUE__LEASE", "soon");
+    let finished = Finished::of(command).await?.expect_code(2);
+    assert_eq!(finished.stdout, "");
+    assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);
+    assert!(finished.stderr.starts_with("error: the configuration has 7 problems:\n"), "{}", finished.stderr);
+    for (key, origin, hint) in [
+        ("api.timout", "bad.toml", "did you mean api.timeout?"),
+        ("api.base_url", "bad.toml", "write it like https://connect.instacart.com"),
+        ("auth.client_id", "the defaults", "CHATSYNC__AUTH__CLIENT_ID"),
+        ("auth.client_secret", "the defaults", "CHATSYNC__AUTH__CLIENT_SECRET"),
+        ("database.url", "DATABASE_URL", "write postgres://user:password@host:5432/name"),
+        ("queue.lease", "CHATSYNC__QUEUE__LEASE", "write 500ms, 30s, 5m, 6h or 7d"),
+        ("schedule.cron", "bad.toml", "write second, minute, hour,"),
+    ] {
+        assert_told(&finished, key, origin, hint);
+    }
+    Ok(())
+}
+
+async fn missing_credentials_are_asked_for_by_name_and_only_by_commands_that_need_them(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    for command in ["sync", "run"] {
+        let finished = Finished::of(lab.with_database(&[command])).await?.expect_code(2);
+        assert_told(&finished, "auth.client_id", "the defaults", "CHATSYNC__AUTH__CLIENT_ID");
+        assert_told(&finished, "auth.client_secret", "the defaults", "CHATSYNC__AUTH__CLIENT_SECRET");
+    }
+    let mut token_mode = lab.with_database(&["sync"]);
+    token_mode.env("CHATSYNC__AUTH__MODE", "static_token");
+    let finished = Finished::of(token_mode).await?.expect_code(2);
+    assert_told(&finished, "auth.token", "the defaults", "CHATSYNC__AUTH__TOKEN");
+    for arguments in [&["migrate"][..], &["enqueue"], &["status"], &["retry", "--dead"]] {
+        Finished::of(lab.with_database(arguments)).await?.expect_code(0);
+    }
+    Ok(())
+}
+
+async fn an_unknown_key_in_the_file_is_named_with_the_likely_one(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let content = format!("[auth]\nclient_secrets = '{SECRET}'\n");
+    let given = write_file(&lab, "typo.toml", &content)?;
+    let finished = Finished::of(lab.with_database(&["--config", &given, "status"])).await?.expect_code(2);
+    assert_told(&finished, "auth.client_secrets", &given, "did you mean auth.client_secret?");
+    assert_hides(&finished.stderr, [SECRET]);
+
+    write_file(&lab, "config/local.toml", &content)?;
+    let finished = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
+    assert_told(&finished, "auth.client_secrets", "config/local.toml", "did you mean auth.client_secret?");
+    Ok(())
+}
+
+async fn a_file_that_is_missing_or_no_toml_is_a_configuration_error(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let finished = Finished::of(lab.with_database(&["--config", "absent.toml", "status"])).await?.expect_code(2);
+    assert!(finished.stderr.contains("absent.toml"), "{}", finished.stderr);
+
+    let path = write_file(&lab, "broken.toml", format!("[auth]\nclient_secret = \"{SECRET}\n"))?;
+    let finished = Finished::of(lab.with_database(&["--config", &path, "status"])).await?.expect_code(2);
+    assert!(finished.stderr.contains("not TOML") && finished.stderr.contains("line 2"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("(from {path})")), "{}", finished.stderr);
+    assert_hides(&finished.stderr, [SECRET]);
+    Ok(())
+}
+
+async fn the_file_yields_to_the_environment(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let nowhere = "[database]\nurl = 'postgres://chatsync@127.0.0.1:1/chatsync'\n";
+    let file = write_file(&lab, "nowhere.toml", nowhere)?;
+    Finished::of(lab.command(&["--config", &file, "status"])).await?.expect_code(1);
+    Finished::of(lab.with_database(&["--config", &file, "status"])).await?.expect_code(0);
+    Ok(())
+}
+
+async fn unknown_flags_and_commands_are_usage_errors(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (arguments, named) in [
+        (&["sync", "--fast"][..], "--fast"),
+        (&["synchronise"], "synchronise"),
+        (&["sync", "--limit", "many"], "many"),
+        (&["enqueue", "--priority", "40000"], "40000"),
+        (&[], "Usage: chatsync"),
+    ] {
+        let finished = Finished::of(careless(lab.with_database(arguments))).await?.expect_code(2);
+        assert!(finished.stderr.contains(named), "{}", finished.stderr);
+        assert_eq!(finished.stdout, "");
+        assert_hides(&finished.stderr, ["panicked"]);
+    }
+    Ok(())
+}
+
+async fn every_command_explains_itself(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let version = Finished::of(lab.command(&["--version"])).await?.expect_code(0);
+    assert_eq!(version.stdout, concat!("chatsync ", env!("CARGO_PKG_VERSION"), "\n"));
+    let overview = Finished::of(lab.command(&["--help"])).await?.expect_code(0);
+    for command in COMMANDS {
+        let is_listed = overview.stdout.lines().any(|line| line.trim_start().starts_with(&format!("{command} ")));
+        assert!(is_listed, "{command} in {}", overview.stdout);
+        let help = Finished::of(lab.command(&[command, "--help"])).await?.expect_code(0);
+        assert!(help.stdout.contains(&format!("Usage: chatsync {command}")), "{}", help.stdout);
+    }
+    Ok(())
+}
+
+async fn an_unreachable_database_is_told_without_its_password(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Bound for a moment, so that nobody else listens there.
+    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let mut command = careless(lab.command(&["status"]));
+    command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:{port}/chatsync"));
+    let finished = Finished::of(command).await?.expect_code(1);
+    assert!(finished.stderr.contains("error: cannot connect to the database: "), "{}", finished.stderr);
+    assert!(finished.stderr.contains("refused"), "{}", finished.stderr);
+    assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);
+
+    let mut command = careless(lab.command(&["status"]));
+    command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:port/chatsync"));
+    let finished = Finished::of(command).await?.expect_code(2);
+    assert_told(&finished, "database.url", "DATABASE_URL", "write postgres://");
+    assert_hides(&finished.stderr, [SECRET]);
+    Ok(())
+}
+
+async fn a_refused_password_is_told_without_showing_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await?;
+        refuse_password(stream).await
+    });
+    let mut command = careless(lab.command(&["status"]));
+    command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:{port}/chatsync"));
+    let finished = Finished::of(command).await?.expect_code(1);
+    assert_eq!(server.await??, SECRET, "the password was sent");
+    let told = "error: cannot connect to the database: password authentication failed for user \"chatsync\" \
+                (SQLSTATE 28P01)\n";
+    assert!(finished.stderr.ends_with(told), "{}", finished.stderr);
+    assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);
+    Ok(())
+}
+
+async fn a_working_password_shows_at_no_log_level(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut url = url::Url::parse(lab.url())?;
+    if url.password().is_none() {
+        // A server that trusts its clients takes any.
+        url.set_password(Some(SECRET)).ok().context("a URL with a host")?;
+    }
+    let password = url.password().context("just set")?.to_owned();
+    for level in ["trace", "trace,sqlx=trace"] {
+        let mut command = careless(lab.command(&["enqueue"]));
+        command.env("DATABASE_URL", url.as_str()).env("CHATSYNC__LOG__LEVEL", level);
+        let finished = Finished::of_input(command, b"order").await?.expect_code(0);
+        assert_hides(&finished.stderr, [&*password]);
+        assert_hides(&finished.stdout, [&*password]);
+    }
+    Ok(())
+}
+
+async fn a_database_without_tables_asks_for_migrate_if_that_is_left_to_people(lab: Arc<Lab>) -> anyhow::Result<()> {
+    with_empty_database(&lab, async |url| {
+        let by_hand = [("database.url", url), ("database.auto_migrate", "false")];
+        for command in ["sync", "status", "enqueue"] {
+            let finished = Finished::of(lab.configured(&[command], NOWHERE, &by_hand)).await?.expect_code(1);
+            assert!(finished.stderr.contains("run `chatsync migrate`"), "{}", finished.stderr);
+        }
+        Finished::of(lab.configured(&["migrate"], NOWHERE, &by_hand)).await?.expect_code(0);
+        Finished::of(lab.configured(&["status"], NOWHERE, &by_hand)).await?.expect_code(0);
+        Ok(())
+    })
+    .await
+}
+
+/// As a developer's shell is set up: errors must stay readable even so.
+fn careless(mut command: Command) -> Command {
+    command.env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// Insists on one problem, told with all its parts.
+fn assert_told(finished: &Finished, key: &str, origin: &str, hint: &str) {
+    let mut lines = finished.stderr.lines();
+    let problem = lines.find(|line| line.trim_start().starts_with(&format!("{key} ")));
+    let problem = problem.unwrap_or_else(|| panic!("nothing about {key} in {}", finished.stderr));
+    assert!(problem.ends_with(&format!("(from {origin})")), "{problem}");
+    let advice = lines.next().unwrap_or_default();
+    assert!(advice.trim_start().starts_with("hint: ") && advice.contains(hint), "{advice}");
+}
+
+/// Speaks just enough of PostgreSQL's protocol to ask for a password in clear text and to refuse it; returns it.
+async fn refuse_password(mut stream: TcpStream) -> anyhow::Result<String> {
+    const SSL_REQUEST: u32 = 80_877_103;
+    loop {
+        let length = stream.read_u32().await?;
+        let code = stream.read_u32().await?;
+        let mut rest = vec![0; usize::try_from(length)? - 8];
+        stream.read_exact(&mut rest).await?;
+        if code != SSL_REQUEST {
+            break;
+        }
+        stream.write_all(b"N").await?;
+    }
+    stream.write_all(b"R\0\0\0\x08\0\0\0\x03").await?;
+    anyhow::ensure!(stream.read_u8().await? == b'p', "a password was expected");
+    let mut password = vec![0; usize::try_from(stream.read_u32().await?)? - 4];
+    stream.read_exact(&mut password).await?;
+    password.pop();
+
+    let fields = "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"chatsync\"\0\0";
+    stream.write_u8(b'E').await?;
+    stream.write_u32(u32::try_from(fields.len() + 4)?).await?;
+    stream.write_all(fields.as_bytes()).await?;
+    stream.shutdown().await?;
+    Ok(String::from_utf8(password)?)
+}

@@ -1,0 +1,211 @@
+//! `chatsync demo` and `simulate`: nothing to configure, nothing left behind, and good manners in pipes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chatsync::simulator::{self, Options};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{send, write_file};
+use crate::support::{Finished, Lab, tests};
+
+tests!(
+    the_demo_shows_everything_and_leaves_nothing_behind,
+    the_demo_ignores_whatever_is_configured,
+    a_demo_stopped_while_it_starts_leaves_nothing_behind,
+    a_demo_stopped_while_it_syncs_leaves_nothing_behind,
+    a_demo_aborted_by_a_second_signal_leaves_nothing_behind,
+    a_demo_with_a_reader_that_has_gone_comes_to_its_end,
+    listed_orders_are_csv_that_enqueue_takes,
+    a_reader_may_leave_before_the_last_listed_order,
+    simulate_says_where_it_listens_serves_and_ends_on_a_signal,
+    simulate_says_which_address_it_cannot_have,
+);
+
+async fn the_demo_shows_everything_and_leaves_nothing_behind(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let place = Place::new(&lab)?;
+    let finished = Finished::of(place.demo(&lab, "60")).await?.expect_code(0);
+    for expected in [
+        "60 orders enqueued",
+        " succeeded in ",
+        " fetched (0 unchanged), ",
+        " 0 failed, 0 dead",
+        "captured_open",
+        "One conversation (chat.messages, chat.users), order ",
+        "median time to answer",
+        "All of it is gone again",
+    ] {
+        assert!(finished.stdout.contains(expected), "{expected:?} in {}", finished.stdout);
+    }
+    assert_eq!(finished.stderr, "", "nothing to complain about");
+    place.assert_empty()
+}
+
+async fn the_demo_ignores_whatever_is_configured(lab: Arc<Lab>) -> anyhow::Result<()> {
+    write_file(&lab, "config/local.toml", "[api\nbase_url = 7")?;
+    let place = Place::new(&lab)?;
+    let mut command = place.demo(&lab, "10");
+    command
+        .env("DATABASE_URL", "postgres://nobody:nothing@127.0.0.1:1/nowhere")
+        .env("CHATSYNC__API__BASE_URL", "not a URL")
+        .env("CHATSYNC__NO__SUCH_KEY", "1");
+    let finished = Finished::of(command).await?.expect_code(0);
+    assert!(finished.stdout.contains("10 orders enqueued"), "{}", finished.stdout);
+    place.assert_empty()
+}
+
+async fn a_demo_stopped_while_it_starts_leaves_nothing_behind(lab: Arc<Lab>) -> anyhow::Result<()> {
+    stop_demo(&lab, "Starting PostgreSQL", &[Signal::SIGTERM]).await
+}
+
+async fn a_demo_stopped_while_it_syncs_leaves_nothing_behind(lab: Arc<Lab>) -> anyhow::Result<()> {
+    stop_demo(&lab, "20000 orders enqueued", &[Signal::SIGTERM]).await
+}
+
+async fn a_demo_aborted_by_a_second_signal_leaves_nothing_behind(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Two of the same kind could arrive as one.
+    stop_demo(&lab, "20000 orders enqueued", &[Signal::SIGTERM, Signal::SIGINT]).await
+}
+
+async fn a_demo_with_a_reader_that_has_gone_comes_to_its_end(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let place = Place::new(&lab)?;
+    let mut child = place.demo(&lab, "10").spawn()?;
+    drop(child.stdout.take());
+    let finished = Finished::of_child(child).await?.expect_code(0);
+    assert_eq!(finished.stderr, "");
+    place.assert_empty()
+}
+
+async fn listed_orders_are_csv_that_enqueue_takes(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let arguments = ["simulate", "--list-orders", "--orders", "1000", "--users", "3", "--seed", "5"];
+    let listed = Finished::of(lab.command(&arguments)).await?.expect_code(0);
+    assert_eq!((listed.stdout.lines().next(), &*listed.stderr), (Some("order_id,connect_user_id"), ""));
+    let command = lab.with_database(&["enqueue", "-"]);
+    let enqueued = Finished::of_input(command, listed.stdout.as_bytes()).await?.expect_code(0);
+    assert_eq!(enqueued.stdout, "1000 added, 0 already known, 0 rejected\n");
+
+    let mut queued: Vec<(String, String)> =
+        sqlx::query_as("SELECT order_id, connect_user_id FROM sync.order_queue").fetch_all(&lab.pool).await?;
+    let options = Options { orders: 1000, users: 3, seed: 5, ..Options::default() };
+    let mut expected: Vec<(String, String)> =
+        simulator::orders(&options).map(|order| (order.order_id, order.connect_user_id)).collect();
+    queued.sort();
+    expected.sort();
+    assert_eq!(queued, expected, "ids with commas, slashes and other scripts included");
+    Ok(())
+}
+
+/// `chatsync simulate --list-orders | head -1`
+async fn a_reader_may_leave_before_the_last_listed_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut child = lab.command(&["simulate", "--list-orders", "--orders", "1000000"]).spawn()?;
+    let mut stdout = child.stdout.take().context("a pipe")?;
+    let mut start = [0; 9];
+    stdout.read_exact(&mut start).await?;
+    assert_eq!(start, *b"order_id,");
+    drop(stdout);
+    let finished = Finished::of_child(child).await?.expect_code(0);
+    assert_eq!(finished.stderr, "");
+    Ok(())
+}
+
+async fn simulate_says_where_it_listens_serves_and_ends_on_a_signal(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut child = lab.command(&["simulate", "--listen", "127.0.0.1:0", "--not-found", "0"]).spawn()?;
+    let mut lines = lines(&mut child)?;
+    let line = wait_for(&mut lines, "listens on").await?;
+    let url = line.strip_prefix("the simulated API listens on ").context("an address")?;
+    lab.enqueue(&["one", "two"]).await?;
+    let report = lab.sync(url, &[]).await?;
+    assert_eq!((report.run.fetched, report.run.status.as_str()), (2, "succeeded"));
+    send(&child, Signal::SIGTERM)?;
+    Finished::of_child(child).await?.expect_code(0);
+    Ok(())
+}
+
+async fn simulate_says_which_address_it_cannot_have(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = taken.local_addr()?.to_string();
+    let finished = Finished::of(lab.command(&["simulate", "--listen", &address])).await?.expect_code(1);
+    assert!(finished.stderr.contains(&format!("error: cannot listen on {address}: ")), "{}", finished.stderr);
+    Ok(())
+}
+
+/// Sends signals to a demo once it has printed `moment`.
+async fn stop_demo(lab: &Lab, moment: &str, signals: &[Signal]) -> anyhow::Result<()> {
+    let place = Place::new(lab)?;
+    let mut child = place.demo(lab, "20000").spawn()?;
+    let mut lines = lines(&mut child)?;
+    wait_for(&mut lines, moment).await?;
+    if cfg!(target_os = "linux") && moment.contains("enqueued") {
+        assert_ne!(processes_naming(&place.0), [""; 0], "a server is seen while it runs");
+    }
+    for signal in signals {
+        send(&child, *signal)?;
+    }
+    // A full pipe would hold it up.
+    let reading = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let finished = Finished::of_child(child).await?.expect_code(1);
+    reading.await?;
+    let reason = if signals.len() == 1 { "error: interrupted before" } else { "error: aborted by a second signal" };
+    assert!(finished.stderr.contains(reason), "{}", finished.stderr);
+    place.assert_empty()
+}
+
+/// A directory for temporary files that nobody else uses.
+struct Place(PathBuf);
+
+impl Place {
+    /// Open to everybody, as PostgreSQL refuses to run as root and gets an account that must reach it.
+    fn new(lab: &Lab) -> anyhow::Result<Self> {
+        let place = lab.home.path().join("tmp");
+        std::fs::create_dir(&place)?;
+        std::fs::set_permissions(lab.home.path(), PermissionsExt::from_mode(0o755))?;
+        std::fs::set_permissions(&place, PermissionsExt::from_mode(0o1777))?;
+        Ok(Self(place))
+    }
+
+    fn demo(&self, lab: &Lab, orders: &str) -> Command {
+        let mut command = lab.command(&["demo", "--orders", orders]);
+        command.env("TMPDIR", &self.0);
+        command
+    }
+
+    /// Insists that no file and no process is left.
+    fn assert_empty(&self) -> anyhow::Result<()> {
+        let left: Vec<PathBuf> =
+            std::fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        assert_eq!(left, Vec::<PathBuf>::new(), "files left");
+        assert_eq!(processes_naming(&self.0), [""; 0], "processes left");
+        Ok(())
+    }
+}
+
+fn lines(child: &mut Child) -> anyhow::Result<Lines<BufReader<ChildStdout>>> {
+    Ok(BufReader::new(child.stdout.take().context("a pipe")?).lines())
+}
+
+/// Reads on to a line with `text` in it.
+async fn wait_for(lines: &mut Lines<BufReader<ChildStdout>>, text: &str) -> anyhow::Result<String> {
+    while let Some(line) = lines.next_line().await? {
+        if line.contains(text) {
+            return Ok(line);
+        }
+    }
+    anyhow::bail!("it never printed {text:?}")
+}
+
+/// Processes started with `path` on their command line, or working below it. None where the system does not tell.
+fn processes_naming(path: &Path) -> Vec<String> {
+    let path = path.to_string_lossy();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let told = processes.flatten().filter_map(|process| {
+        let command = std::fs::read(process.path().join("cmdline")).ok()?;
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let directory = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        Some(format!("{} {command} in {}", process.file_name().display(), directory.display()))
+    });
+    told.filter(|told| told.contains(&*path)).collect()
+}

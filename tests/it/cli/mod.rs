@@ -1,0 +1,87 @@
+//! The real binary as its users meet it: output, exit codes, and what it does when its surroundings misbehave.
+//!
+//! One file per group of commands; what they share is at the bottom.
+
+mod configuration;
+mod demo;
+mod enqueue;
+mod feed;
+mod maintenance;
+mod sync;
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use tokio::process::Child;
+
+use crate::support::{Finished, Lab, Labs};
+
+pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
+    let groups = [configuration::tests, demo::tests, enqueue::tests, feed::tests, maintenance::tests, sync::tests];
+    groups.iter().flat_map(|tests| tests(labs)).collect()
+}
+
+/// The longest wait for a condition; what is waited for comes in a fraction of it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Looks again and again until `look` finds something.
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.with_context(|| format!("waited in vain: {what}"))?
+}
+
+/// Sends a signal to a running command.
+fn send(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    let id = child.id().context("it has ended already")?;
+    Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
+}
+
+/// The one JSON object that is all of standard output.
+fn only_json(finished: &Finished) -> anyhow::Result<Value> {
+    assert_eq!(finished.stdout.lines().count(), 1, "{}", finished.stdout);
+    let value: Value = serde_json::from_str(&finished.stdout)?;
+    assert!(value.is_object(), "{value}");
+    Ok(value)
+}
+
+/// Fails if any of `secrets` can be read in `text`.
+fn assert_hides<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) {
+    for secret in secrets {
+        assert!(!text.contains(secret), "{secret:?} shows in:\n{text}");
+    }
+}
+
+/// Makes a second database beside the lab's own, without any table, and drops it whatever comes of `test`.
+async fn with_empty_database(lab: &Lab, test: impl AsyncFnOnce(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut url = url::Url::parse(lab.url())?;
+    let name = format!("{}_empty", url.path().trim_start_matches('/'));
+    url.set_path(&name);
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&lab.pool).await?;
+    let result = AssertUnwindSafe(test(url.as_str())).catch_unwind().await;
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&lab.pool).await?;
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Writes a file below the lab's home and gives its path as an argument.
+fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
+    let path = lab.home.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    std::fs::write(&path, content)?;
+    path.into_os_string().into_string().ok().context("a path in UTF-8")
+}
