@@ -12,7 +12,8 @@ CREATE TABLE sync.order_queue (
     connect_user_id text
                     CONSTRAINT connect_user_id_is_not_empty CHECK (connect_user_id <> ''),
     ids_internal    boolean,
-    retailer_id     text,
+    retailer_id     text
+                    CONSTRAINT retailer_id_fits_a_header CHECK (retailer_id !~ '[^\x20-\x7e]'),
     state           text NOT NULL DEFAULT 'pending'
                     CONSTRAINT state_is_known CHECK (state IN ('pending', 'open', 'closed', 'expired', 'settled', 'dead')),
     priority        smallint NOT NULL DEFAULT 0,
@@ -57,9 +58,9 @@ COMMENT ON COLUMN sync.order_queue.lease_id IS 'Claim under which a worker holds
 COMMENT ON COLUMN sync.order_queue.leased_until IS 'The lease ends here unless renewed; from then on any worker may take the order over';
 COMMENT ON COLUMN sync.order_queue.last_error_kind IS 'Short name of what went wrong last (timeout, forbidden, partly_understood …); null after a clean answer';
 COMMENT ON COLUMN sync.order_queue.last_error IS 'What went wrong last, for people';
-COMMENT ON COLUMN sync.order_queue.last_fetched_at IS 'When the request of the last good read was sent';
-COMMENT ON COLUMN sync.order_queue.last_changed_at IS 'When the request of the last good read that brought something new was sent';
-COMMENT ON COLUMN sync.order_queue.content_hash IS 'SHA-256 of the last good read''s content: an equal one needs no write';
+COMMENT ON COLUMN sync.order_queue.last_fetched_at IS 'When the request of the last good read, one that understood every message, was sent';
+COMMENT ON COLUMN sync.order_queue.last_changed_at IS 'When the request of the last read that brought something new was sent; null: never read';
+COMMENT ON COLUMN sync.order_queue.content_hash IS 'SHA-256 of the last read''s content: an equal one needs no write';
 COMMENT ON COLUMN sync.order_queue.completed_at IS 'When the order was delivered or cancelled, if the feeder knows';
 COMMENT ON COLUMN sync.order_queue.expired_at IS 'When the API was first seen to say is_expired';
 COMMENT ON COLUMN sync.order_queue.closed_at IS 'When the API was seen not to know the order (404, code 4000)';
@@ -99,7 +100,7 @@ COMMENT ON COLUMN sync.runs.worker IS 'Host name, process id and a random part t
 COMMENT ON COLUMN sync.runs.started_at IS 'Start; orders due by then are the run''s work';
 COMMENT ON COLUMN sync.runs.finished_at IS 'End; null while running, or when the worker died';
 COMMENT ON COLUMN sync.runs.alive_until IS 'The worker gives another sign of life before this time, or it is dead';
-COMMENT ON COLUMN sync.runs.status IS 'running; succeeded: every due order is up to date; partial: some orders failed; failed: the run could not proceed; interrupted: stopped by a signal; abandoned: its worker died, as the next run found';
+COMMENT ON COLUMN sync.runs.status IS 'running; succeeded: every order of the run is up to date; partial: some orders failed; failed: all did, or the run could not proceed; interrupted: stopped by a signal; abandoned: its worker died, as the next run found';
 COMMENT ON COLUMN sync.runs.claimed IS 'Orders settled by this run: fetched + closed + failed + dead';
 COMMENT ON COLUMN sync.runs.fetched IS 'Orders answered with a conversation that was understood, expired ones included';
 COMMENT ON COLUMN sync.runs.unchanged IS 'Those of fetched that brought nothing new';
@@ -109,7 +110,7 @@ COMMENT ON COLUMN sync.runs.dead IS 'Orders given up in this run';
 COMMENT ON COLUMN sync.runs.messages_inserted IS 'Rows added to chat.messages';
 COMMENT ON COLUMN sync.runs.messages_updated IS 'Rows of chat.messages that changed, those marked as removed included';
 COMMENT ON COLUMN sync.runs.users_written IS 'Rows of chat.users added or changed';
-COMMENT ON COLUMN sync.runs.requests IS 'HTTP requests sent for these orders, retries and token requests included';
+COMMENT ON COLUMN sync.runs.requests IS 'HTTP requests that these orders took, retries and token requests included';
 COMMENT ON COLUMN sync.runs.throttled IS 'Those of requests that were answered with 429';
 COMMENT ON COLUMN sync.runs.error IS 'Why the run could not proceed';
 
@@ -132,7 +133,7 @@ COMMENT ON TABLE sync.rejects IS 'Replies, or parts of replies, that could not b
 COMMENT ON COLUMN sync.rejects.reject_id IS 'Row id';
 COMMENT ON COLUMN sync.rejects.order_id IS 'The order that was asked for';
 COMMENT ON COLUMN sync.rejects.run_id IS 'The run that asked';
-COMMENT ON COLUMN sync.rejects.received_at IS 'When the request was sent';
+COMMENT ON COLUMN sync.rejects.received_at IS 'When the reply came';
 COMMENT ON COLUMN sync.rejects.http_status IS 'Status of the reply';
 COMMENT ON COLUMN sync.rejects.kind IS 'partly_understood: this part was left out of a reply that was stored otherwise; not_understood: the whole reply';
 COMMENT ON COLUMN sync.rejects.json_path IS 'JSONPath of the part, such as $.chat_messages[3]; $ for the whole reply';

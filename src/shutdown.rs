@@ -1,6 +1,6 @@
 //! An orderly end: the first signal asks, the second insists.
 //!
-//! `main` listens; long work gets the [`CancellationToken`] and stops at the next safe point: what is in flight is
+//! `cli` listens; long work gets the [`CancellationToken`] and stops at the next safe point: what is in flight is
 //! finished and written, other leases are given back. Dropping the command's future on the second signal stops an
 //! embedded PostgreSQL through its `Drop`.
 
@@ -27,13 +27,17 @@ impl Shutdown {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
-            for token in [tokens.soft, tokens.hard] {
+            let stages = [
+                (tokens.soft, "stopping: what is in flight is finished; a second signal aborts"),
+                (tokens.hard, "aborting"),
+            ];
+            for (token, message) in stages {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
-                tracing::info!("signal received; the first finishes what is in flight, a second aborts");
+                tracing::info!("signal received, {message}");
                 token.cancel();
             }
         });

@@ -22,6 +22,8 @@ pub(super) enum Migrations {
     AsConfigured,
     /// In any case.
     Always,
+    /// It only looks.
+    Never,
 }
 
 impl Database {
@@ -43,13 +45,21 @@ impl Database {
                 Self::start(Place::Kept(data_dir), settings.max_connections).await?
             }
         };
-        if migrations == Migrations::Always || settings.auto_migrate {
+        let missing = db::missing_migrations(&database.pool).await?;
+        let may_migrate = match migrations {
+            Migrations::Always => true,
+            Migrations::AsConfigured => settings.auto_migrate,
+            Migrations::Never => false,
+        };
+        if missing > 0 && !may_migrate {
+            return Err(db::Error::NotMigrated { missing }.into());
+        }
+        // Also with nothing missing: applied migrations are compared with those of this program.
+        if migrations == Migrations::Always || missing > 0 {
             let applied = db::migrate(&database.pool).await?;
             if applied > 0 {
                 tracing::info!(applied, "database migrated");
             }
-        } else {
-            db::require_migrations(&database.pool).await?;
         }
         Ok(database)
     }

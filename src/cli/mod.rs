@@ -34,14 +34,14 @@ use progress::Screen;
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
 /// some orders (or lines) failed.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, infer_subcommands = false)]
+#[command(version, propagate_version = false)]
 pub struct Cli {
     /// Configuration file (TOML); default: config/local.toml, if it is there
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
     config: Option<PathBuf>,
 
-    /// Directory of the embedded PostgreSQL; default: chatsync in your data directory
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Directory of the embedded PostgreSQL; default: chatsync in your data directory, for root /var/lib/chatsync
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
     data_dir: Option<PathBuf>,
 
     #[command(subcommand)]

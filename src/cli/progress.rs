@@ -28,13 +28,14 @@ impl Screen {
     }
 
     async fn draw<T>(&self, progress: &Progress, work: impl Future<Output = T>) -> T {
-        let style = ProgressStyle::with_template("{bar:40.cyan/blue} {pos}/{len} orders  {per_sec:.bold}  {eta} left")
-            .expect("the template is a constant")
-            .with_key("per_sec", |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-                // Nothing to do if a terminal line cannot be written.
-                let _ = write!(w, "{:.0}/s", state.per_sec());
-            })
-            .progress_chars("█▉▊▋▌▍▎▏ ");
+        let style =
+            ProgressStyle::with_template("{wide_bar:.cyan/blue} {pos}/{len} orders  {per_sec:.bold}  {eta} left")
+                .expect("the template is a constant")
+                .with_key("per_sec", |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                    // Nothing to do if a terminal line cannot be written.
+                    let _ = write!(w, "{:.0}/s", state.per_sec());
+                })
+                .progress_chars("█▉▊▋▌▍▎▏ ");
         let bar = self.0.add(ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style));
         let result = during(work, REDRAW, || {
             bar.set_length(progress.expected().max(progress.settled()));

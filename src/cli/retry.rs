@@ -22,7 +22,7 @@ pub(super) struct Args {
     orders: Vec<String>,
 
     /// Orders closed at or after this time (RFC 3339), e.g. after asking the wrong server
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     closed_since: Option<DateTime<Utc>>,
 }
 
@@ -38,4 +38,8 @@ pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Resu
     }
     database.close().await?;
     Ok(if unknown.is_empty() { End::Good } else { End::Partial })
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    text.parse().map_err(|_| "write RFC 3339 such as 2026-01-31T18:00:00Z".to_owned())
 }

@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
-    let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
+    let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     let overview = queue::overview(&database.pool).await?;
     let runs = runs::latest(&database.pool, RUNS).await?;
     let next_tick = settings.schedule.schedule.next_after(Utc::now());

@@ -112,13 +112,12 @@ pub(super) fn summary(run: &Run) -> String {
     let milliseconds = run.finished_at.map_or(0, |finished| (finished - run.started_at).num_milliseconds());
     let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
     let per_second = run.claimed * 1000 / milliseconds.max(1);
-    let error = run.error.as_ref().map(|error| format!("\n  error      {error}")).unwrap_or_default();
     format!(
         "run {} {} in {seconds}.{tenths} s ({per_second} orders/s)\n\
          \x20 orders     {} fetched ({} unchanged), {} closed, {} failed, {} dead\n\
          \x20 messages   {} inserted, {} updated\n\
          \x20 users      {} written\n\
-         \x20 requests   {} ({} throttled){error}",
+         \x20 requests   {} ({} throttled)",
         run.run_id,
         run.status,
         run.fetched,

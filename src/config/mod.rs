@@ -17,6 +17,7 @@ use url::Url;
 
 pub use problem::{Problem, Problems};
 pub use values::LogFormat;
+pub(crate) use values::is_loopback;
 
 use crate::domain::{QueuePolicy, Schedule};
 use reader::Reader;

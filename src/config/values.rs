@@ -1,6 +1,6 @@
 //! Parsers of single values: text in, a typed value or what is wrong with it out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -66,20 +66,27 @@ pub(super) fn base_url(text: &str, allow_insecure_http: bool) -> Result<Url, Wro
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Wrong::new("has a query or fragment", HINT));
     }
-    let is_loopback = match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => return Err(Wrong::new("names no host", HINT)),
-    };
+    if url.host().is_none() {
+        return Err(Wrong::new("names no host", HINT));
+    }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback || allow_insecure_http => Ok(url),
+        "http" if is_loopback(&url) || allow_insecure_http => Ok(url),
         "http" => Err(Wrong::new(
             "is plain HTTP: tokens and conversations would be readable on the way",
             "use https, or set api.allow_insecure_http = true for a test set-up",
         )),
         _ => Err(Wrong::new("is neither https nor http", HINT)),
+    }
+}
+
+/// Whether a URL means this machine, so that nothing sent to it travels.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 

@@ -13,7 +13,7 @@ use super::Tally;
 use super::error::{ApiError, Asked, Broken, Error};
 use super::pace::Pace;
 use super::text;
-use crate::config::Api;
+use crate::config::{Api, is_loopback};
 use crate::domain::Fault;
 
 /// The name under which chatsync calls.
@@ -49,7 +49,7 @@ impl Http {
             // Below the idle time-out after which servers answer 408 on a connection.
             .pool_idle_timeout(Duration::from_secs(30))
             .tcp_nodelay(true);
-        if api.base_url.scheme() == "http" && is_loopback(&api.base_url) {
+        if is_loopback(&api.base_url) {
             // A company's proxy cannot reach this machine's loopback.
             builder = builder.no_proxy();
         }
@@ -83,8 +83,8 @@ impl Http {
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(turn);
             tally.throttled += 1;
-        } else {
-            self.pace.went_well();
+        } else if !status.is_server_error() {
+            self.pace.went_well(turn);
         }
         if status.is_redirection()
             && let Some(location) = response.headers().get(LOCATION)
@@ -130,13 +130,4 @@ fn transport(asked_for: Asked, error: reqwest::Error) -> Error {
     };
     // The URL holds the order id and the server's address, which is the operator's business, not the log's.
     Error::Transport { asked_for, what, source: error.without_url() }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }

@@ -54,8 +54,11 @@ impl Pace {
     }
 
     /// A reply that was not a 429, to a request sent at `turn`.
-    pub(super) fn went_well(&self) {
+    pub(super) fn went_well(&self, turn: Instant) {
         let mut state = self.lock();
+        if turn < state.lowered_at {
+            return;
+        }
         // Nobody waits: the pace is not what limits, and its growth would be a guess.
         if state.next <= Instant::now() {
             return;
@@ -96,8 +99,8 @@ mod tests {
         let pace = Pace::new(1000.0, Some(10.0));
         let start = Instant::now();
         for _ in 0..21 {
-            pace.turn().await;
-            pace.went_well();
+            let turn = pace.turn().await;
+            pace.went_well(turn);
         }
         let elapsed = start.elapsed().as_secs_f64();
         assert!((1.99..2.1).contains(&elapsed), "{elapsed}");
@@ -108,8 +111,9 @@ mod tests {
         let pace = Pace::new(10.0, None);
         let mut turns = Vec::new();
         for _ in 0..30 {
-            turns.push(pace.turn().await);
-            pace.went_well();
+            let turn = pace.turn().await;
+            pace.went_well(turn);
+            turns.push(turn);
         }
         let risen = pace.lock().rate;
         assert!(risen > 20.0, "{risen}");

@@ -51,8 +51,7 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     let mut positions: HashMap<i64, usize> = HashMap::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("$.chat_messages[{index}]");
-        let message =
-            Object::read(raw.get(), &path).and_then(|object| read_message(&object, conversation.messages.len()));
+        let message = Object::read(raw.get(), &path).and_then(|object| read_message(&object, index));
         let Some(message) = keep(message, Some(raw), &mut conversation.faults) else { continue };
         match positions.entry(message.id) {
             Entry::Vacant(place) => {

@@ -7,11 +7,19 @@ pub enum Error {
     #[error("database.url is not a PostgreSQL URL")]
     Url(#[source] sqlx::Error),
     /// No connection, or a refused log-in.
-    #[error("cannot connect to the database: {}", reason(.0))]
-    Connect(#[source] sqlx::Error),
+    #[error("cannot connect to the database at {place}: {}", reason(source))]
+    Connect {
+        /// Host and port, or socket.
+        place: String,
+        /// The cause.
+        source: sqlx::Error,
+    },
     /// Nothing answered.
-    #[error("cannot connect to the database: no answer within 10 s; check host and port of database.url")]
-    ConnectTimeout,
+    #[error("cannot connect to the database at {place}: no answer within 10 s")]
+    ConnectTimeout {
+        /// Host and port, or socket.
+        place: String,
+    },
     /// Too old a server.
     #[error("the database server is PostgreSQL {major}; chatsync needs 15 or newer")]
     OldServer {
@@ -25,7 +33,7 @@ pub enum Error {
         missing: usize,
     },
     /// A migration failed, or the database holds other migrations than this program.
-    #[error("migrating the database failed")]
+    #[error("migrating the database failed: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A row holds what chatsync never writes.
     #[error("the database holds an unexpected value in {column}")]

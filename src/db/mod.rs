@@ -39,7 +39,11 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
         .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
     // A first connection by hand: the pool would try again until the time-out and then hide the reason.
     let first = tokio::time::timeout(CONNECT_TIMEOUT, sqlx::PgConnection::connect_with(&options));
-    let mut first = first.await.map_err(|_| Error::ConnectTimeout)?.map_err(Error::Connect)?;
+    let place = || format!("{}:{}", options.get_host(), options.get_port());
+    let mut first = first
+        .await
+        .map_err(|_| Error::ConnectTimeout { place: place() })?
+        .map_err(|source| Error::Connect { place: place(), source })?;
     let version = sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
         .fetch_one(&mut first)
         .await?;
@@ -55,10 +59,8 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
 ///
 /// Several processes may try at once: a lock of the transaction lets them go one after the other.
 pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
-    let mut migrator = sqlx::migrate!();
-    bookkeeping(&mut migrator);
+    let migrator = migrator();
     let mut transaction = pool.begin().await?;
-    // So that the bookkeeping table of the next statements has a place; the lock makes the check safe.
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
     let before = applied(&mut transaction).await?;
     migrator.run_direct(None, &mut *transaction, false).await?;
@@ -67,19 +69,21 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
     Ok(after - before)
 }
 
-/// Fails unless all migrations are applied.
-pub async fn require_migrations(pool: &PgPool) -> Result<(), Error> {
+/// How many migrations are not applied yet.
+pub async fn missing_migrations(pool: &PgPool) -> Result<usize, Error> {
     let mut connection = pool.acquire().await?;
     let applied = applied(&mut connection).await?;
-    let known = sqlx::migrate!().iter().count();
-    if applied < known { Err(Error::NotMigrated { missing: known - applied }) } else { Ok(()) }
+    Ok(migrator().iter().count().saturating_sub(applied))
 }
 
-/// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours.
-fn bookkeeping(migrator: &mut Migrator) {
+/// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours. Its lock would
+/// be the session's; that of [`migrate`] is the transaction's.
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!();
     migrator.set_locking(false);
     migrator.create_schema("sync");
     migrator.dangerous_set_table_name("sync.migrations");
+    migrator
 }
 
 fn interval(duration: Duration) -> PgInterval {

@@ -153,6 +153,7 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[Settlement]) -
         &hashes as &[Option<&[u8]>],
         &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
         &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
+        &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;
@@ -264,7 +265,7 @@ pub struct Retry {
 pub async fn retry(pool: &PgPool, retry: &Retry) -> Result<u64, Error> {
     let result = sqlx::query!(
         "UPDATE sync.order_queue
-         SET state = CASE WHEN last_fetched_at IS NULL THEN 'pending' ELSE 'open' END,
+         SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
              due_at = now(),
              attempts = 0,
              closed_at = NULL,

@@ -27,7 +27,7 @@ pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[
               AS t (order_id, received_at, http_status, kind, json_path, reason, body, body_bytes)",
         run_id,
         &parts.iter().map(|(settled, ..)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(settled, ..)| settled.asked_at).collect::<Vec<_>>(),
+        &parts.iter().map(|(settled, ..)| settled.answered_at).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],
         &parts.iter().map(|(_, _, kind, _)| *kind).collect::<Vec<_>>() as &[&str],
         &parts.iter().map(|(.., fault)| fault.path.as_str()).collect::<Vec<_>>() as &[&str],

@@ -22,7 +22,9 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    fn as_str(self) -> &'static str {
+    /// As in `sync.runs.trigger`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Cron => "cron",
             Self::Manual => "manual",

@@ -1,6 +1,7 @@
 //! A conversation as one reply of the API tells it, already decoded and checked.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -117,7 +118,7 @@ impl Metadata {
 }
 
 /// A part of a reply that could not be understood. It goes to `sync.rejects`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Fault {
     /// `JSONPath` of the offending value, such as `$.chat_messages[3].created_at`.
@@ -127,6 +128,13 @@ pub struct Fault {
     /// The JSON text of the part that was left out.
     #[serde(skip)]
     pub body: String,
+}
+
+/// Without the body, which is chat text.
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").field("path", &self.path).field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// A reply that was understood, at least in part.
@@ -152,6 +160,12 @@ impl Conversation {
         let canonical = serde_json::to_vec(self).expect("these types always serialize: string keys, no maps of floats");
         hash.update(&canonical);
         hash.finalize().to_vec()
+    }
+
+    /// Whether a message was left out because it could not be understood.
+    #[must_use]
+    pub fn lacks_messages(&self) -> bool {
+        self.faults.iter().any(|fault| fault.path.starts_with("$.chat_messages"))
     }
 
     /// Instacart's integer id of the order, from the first message that has it.

@@ -29,7 +29,7 @@ pub struct BadLine {
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The file or pipe failed.
-    #[error("reading failed at line {line}")]
+    #[error("reading failed at line {line}: {source}")]
     Read {
         /// Line number, from 1.
         line: u64,
@@ -143,7 +143,9 @@ impl<R: BufRead> Feed<R> {
         Ok(NewOrder {
             order_id: OrderId::new(row.order_id).map_err(|problem| format!("bad order id: {problem}"))?,
             connect_user_id: optional_id("connect_user_id", row.connect_user_id, &self.template.connect_user_id)?,
-            retailer_id: optional_id("retailer_id", row.retailer_id, &self.template.retailer_id)?,
+            retailer_id: optional_id("retailer_id", row.retailer_id, &self.template.retailer_id)?
+                .map(|id| if id.is_ascii() { Ok(id) } else { Err("bad retailer_id: use ASCII characters".to_owned()) })
+                .transpose()?,
             ids_internal: row.ids_internal.or(self.template.ids_internal),
             priority: row.priority.unwrap_or(self.template.priority),
             completed_at: row.completed_at.filter(|time| !time.is_empty()).map(|time| rfc3339(&time)).transpose()?,
@@ -192,10 +194,17 @@ fn detect(first: &str, line: u64) -> Result<Format, FeedError> {
         Ok(fields) => fields.iter().map(|name| name.trim().to_lowercase()).collect(),
         Err(_) => return Ok(Format::Plain),
     };
+    let header = |problem| FeedError::Header { line, problem };
     if !names.iter().any(|name| name == "order_id") {
+        // Read as plain ids, a table with other separators or without the one column would fill the queue with rubbish.
+        let looks_like_a_header = first
+            .split([',', ';', '\t', '|'])
+            .any(|name| COLUMNS.split(", ").any(|column| name.trim().trim_matches('"').eq_ignore_ascii_case(column)));
+        if looks_like_a_header {
+            return Err(header("has no column order_id, or is not separated by commas".to_owned()));
+        }
         return Ok(Format::Plain);
     }
-    let header = |problem| FeedError::Header { line, problem };
     let mut columns = Vec::new();
     for name in names {
         let column = match name.as_str() {
@@ -335,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_header_that_is_not_understood_stops_before_anything_is_added() {
-        for header in ["order_id,colour\n", "order_id,order_id\n"] {
+        for header in ["order_id,colour\n", "order_id,order_id\n", "order_id;priority\n", "id,connect_user_id\n"] {
             let feed = Feed::new(header.as_bytes(), NewOrder::new(OrderId::new("t").expect("valid")));
             let results: Vec<_> = feed.collect();
             assert!(matches!(results.as_slice(), [Err(FeedError::Header { line: 1, .. })]), "{header}");

@@ -193,7 +193,7 @@ pub struct ClaimedOrder {
     pub attempts: i32,
     /// The last good read.
     pub last_fetched_at: Option<DateTime<Utc>>,
-    /// The last good read that brought something new.
+    /// The last read that brought something new; `None` if there was no read yet.
     pub last_changed_at: Option<DateTime<Utc>>,
     /// When the API was first seen to say `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,

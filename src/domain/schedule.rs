@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
@@ -52,7 +52,8 @@ impl Schedule {
     /// The first tick after `time`; `None` if there is none within the range of the calendar.
     #[must_use]
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let local = time.with_timezone(&self.timezone);
+        // Ticks fall on whole seconds; the search keeps the fraction that it starts from.
+        let local = time.trunc_subsecs(0).with_timezone(&self.timezone);
         self.cron.find_next_occurrence(&local, false).ok().map(|tick| tick.with_timezone(&Utc))
     }
 }
@@ -80,7 +81,9 @@ mod tests {
     #[test]
     fn a_tick_is_always_later_than_the_time_asked_for() {
         let every_five_seconds = schedule("*/5 * * * * *", "UTC");
-        assert_eq!(next(&every_five_seconds, "2026-01-01T00:00:05Z"), "2026-01-01T00:00:10+00:00");
+        for after in ["2026-01-01T00:00:05Z", "2026-01-01T00:00:05.7Z", "2026-01-01T00:00:09.999Z"] {
+            assert_eq!(next(&every_five_seconds, after), "2026-01-01T00:00:10+00:00");
+        }
     }
 
     #[test]

@@ -96,9 +96,9 @@ pub struct Settlement {
     pub attempts: i32,
     /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
     pub note: Option<(&'static str, String)>,
-    /// Set by a good read: when the request was sent.
+    /// Set by a good read, one that understood every message: when the request was sent.
     pub fetched_at: Option<DateTime<Utc>>,
-    /// Set by a good read that brought something new.
+    /// Set by a read that brought something new.
     pub content_hash: Option<Vec<u8>>,
     /// Set when the API said `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,
@@ -110,6 +110,8 @@ pub struct Settlement {
     pub marks_removed: bool,
     /// When the request was sent, in the database's time.
     pub asked_at: DateTime<Utc>,
+    /// When the reply came, in the database's time.
+    pub answered_at: DateTime<Utc>,
     /// What goes to `sync.rejects`: status, kind, and the part itself.
     pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
     /// How the order counts.
@@ -144,15 +146,16 @@ pub fn settle(
         conversation: None,
         marks_removed: false,
         asked_at,
+        answered_at,
         rejects: Vec::new(),
         verdict: Verdict::Unchanged,
     };
     match outcome {
         Outcome::Read(conversation) if conversation.is_expired == Some(true) => {
-            expire(blank, order, conversation, answered_at, policy)
+            expire(blank, order, conversation, policy)
         }
         Outcome::Read(conversation) => read(blank, order, conversation, policy),
-        Outcome::NotFound => close(blank, order, answered_at, policy),
+        Outcome::NotFound => close(blank, order, policy),
         Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
     }
 }
@@ -169,7 +172,8 @@ fn read(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, pol
     let state = if is_quiet { OrderState::Settled } else { OrderState::Open };
     let settled = Settlement {
         state,
-        fetched_at: (!is_emptied).then_some(asked_at),
+        // With a message left out, this read proves nothing about completeness.
+        fetched_at: (!is_emptied && !conversation.lacks_messages()).then_some(asked_at),
         order: (is_changed || is_quiet).then_some(OrderChange {
             status: state,
             coverage: Coverage::CapturedOpen,
@@ -192,19 +196,15 @@ fn read(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, pol
     }
 }
 
-fn expire(
-    blank: Settlement,
-    order: &ClaimedOrder,
-    conversation: Conversation,
-    answered_at: DateTime<Utc>,
-    policy: &QueuePolicy,
-) -> Settlement {
-    let expired_at = order.expired_at.unwrap_or(answered_at);
+fn expire(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, policy: &QueuePolicy) -> Settlement {
+    let expired_at = order.expired_at.unwrap_or(blank.answered_at);
     let brings_messages = !conversation.messages.is_empty();
-    let coverage = match (order.last_fetched_at, brings_messages) {
-        (None, false) => Coverage::ExpiredUnread,
-        (None, true) => Coverage::ExpiredPartial,
-        (Some(read), _) => coverage_after_the_end(order, read, Some(expired_at), policy),
+    let coverage = match order.last_fetched_at {
+        None if brings_messages || order.has_messages => Coverage::ExpiredPartial,
+        None => Coverage::ExpiredUnread,
+        // The last read found nothing, and yet there is something: it proved nothing.
+        Some(_) if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
+        Some(read) => coverage_after_the_end(order, read, Some(expired_at), policy),
     };
     // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
     let is_worth_writing = brings_messages || !order.has_messages;
@@ -221,15 +221,16 @@ fn expire(
     }
 }
 
-fn close(blank: Settlement, order: &ClaimedOrder, answered_at: DateTime<Utc>, policy: &QueuePolicy) -> Settlement {
+fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settlement {
     let coverage = match order.last_fetched_at {
+        None if order.has_messages => Coverage::ExpiredPartial,
         None => Coverage::NotFound,
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
     };
     Settlement {
         state: OrderState::Closed,
         due_in: Duration::ZERO,
-        order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(answered_at) }),
+        order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(blank.answered_at) }),
         verdict: Verdict::Closed,
         ..blank
     }
@@ -251,7 +252,11 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         };
     }
     Settlement {
-        state: if order.last_fetched_at.is_none() { OrderState::Pending } else { OrderState::Open },
+        state: if order.last_fetched_at.or(order.last_changed_at).is_none() {
+            OrderState::Pending
+        } else {
+            OrderState::Open
+        },
         due_in: backoff(policy, attempts, jitter),
         verdict: Verdict::Failed,
         ..failed
@@ -440,6 +445,25 @@ mod tests {
         assert!(!settled.marks_removed);
         assert_eq!(settled.rejects.len(), 1);
         assert_eq!(settled.note.map(|(kind, _)| kind), Some("partly_understood"));
+    }
+
+    #[test]
+    fn a_read_that_left_a_message_out_proves_nothing() {
+        let mut partial = one_message();
+        partial.faults.push(Fault { path: "$.chat_messages[1].id".into(), reason: String::new(), body: String::new() });
+        assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial.clone())).fetched_at, None);
+        partial.faults[0].path = "$.metadata.customer".into();
+        assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial)).fetched_at, Some(now()));
+        let read_in_part = ClaimedOrder { last_fetched_at: None, ..read_before(1, true) };
+        assert_eq!(coverage(&read_in_part, Outcome::Read(expired())), Coverage::ExpiredPartial);
+        assert_eq!(coverage(&read_in_part, Outcome::NotFound), Coverage::ExpiredPartial);
+    }
+
+    #[test]
+    fn an_expired_reply_with_messages_contradicts_an_empty_read() {
+        let late = Conversation { is_expired: Some(true), ..one_message() };
+        assert_eq!(coverage(&read_before(1, false), Outcome::Read(late.clone())), Coverage::ExpiredPartial);
+        assert_eq!(coverage(&read_before(1, true), Outcome::Read(late)), Coverage::Captured);
     }
 
     #[test]

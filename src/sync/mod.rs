@@ -20,9 +20,9 @@ pub use progress::Progress;
 
 use crate::config;
 use crate::connect::{self, Client};
+use crate::db;
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Run, Status, Trigger};
-use crate::db::{self};
 use clock::DatabaseClock;
 use pipeline::Pipeline;
 
@@ -94,7 +94,7 @@ impl Worker {
         let (run_id, started_at) = runs::start(&self.pool, request.trigger, &self.name, self.queue.lease).await?;
         let scope = Scope { due_by: started_at, only: request.only.clone() };
         let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at));
-        tracing::info!(%run_id, trigger = ?request.trigger, "run started");
+        tracing::info!(%run_id, trigger = request.trigger.as_str(), "run started");
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();

@@ -60,7 +60,7 @@ impl Pipeline {
         }
     }
 
-    /// Walks once through the queue in due order; returns how many orders were claimed.
+    /// Walks once through the queue in due order; returns how many orders were claimed and settled.
     pub(super) async fn pass(&self, limit: u64, stop: &CancellationToken, progress: &Progress) -> Result<u64, Error> {
         // Cancelled by a signal or by the first stage that fails.
         let halt = stop.child_token();
@@ -81,7 +81,7 @@ impl Pipeline {
         }
         // The write stage knows best: a failed write makes the stages before it fail as well.
         write.and(fetch).and(claim)?;
-        Ok(claimed.into_inner())
+        Ok(claimed.into_inner() - rest.len() as u64)
     }
 
     async fn claim(

@@ -98,7 +98,7 @@ fn a_bad_part_costs_nothing_but_itself() {
     }));
     assert_eq!(
         read.messages.iter().map(|message| (message.id, message.position)).collect::<Vec<_>>(),
-        [(1, 0), (3, 1)]
+        [(1, 0), (3, 5)]
     );
     assert_eq!(
         paths(&read),

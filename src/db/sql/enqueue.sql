@@ -20,8 +20,9 @@ written AS (
         retailer_id     = CASE WHEN $8 THEN coalesce(excluded.retailer_id, q.retailer_id) ELSE q.retailer_id END,
         priority        = CASE WHEN $8 THEN excluded.priority ELSE q.priority END,
         completed_at    = coalesce(q.completed_at, excluded.completed_at),
-        state           = CASE WHEN NOT $8 THEN q.state WHEN q.last_fetched_at IS NULL THEN 'pending' ELSE 'open' END,
+        state           = CASE WHEN NOT $8 THEN q.state WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
         due_at          = CASE WHEN $8 THEN now() ELSE q.due_at END,
+        closed_at       = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
         attempts        = CASE WHEN $8 THEN 0 ELSE q.attempts END,
         -- The next good read then writes the order's status again even if the conversation is the same.
         content_hash    = CASE WHEN $8 THEN NULL ELSE q.content_hash END,

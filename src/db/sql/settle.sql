@@ -7,7 +7,7 @@ SET state           = b.state,
     last_error_kind = b.error_kind,
     last_error      = b.error,
     last_fetched_at = coalesce(b.fetched_at, q.last_fetched_at),
-    last_changed_at = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.fetched_at END,
+    last_changed_at = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.asked_at END,
     content_hash    = coalesce(b.content_hash, q.content_hash),
     expired_at      = coalesce(b.expired_at, q.expired_at),
     closed_at       = b.closed_at,
@@ -15,10 +15,10 @@ SET state           = b.state,
     leased_until    = NULL
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[]
+    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
 ) AS b (
     order_id, lease_id, state, due_in, attempts, error_kind, error,
-    fetched_at, content_hash, expired_at, closed_at
+    fetched_at, content_hash, expired_at, closed_at, asked_at
 )
 WHERE q.order_id = b.order_id
   AND q.lease_id = b.lease_id
