@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Tally;
+use super::Errand;
 use super::error::{Asked, Error};
 use super::http::Http;
 use crate::config::{Auth, ClientCredentials};
@@ -31,6 +31,9 @@ const MARGIN: Duration = Duration::from_mins(5);
 
 /// Life of a token whose reply does not say: the documented 24 hours.
 const DEFAULT_LIFE: Duration = Duration::from_hours(24);
+
+/// No token is trusted for longer, whatever its reply says.
+const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
 
 /// A token and what to say when it is refused.
 #[derive(Clone)]
@@ -78,14 +81,14 @@ impl Tokens {
         http: &Http,
         order: &ClaimedOrder,
         refused: Option<&Token>,
-        tally: &mut Tally,
+        errand: &mut Errand<'_>,
     ) -> Result<Token, Error> {
         match self {
             Self::Static(_) if refused.is_some() => {
                 Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: true })
             }
             Self::Static(secret) => Ok(Token { secret: secret.clone(), generation: 0 }),
-            Self::Shared { credentials, slot } => slot.token(http, credentials, None, refused, tally).await,
+            Self::Shared { credentials, slot } => slot.token(http, credentials, None, refused, errand).await,
             Self::PerUser { credentials, slots } => {
                 let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
                 let slot = {
@@ -93,7 +96,7 @@ impl Tokens {
                     let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
                     Arc::clone(slots.get_or_insert_ref(user, Arc::default))
                 };
-                slot.token(http, credentials, Some(user), refused, tally).await
+                slot.token(http, credentials, Some(user), refused, errand).await
             }
         }
     }
@@ -106,9 +109,9 @@ impl Slot {
         credentials: &ClientCredentials,
         user: Option<&str>,
         refused: Option<&Token>,
-        tally: &mut Tally,
+        errand: &mut Errand<'_>,
     ) -> Result<Token, Error> {
-        let mut state = self.0.lock().await;
+        let mut state = errand.wait(self.0.lock()).await?;
         let is_refused = refused.is_some_and(|token| token.generation == state.generation);
         if let Some((secret, renew_at)) = &state.live
             && !is_refused
@@ -118,7 +121,7 @@ impl Slot {
         }
         state.live = None;
         let asked_at = Instant::now();
-        let (secret, life) = request(http, credentials, user, tally).await?;
+        let (secret, life) = request(http, credentials, user, errand).await?;
         let generation = state.generation + 1;
         let renew_at = asked_at + life.saturating_sub(MARGIN.min(life / 10));
         *state = SlotState { generation, live: Some((secret.clone(), renew_at)) };
@@ -131,7 +134,7 @@ async fn request(
     http: &Http,
     credentials: &ClientCredentials,
     user: Option<&str>,
-    tally: &mut Tally,
+    errand: &mut Errand<'_>,
 ) -> Result<(SecretString, Duration), Error> {
     #[derive(Deserialize)]
     struct Reply {
@@ -155,7 +158,7 @@ async fn request(
         .post(http.url(&["v2", "oauth", "token"]))
         .header(reqwest::header::CONTENT_TYPE, "application/json")
         .body(body.to_string());
-    let reply = http.exchange(Asked::Token, request, tally).await?;
+    let reply = http.exchange(Asked::Token, request, errand).await?;
     match reply.status {
         StatusCode::OK | StatusCode::CREATED => {}
         // The client's credentials are wrong, whoever the user is: every other order would meet the same.
@@ -171,7 +174,7 @@ async fn request(
         let fault = Fault { path: "$".to_owned(), reason, body: String::new() };
         Error::NotUnderstood { asked_for: Asked::Token, status: reply.status.as_u16(), fault }
     })?;
-    Ok((access_token, expires_in.map_or(DEFAULT_LIFE, Duration::from_secs)))
+    Ok((access_token, expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE)))
 }
 
 fn is_passing(status: StatusCode) -> bool {

@@ -12,6 +12,9 @@ pub enum Error {
         "the order has no connect_user_id, which auth.mode = user_assertion needs: enqueue it again with --user-id and --reopen"
     )]
     NoUser,
+    /// The run is to stop before the request was sent.
+    #[error("stopped before it was asked for")]
+    Stopped,
     /// The request or its reply broke on the way.
     #[error("{asked_for}: {what} ({})", innermost(source))]
     Transport {
@@ -117,6 +120,8 @@ pub enum Disposition {
     Bury,
     /// Every other order would meet the same: stop the run.
     StopRun,
+    /// The run stops anyway: leave the order as it was.
+    GiveUp,
 }
 
 impl Error {
@@ -124,6 +129,7 @@ impl Error {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
+            Self::Stopped => Disposition::GiveUp,
             Self::Transport { .. } | Self::Status { status: 408 | 429 | 500..=599, .. } => Disposition::Retry,
             Self::Unauthorized { is_shared: true, .. } | Self::TokenRefused { .. } => Disposition::StopRun,
             // 403 is an account's setting, a 404 without the API's error body a wrong server: both can be mended.
@@ -137,6 +143,12 @@ impl Error {
         }
     }
 
+    /// Whether every order would meet the same, and somebody can mend it: no order dies of it.
+    fn is_outage(&self) -> bool {
+        self.disposition() == Disposition::Retry
+            || matches!(self, Self::Redirect { .. } | Self::Status { status: 403 | 404, .. })
+    }
+
     /// Whether this is a 429.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
@@ -148,6 +160,7 @@ impl Error {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoUser => "no_user",
+            Self::Stopped => "stopped",
             Self::Transport { what: Broken::Connect, .. } => "connect",
             Self::Transport { what: Broken::TimedOut, .. } => "timeout",
             Self::Transport { what: Broken::Interrupted, .. } => "interrupted",
@@ -167,7 +180,7 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let is_final = error.disposition() == Disposition::Bury;
-        let is_outage = error.disposition() == Disposition::Retry;
+        let is_outage = error.is_outage();
         let (kind, message) = (error.kind(), error.to_string());
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),

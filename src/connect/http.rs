@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, StatusCode};
 use url::Url;
 
-use super::Tally;
+use super::Errand;
 use super::error::{ApiError, Asked, Broken, Error};
 use super::pace::Pace;
 use super::text;
@@ -73,16 +73,16 @@ impl Http {
         &self,
         asked_for: Asked,
         request: RequestBuilder,
-        tally: &mut Tally,
+        errand: &mut Errand<'_>,
     ) -> Result<Reply, Error> {
-        let turn = self.pace.turn().await;
-        tally.requests += 1;
+        let turn = errand.wait(self.pace.turn()).await?;
+        errand.tally.requests += 1;
         let broken = |error| transport(asked_for, error);
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(turn);
-            tally.throttled += 1;
+            errand.tally.throttled += 1;
         } else if !status.is_server_error() {
             self.pace.went_well(turn);
         }

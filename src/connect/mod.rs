@@ -44,6 +44,19 @@ pub struct Tally {
     pub throttled: u32,
 }
 
+/// A fetch on its way.
+struct Errand<'a> {
+    tally: Tally,
+    stop: &'a CancellationToken,
+}
+
+impl Errand<'_> {
+    /// Waits for something that is not a reply; gives up once the run is to stop.
+    async fn wait<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Error> {
+        self.stop.run_until_cancelled(waiting).await.ok_or(Error::Stopped)
+    }
+}
+
 /// The end of a fetch.
 #[derive(Debug)]
 pub struct Fetched {
@@ -88,48 +101,53 @@ impl Client {
         })
     }
 
-    /// Asks for one order's conversation. Once `stop` is cancelled nothing is tried again.
+    /// Asks for one order's conversation. Once `stop` is cancelled no further request is sent.
     pub async fn fetch(&self, order: &ClaimedOrder, stop: &CancellationToken) -> Fetched {
-        let mut tally = Tally::default();
+        let mut errand = Errand { tally: Tally::default(), stop };
         let mut tries = 0;
         loop {
             tries += 1;
             let asked_at = Instant::now();
-            let error = match self.ask(order, &mut tally).await {
-                Ok(outcome) => return Fetched { answer: Answer::Outcome(outcome), asked_at, tally },
+            let error = match self.ask(order, &mut errand).await {
+                Ok(outcome) => return Fetched { answer: Answer::Outcome(outcome), asked_at, tally: errand.tally },
                 Err(error) => error,
             };
             let allowed = if error.is_throttled() { THROTTLED_TRIES } else { TRIES };
             let answer = match error.disposition() {
                 Disposition::StopRun => Answer::StopRun(error),
+                Disposition::GiveUp => Answer::GivenUp,
                 Disposition::Retry if tries < allowed => {
                     tracing::debug!(order_id = %order.order_id, kind = error.kind(), tries, "trying again");
-                    let was_stopped = stop.run_until_cancelled(tokio::time::sleep(wait(tries))).await.is_none();
-                    if !was_stopped {
-                        continue;
+                    match errand.wait(tokio::time::sleep(wait(tries))).await {
+                        Ok(()) => continue,
+                        Err(_) => Answer::GivenUp,
                     }
-                    Answer::GivenUp
                 }
                 _ => Answer::Outcome(Outcome::Failed(error.into())),
             };
-            return Fetched { answer, asked_at, tally };
+            return Fetched { answer, asked_at, tally: errand.tally };
         }
     }
 
     /// One try, with the token renewed if it was refused.
-    async fn ask(&self, order: &ClaimedOrder, tally: &mut Tally) -> Result<Outcome, Error> {
-        let token = self.tokens.token(&self.http, order, None, tally).await?;
-        if let Some(outcome) = self.ask_with(&token, order, tally).await? {
+    async fn ask(&self, order: &ClaimedOrder, errand: &mut Errand<'_>) -> Result<Outcome, Error> {
+        let token = self.tokens.token(&self.http, order, None, errand).await?;
+        if let Some(outcome) = self.ask_with(&token, order, errand).await? {
             return Ok(outcome);
         }
-        let renewed = self.tokens.token(&self.http, order, Some(&token), tally).await?;
+        let renewed = self.tokens.token(&self.http, order, Some(&token), errand).await?;
         let is_shared = self.tokens.is_shared();
         let refused = Error::Unauthorized { asked_for: Asked::Messages, is_shared };
-        self.ask_with(&renewed, order, tally).await?.ok_or(refused)
+        self.ask_with(&renewed, order, errand).await?.ok_or(refused)
     }
 
     /// `GET /v2/post_checkout/chat/{order_id}/messages`; `None` if the token was refused.
-    async fn ask_with(&self, token: &Token, order: &ClaimedOrder, tally: &mut Tally) -> Result<Option<Outcome>, Error> {
+    async fn ask_with(
+        &self,
+        token: &Token,
+        order: &ClaimedOrder,
+        errand: &mut Errand<'_>,
+    ) -> Result<Option<Outcome>, Error> {
         let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
         let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
         let mut request = self.http.client.get(url).header("X-Treat-Ids-As-Internal", ids_internal.to_string());
@@ -147,7 +165,7 @@ impl Client {
             return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: self.tokens.is_shared() });
         };
         authorization.set_sensitive(true);
-        let reply = self.http.exchange(Asked::Messages, request.header(AUTHORIZATION, authorization), tally).await?;
+        let reply = self.http.exchange(Asked::Messages, request.header(AUTHORIZATION, authorization), errand).await?;
         match reply.status {
             StatusCode::OK => match reply::decode(&reply.body) {
                 Ok(conversation) => Ok(Some(Outcome::Read(conversation))),

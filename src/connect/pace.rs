@@ -13,6 +13,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Pace {
     ceiling: f64,
+    /// Who waits for a turn; the lock is fair.
+    line: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -22,13 +24,17 @@ struct State {
     rate: f64,
     /// When the next request may go.
     next: Instant,
+    /// Whether requests came as fast as the pace allows.
+    is_limiting: bool,
     /// Until the first 429 the pace doubles every second.
     is_searching: bool,
     /// Replies to requests sent before this moment say nothing about the present pace.
     lowered_at: Instant,
 }
 
-const LOWEST: f64 = 0.2;
+/// Timers are late by a millisecond or so; without this the pace would never be more than one request per wake-up.
+const SLACK: Duration = Duration::from_millis(100);
+const LOWEST: f64 = 0.5;
 const FALL: f64 = 0.8;
 /// Growth per second once a limit has been met.
 const RISE: f64 = 0.05;
@@ -37,20 +43,31 @@ impl Pace {
     pub(super) fn new(initial: f64, ceiling: Option<f64>) -> Self {
         let ceiling = ceiling.unwrap_or(f64::INFINITY);
         let now = Instant::now();
-        let state = State { rate: initial.min(ceiling), next: now, is_searching: true, lowered_at: now };
-        Self { ceiling, state: Mutex::new(state) }
+        let state =
+            State { rate: initial.min(ceiling), next: now, is_limiting: false, is_searching: true, lowered_at: now };
+        Self { ceiling, line: tokio::sync::Mutex::default(), state: Mutex::new(state) }
     }
 
     /// Waits for this request's turn; returns when it goes.
     pub(super) async fn turn(&self) -> Instant {
-        let turn = {
-            let mut state = self.lock();
-            let turn = state.next.max(Instant::now());
-            state.next = turn + Duration::from_secs_f64(1.0 / state.rate);
-            turn
-        };
-        tokio::time::sleep_until(turn).await;
-        turn
+        // One after the other, in the order of arrival: only the first of the line knows when it goes, so that all
+        // others feel a change of the pace at once.
+        let _first = self.line.lock().await;
+        loop {
+            let now = Instant::now();
+            let next = {
+                let mut state = self.lock();
+                if state.next <= now {
+                    // A turn missed by a slow timer is made up for, up to a tenth of a second of them.
+                    let from = state.next.max(now.checked_sub(SLACK).unwrap_or(now));
+                    state.next = from + Duration::from_secs_f64(1.0 / state.rate);
+                    state.is_limiting = from + SLACK / 2 > now;
+                    return now;
+                }
+                state.next
+            };
+            tokio::time::sleep_until(next).await;
+        }
     }
 
     /// A reply that was not a 429, to a request sent at `turn`.
@@ -59,8 +76,8 @@ impl Pace {
         if turn < state.lowered_at {
             return;
         }
-        // Nobody waits: the pace is not what limits, and its growth would be a guess.
-        if state.next <= Instant::now() {
+        // The pace is not what limits, and its growth would be a guess.
+        if !state.is_limiting {
             return;
         }
         // One reply out of `rate` per second.
@@ -78,9 +95,9 @@ impl Pace {
         let now = Instant::now();
         state.rate = (state.rate * FALL).max(LOWEST).min(self.ceiling);
         state.is_searching = false;
-        state.lowered_at = now;
-        // The limit is per second: let the second that was overdrawn pass.
+        // The limit is per second: let the second that was overdrawn pass. What was sent before is old news then.
         state.next = state.next.max(now + Duration::from_secs(1));
+        state.lowered_at = state.next;
         tracing::debug!(requests_per_second = state.rate, "the API throttles: pace lowered");
     }
 
@@ -104,6 +121,50 @@ mod tests {
         }
         let elapsed = start.elapsed().as_secs_f64();
         assert!((1.99..2.1).contains(&elapsed), "{elapsed}");
+    }
+
+    /// A server that answers 429 above `limit` requests in a second, asked for `wanted` good replies by 32 at once;
+    /// returns the seconds that it took.
+    async fn seconds_against(limit: u64, initial: f64, wanted: usize) -> f64 {
+        let pace = std::sync::Arc::new(Pace::new(initial, None));
+        let served = std::sync::Arc::new(Mutex::new((0, 0)));
+        let todo = std::sync::Arc::new(tokio::sync::Semaphore::new(wanted));
+        let start = Instant::now();
+        let mut askers = tokio::task::JoinSet::new();
+        for _ in 0..32 {
+            let (pace, served, todo) = (pace.clone(), served.clone(), todo.clone());
+            askers.spawn(async move {
+                while let Ok(order) = todo.try_acquire() {
+                    order.forget();
+                    loop {
+                        let turn = pace.turn().await;
+                        let second = start.elapsed().as_secs();
+                        let is_served = {
+                            let mut served = served.lock().unwrap();
+                            *served = if served.0 == second { (second, served.1 + 1) } else { (second, 1) };
+                            served.1 <= limit
+                        };
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        if is_served {
+                            pace.went_well(turn);
+                            break;
+                        }
+                        pace.was_throttled(turn);
+                    }
+                }
+            });
+        }
+        while askers.join_next().await.is_some() {}
+        start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_found_and_most_of_it_used() {
+        for (limit, initial) in [(5, 20.0), (40, 20.0), (400, 20.0), (400, 5000.0)] {
+            let wanted = usize::try_from(limit).unwrap() * 60;
+            let seconds = seconds_against(limit, initial, wanted).await;
+            assert!(seconds < 60.0 / 0.7, "{limit} requests/s, from {initial}: {seconds} s instead of 60");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -76,8 +76,12 @@ fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
         is_altered |= text.as_ref().is_some_and(|text| text.is_altered);
         Ok(text.map(|text| text.text))
     };
-    let sender_type = text("sender_type")?.map(|name| UserType::new(name.into()));
-    let recipient_type = text("recipient_type")?.map(|name| UserType::new(name.into()));
+    let user_type = |name: &str, text: Option<String>| match text {
+        Some(text) if text.len() > MAX_TYPE_BYTES => Err(object.wrong(name, "too long for a type")),
+        text => Ok(text.map(|text| UserType::new(text.into()))),
+    };
+    let sender_type = user_type("sender_type", text("sender_type")?)?;
+    let recipient_type = user_type("recipient_type", text("recipient_type")?)?;
     let body = text("body")?;
     let image_url = text("image")?.filter(|url| !url.is_empty());
     let (extra, is_extra_altered) = object.extra(&MESSAGE_FIELDS);
@@ -100,6 +104,9 @@ fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
         is_altered: is_altered || is_extra_altered,
     })
 }
+
+/// Types are part of keys: a longer one than any index entry can hold is no type.
+const MAX_TYPE_BYTES: usize = 128;
 
 /// The documented fields of a message; all others go to `extra`.
 const MESSAGE_FIELDS: [&str; 11] = [
