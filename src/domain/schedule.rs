@@ -54,7 +54,12 @@ impl Schedule {
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         // Ticks fall on whole seconds; the search keeps the fraction that it starts from.
         let local = time.trunc_subsecs(0).with_timezone(&self.timezone);
-        self.cron.find_next_occurrence(&local, false).ok().map(|tick| tick.with_timezone(&Utc))
+        let by_zone = self.cron.find_next_occurrence(&local, false).ok()?.with_timezone(&Utc);
+        // When the clocks go back, that search leaps over the hour that comes twice, or back into it. Going on at the
+        // offset of the moment finds the ticks in it, if they are ticks by the zone too.
+        let by_offset = self.cron.find_next_occurrence(&local.fixed_offset(), false).ok()?.with_timezone(&Utc);
+        let is_tick = self.cron.is_time_matching(&by_offset.with_timezone(&self.timezone)).unwrap_or(false);
+        [Some(by_zone), Some(by_offset).filter(|_| is_tick)].into_iter().flatten().filter(|tick| *tick > time).min()
     }
 }
 
@@ -76,6 +81,21 @@ mod tests {
         let nightly = schedule("0 30 3 * * *", "America/New_York");
         assert_eq!(next(&nightly, "2026-03-07T12:00:00Z"), "2026-03-08T07:30:00+00:00"); // EDT from that night on
         assert_eq!(next(&nightly, "2026-03-06T12:00:00Z"), "2026-03-07T08:30:00+00:00"); // EST
+    }
+
+    #[test]
+    fn no_tick_is_lost_in_the_hour_that_comes_twice() {
+        let half_hourly = schedule("0 */30 * * * *", "America/New_York");
+        let mut time = "2026-11-01T04:00:00Z".parse().expect("a time");
+        for minutes in (30..=240).step_by(30) {
+            time = half_hourly.next_after(time).expect("a tick");
+            assert_eq!(
+                (time - "2026-11-01T04:00:00Z".parse::<DateTime<Utc>>().expect("a time")).num_minutes(),
+                minutes
+            );
+        }
+        let nightly = schedule("0 30 1 * * *", "America/New_York");
+        assert_eq!(next(&nightly, "2026-11-01T05:30:00Z"), "2026-11-02T06:30:00+00:00");
     }
 
     #[test]
