@@ -17,8 +17,10 @@ CREATE TABLE sync.order_queue (
     state           text NOT NULL DEFAULT 'pending'
                     CONSTRAINT state_is_known CHECK (state IN ('pending', 'open', 'closed', 'expired', 'settled', 'dead')),
     priority        smallint NOT NULL DEFAULT 0,
-    due_at          timestamptz NOT NULL DEFAULT now(),
+    due_at          timestamptz NOT NULL DEFAULT now()
+                    CONSTRAINT due_at_is_finite CHECK (isfinite(due_at)),
     attempts        integer NOT NULL DEFAULT 0,
+    strikes         integer NOT NULL DEFAULT 0,
     lease_id        uuid,
     leased_until    timestamptz,
     last_error_kind text,
@@ -26,10 +28,12 @@ CREATE TABLE sync.order_queue (
     last_fetched_at timestamptz,
     last_changed_at timestamptz,
     content_hash    bytea,
-    completed_at    timestamptz,
+    completed_at    timestamptz
+                    CONSTRAINT completed_at_is_finite CHECK (isfinite(completed_at)),
     expired_at      timestamptz,
     closed_at       timestamptz,
-    enqueued_at     timestamptz NOT NULL DEFAULT now(),
+    enqueued_at     timestamptz NOT NULL DEFAULT now()
+                    CONSTRAINT enqueued_at_is_finite CHECK (isfinite(enqueued_at)),
     source          text,
     deadline_base   timestamptz NOT NULL GENERATED ALWAYS AS (coalesce(completed_at, last_fetched_at, enqueued_at)) STORED
 ) WITH (
@@ -54,6 +58,7 @@ COMMENT ON COLUMN sync.order_queue.state IS 'pending: never fetched; open: fetch
 COMMENT ON COLUMN sync.order_queue.priority IS 'Higher is claimed first; within a priority the nearest deadline goes first';
 COMMENT ON COLUMN sync.order_queue.due_at IS 'Not fetched before this time; means nothing in the states closed, expired, settled and dead';
 COMMENT ON COLUMN sync.order_queue.attempts IS 'Consecutive failures; back to 0 with the next answer';
+COMMENT ON COLUMN sync.order_queue.strikes IS 'Those of attempts that were no outage: at queue.max_attempts the order is dead';
 COMMENT ON COLUMN sync.order_queue.lease_id IS 'Claim under which a worker holds the order; null: nobody does';
 COMMENT ON COLUMN sync.order_queue.leased_until IS 'The lease ends here unless renewed; from then on any worker may take the order over';
 COMMENT ON COLUMN sync.order_queue.last_error_kind IS 'Short name of what went wrong last (timeout, forbidden, partly_understood …); null after a clean answer';

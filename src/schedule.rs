@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +26,6 @@ pub enum Error {
     /// The database, when looking for a missed tick.
     #[error(transparent)]
     Database(#[from] crate::db::Error),
-    /// A defect: the task of a run panicked.
-    #[error("the task of a run ended abnormally")]
-    Task(#[from] tokio::task::JoinError),
 }
 
 type Running = JoinHandle<Result<Report, sync::Error>>;
@@ -49,7 +46,7 @@ pub async fn run_until_stopped(
             () = stop.cancelled() => {}
             ended = ended(&mut running) => {
                 running = None;
-                report(ended?);
+                report(ended);
             }
             Some(tick) = ticker.ticks.recv() => {
                 ticker.wind(tick.max(Utc::now())).await?;
@@ -62,7 +59,7 @@ pub async fn run_until_stopped(
         }
     }
     if let Some(running) = running {
-        report(running.await?);
+        report(running.await);
     }
     ticker.stop().await
 }
@@ -76,7 +73,7 @@ fn start(worker: &Arc<Worker>, trigger: Trigger, stop: &CancellationToken) -> Ru
 }
 
 /// Waits for the run that is going on; for ever if there is none.
-async fn ended(running: &mut Option<Running>) -> Result<Result<Report, sync::Error>, tokio::task::JoinError> {
+async fn ended(running: &mut Option<Running>) -> Result<Result<Report, sync::Error>, JoinError> {
     match running {
         Some(running) => running.await,
         None => std::future::pending().await,
@@ -84,8 +81,8 @@ async fn ended(running: &mut Option<Running>) -> Result<Result<Report, sync::Err
 }
 
 /// A failed run does not end the daemon: the next tick tries again.
-fn report(result: Result<Report, sync::Error>) {
-    match result {
+fn report(ended: Result<Result<Report, sync::Error>, JoinError>) {
+    match ended.map_err(sync::Error::from).flatten() {
         Ok(Report { failure: None, .. }) => {}
         Ok(Report { failure: Some(error), .. }) | Err(error) => tracing::error!("the run could not proceed: {error}"),
     }

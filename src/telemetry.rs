@@ -30,5 +30,7 @@ where
 fn filter(level: &str) -> EnvFilter {
     let is_bare = level.chars().all(|c| c.is_ascii_alphabetic());
     // sqlx logs the text of slow statements, which is ours, never its values.
-    EnvFilter::new(if is_bare { format!("warn,chatsync={level}") } else { level.to_owned() })
+    let filter = EnvFilter::new(if is_bare { format!("warn,chatsync={level}") } else { level.to_owned() });
+    // It quotes the values of parameters in a database URL that it does not know.
+    filter.add_directive("sqlx_postgres::options=error".parse().expect("a constant, and valid"))
 }

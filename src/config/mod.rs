@@ -292,7 +292,10 @@ fn pace(reader: &mut Reader) -> Option<Pace> {
 
 fn database(reader: &mut Reader) -> Option<Database> {
     let url = reader.secret("database.url", "database.url_file");
-    let location = url.and_then(|url| reader.check("database.url", url?, values::database_location));
+    let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
+    let location = url
+        .and_then(|url| reader.require("database.url", url, hint))
+        .and_then(|url| reader.check("database.url", url, values::database_location));
     let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
     let auto_migrate = reader.bool("database.auto_migrate");
     Some(Database { location: location?, max_connections: max_connections?, auto_migrate: auto_migrate? })

@@ -110,6 +110,8 @@ fn secrets_come_from_files_and_show_nowhere() {
     let bad = [("CHATSYNC__DATABASE__URL", "mysql://me:hush-hush@host/db"), ("CHATSYNC__AUTH__TOKEN", "hush-hush")];
     let problems = load(&environment(&bad), Needs::Credentials).expect_err("bad");
     assert!(!format!("{problems} {problems:?}").contains("hush-hush"));
+    let empty = load(&environment(&[("CHATSYNC__DATABASE__URL", "")]), Needs::Database).expect_err("empty");
+    assert_eq!(empty.0[0].what, "is missing");
     let missing = [("CHATSYNC__AUTH__CLIENT_SECRET_FILE", "/nowhere/at/all")];
     assert!(load(&environment(&missing), Needs::Database).is_err());
 }

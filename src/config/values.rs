@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 use super::DatabaseLocation;
@@ -121,9 +123,13 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
-    tracing_subscriber::EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| Wrong::new("is not a log level", "write error, warn, info, debug or trace"))
+    // A bare word that is no level would be taken for the name of a module, and nothing would be logged.
+    let is_bare = text.chars().all(|c| c.is_ascii_alphabetic());
+    let is_level = text.parse::<LevelFilter>().is_ok();
+    if EnvFilter::try_new(text).is_err() || (is_bare && !is_level) {
+        return Err(Wrong::new("is not a log level", "write error, warn, info, debug or trace"));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn header_text(text: &str) -> Result<String, Wrong> {

@@ -46,6 +46,15 @@ pub enum Error {
     Statement(#[source] sqlx::Error),
 }
 
+impl Error {
+    /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
+    #[must_use]
+    pub fn is_passing_conflict(&self) -> bool {
+        let Self::Statement(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("40P01" | "40001"))
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Statement(error)

@@ -36,6 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(Error::Url)?
+        // A pooler refuses start-up parameters that it does not know; the server's default has been exact since 12.
+        .extra_float_digits(None)
         .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
     // A first connection by hand: the pool would try again until the time-out and then hide the reason.
     let first = tokio::time::timeout(CONNECT_TIMEOUT, sqlx::PgConnection::connect_with(&options));

@@ -108,6 +108,7 @@ pub async fn claim(
             ids_internal: row.ids_internal,
             retailer_id: row.retailer_id,
             attempts: row.attempts,
+            strikes: row.strikes,
             last_fetched_at: row.last_fetched_at,
             last_changed_at: row.last_changed_at,
             expired_at: row.expired_at,
@@ -154,20 +155,26 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[Settlement]) -
         &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
         &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
         &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| settled.strikes).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;
     Ok(held.into_iter().collect())
 }
 
-/// Extends leases that are still held. Updates in place.
+/// Extends leases that are still held. Updates in place. Rows that are locked just now, for instance because they are
+/// being settled, are left to the next turn: waiting for them could end in a deadlock.
 pub async fn renew(pool: &PgPool, held: &[(OrderId, Lease)], lease_length: Duration) -> Result<(), Error> {
     let (order_ids, leases) = columns(held);
     sqlx::query!(
-        "UPDATE sync.order_queue AS q
-         SET leased_until = now() + $3
-         FROM unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
-         WHERE q.order_id = b.order_id AND q.lease_id = b.lease_id",
+        "WITH held AS (
+             SELECT q.order_id
+             FROM sync.order_queue AS q
+             JOIN unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
+               ON q.order_id = b.order_id AND q.lease_id = b.lease_id
+             FOR UPDATE OF q SKIP LOCKED
+         )
+         UPDATE sync.order_queue AS q SET leased_until = now() + $3 FROM held WHERE q.order_id = held.order_id",
         &order_ids as &[&str],
         &leases,
         interval(lease_length),
@@ -268,6 +275,7 @@ pub async fn retry(pool: &PgPool, retry: &Retry) -> Result<u64, Error> {
          SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
              due_at = now(),
              attempts = 0,
+             strikes = 0,
              closed_at = NULL,
              -- The next good read then writes the order's status again even if the conversation is the same.
              content_hash = NULL,

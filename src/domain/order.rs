@@ -191,6 +191,8 @@ pub struct ClaimedOrder {
     pub retailer_id: Option<String>,
     /// Consecutive failures so far.
     pub attempts: i32,
+    /// Those that were no outage.
+    pub strikes: i32,
     /// The last good read.
     pub last_fetched_at: Option<DateTime<Utc>>,
     /// The last read that brought something new; `None` if there was no read yet.

@@ -47,7 +47,7 @@ pub struct Failure {
     pub message: String,
     /// Trying again would change nothing: the order is dead at once.
     pub is_final: bool,
-    /// The network's or the server's fault, which every order meets: waits grow, but the order does not die of it.
+    /// The network's, the server's or the account's fault, which every order meets: waits grow, but no order dies of it.
     pub is_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
@@ -94,6 +94,8 @@ pub struct Settlement {
     pub due_in: Duration,
     /// Consecutive failures.
     pub attempts: i32,
+    /// Those that were no outage.
+    pub strikes: i32,
     /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
     pub note: Option<(&'static str, String)>,
     /// Set by a good read, one that understood every message: when the request was sent.
@@ -138,6 +140,7 @@ pub fn settle(
         state: OrderState::Open,
         due_in: policy.refresh_after,
         attempts: 0,
+        strikes: 0,
         note: None,
         fetched_at: None,
         content_hash: None,
@@ -238,11 +241,17 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
 
 fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &QueuePolicy, jitter: f64) -> Settlement {
     let attempts = order.attempts.saturating_add(1);
-    let is_dead = failure.is_final || (attempts >= policy.max_attempts && !failure.is_outage);
+    let strikes = order.strikes.saturating_add(i32::from(!failure.is_outage));
+    let is_dead = failure.is_final || (strikes >= policy.max_attempts && !failure.is_outage);
     let rejects = failure.reject.map(|fault| (failure.http_status, failure.kind, fault)).into_iter().collect();
-    let failed = Settlement { attempts, note: Some((failure.kind, failure.message)), rejects, ..blank };
+    let failed = Settlement { attempts, strikes, note: Some((failure.kind, failure.message)), rejects, ..blank };
     if is_dead {
-        let order = OrderChange { status: OrderState::Open, coverage: Coverage::Failed, closed_at: None };
+        // What was proven before stays proven.
+        let coverage = match (order.last_fetched_at, order.expired_at) {
+            (Some(read), Some(expired)) => coverage_after_the_end(order, read, Some(expired), policy),
+            _ => Coverage::Failed,
+        };
+        let order = OrderChange { status: OrderState::Open, coverage, closed_at: None };
         return Settlement {
             state: OrderState::Dead,
             due_in: Duration::ZERO,
@@ -335,6 +344,7 @@ mod tests {
             ids_internal: None,
             retailer_id: None,
             attempts: 0,
+            strikes: 0,
             last_fetched_at: None,
             last_changed_at: None,
             expired_at: None,
@@ -482,7 +492,7 @@ mod tests {
         assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
         let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, failure(false));
         assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
-        let third = settle_now(&ClaimedOrder { attempts: 2, ..never_fetched() }, failure(false));
+        let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, failure(false));
         assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
         assert_eq!(settle_now(&never_fetched(), failure(true)).state, OrderState::Dead);
         let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };

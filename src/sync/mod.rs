@@ -129,7 +129,8 @@ impl Worker {
         progress.expect(queue::count_due(&self.pool, &pipeline.scope).await?.min(limit.unwrap_or(u64::MAX)));
         let mut remaining = limit.unwrap_or(u64::MAX);
         loop {
-            remaining -= Box::pin(pipeline.pass(remaining, stop, progress)).await?;
+            let settled = Box::pin(pipeline.pass(remaining, stop, progress)).await?;
+            remaining -= settled;
             if remaining == 0 {
                 return Ok(End::Done);
             }
@@ -140,7 +141,13 @@ impl Worker {
                 return Ok(End::Stopped);
             }
             tracing::debug!(?held_for, "waiting for orders that another worker holds");
-            let wait = held_for.clamp(Duration::from_millis(20), LONGEST_LOOK_AWAY);
+            // Free by now and yet not claimed: somebody has its row locked, for who knows how long.
+            let is_locked = settled == 0 && held_for.is_zero();
+            let wait = if is_locked {
+                LONGEST_LOOK_AWAY
+            } else {
+                held_for.clamp(Duration::from_millis(20), LONGEST_LOOK_AWAY)
+            };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
             }

@@ -75,9 +75,12 @@ impl Pipeline {
         // Whatever was claimed but not settled: the rest after a signal, or after an error.
         let rest = self.held.take();
         if !rest.is_empty() {
-            let released = queue::release(&self.pool, &rest).await;
-            tracing::info!(orders = rest.len(), "claimed orders given back");
-            released?;
+            match queue::release(&self.pool, &rest).await {
+                Ok(()) => tracing::info!(orders = rest.len(), "claimed orders given back"),
+                Err(error) => {
+                    tracing::warn!(orders = rest.len(), "claimed orders come free when their leases end: {error}");
+                }
+            }
         }
         // The write stage knows best: a failed write makes the stages before it fail as well.
         write.and(fetch).and(claim)?;

@@ -16,7 +16,10 @@ pub(super) struct Answered {
     pub(super) tally: Tally,
 }
 
-/// Writes a batch. Orders whose lease was lost write nothing and count nowhere.
+/// Tries of a transaction that met another one's locks in the wrong order.
+const TRIES: u32 = 5;
+
+/// Writes a batch. Orders whose lease was lost write nothing; only the requests that they took are counted.
 pub(super) async fn write(pool: &PgPool, run_id: Uuid, batch: Vec<Answered>) -> Result<(), db::Error> {
     let (mut settlements, tallies): (Vec<Settlement>, Vec<Tally>) =
         batch.into_iter().map(|answered| (answered.settlement, answered.tally)).unzip();
@@ -27,9 +30,25 @@ pub(super) async fn write(pool: &PgPool, run_id: Uuid, batch: Vec<Answered>) -> 
     }
     // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
     settlements.sort_unstable_by(|one, other| one.order_id.cmp(&other.order_id));
+    let mut tries = 1;
+    loop {
+        match transact(pool, run_id, &settlements, counters).await {
+            // Rolled back as a whole, and the leases still hold or do not: it can simply be done again.
+            Err(error) if error.is_passing_conflict() && tries < TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+async fn transact(
+    pool: &PgPool,
+    run_id: Uuid,
+    settlements: &[Settlement],
+    mut counters: Counters,
+) -> Result<(), db::Error> {
     let mut transaction = pool.begin().await?;
-    let held = queue::settle(&mut transaction, &settlements).await?;
-    let kept = still_held(&settlements, &held);
+    let held = queue::settle(&mut transaction, settlements).await?;
+    let kept = still_held(settlements, &held);
     let written = chat::upsert(&mut transaction, &kept).await?;
     rejects::insert(&mut transaction, run_id, &kept).await?;
     count(&mut counters, &kept);

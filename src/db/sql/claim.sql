@@ -24,6 +24,7 @@ RETURNING
     q.ids_internal,
     q.retailer_id,
     q.attempts,
+    q.strikes,
     q.last_fetched_at,
     q.last_changed_at,
     q.expired_at,

@@ -24,6 +24,7 @@ written AS (
         due_at          = CASE WHEN $8 THEN now() ELSE q.due_at END,
         closed_at       = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
         attempts        = CASE WHEN $8 THEN 0 ELSE q.attempts END,
+        strikes         = CASE WHEN $8 THEN 0 ELSE q.strikes END,
         -- The next good read then writes the order's status again even if the conversation is the same.
         content_hash    = CASE WHEN $8 THEN NULL ELSE q.content_hash END,
         -- Whoever holds it now asked for the old facts: its lease is void.

@@ -4,21 +4,23 @@ UPDATE sync.order_queue AS q
 SET state           = b.state,
     due_at          = now() + b.due_in,
     attempts        = b.attempts,
+    strikes         = b.strikes,
     last_error_kind = b.error_kind,
     last_error      = b.error,
     last_fetched_at = coalesce(b.fetched_at, q.last_fetched_at),
     last_changed_at = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.asked_at END,
     content_hash    = coalesce(b.content_hash, q.content_hash),
-    expired_at      = coalesce(b.expired_at, q.expired_at),
+    -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
+    expired_at      = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
     closed_at       = b.closed_at,
     lease_id        = NULL,
     leased_until    = NULL
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
+    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[]
 ) AS b (
     order_id, lease_id, state, due_in, attempts, error_kind, error,
-    fetched_at, content_hash, expired_at, closed_at, asked_at
+    fetched_at, content_hash, expired_at, closed_at, asked_at, strikes
 )
 WHERE q.order_id = b.order_id
   AND q.lease_id = b.lease_id

@@ -31,6 +31,11 @@ written AS (
         observed_at  = greatest(excluded.observed_at, u.observed_at),
         -- Not overwritten: first_seen_at.
         updated_at   = now()
+    -- Another worker may have written the same news since news was read.
+    WHERE (excluded.display_name <> u.display_name AND excluded.observed_at > u.observed_at)
+       OR (excluded.avatar_url <> u.avatar_url AND excluded.observed_at > u.observed_at)
+       OR (excluded.display_name IS NOT NULL AND u.display_name IS NULL)
+       OR (excluded.avatar_url IS NOT NULL AND u.avatar_url IS NULL)
     RETURNING 1
 )
 SELECT count(*) AS "written!" FROM written

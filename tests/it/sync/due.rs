@@ -17,6 +17,7 @@ tests!(
     an_open_order_is_due_again_after_refresh_after,
     a_run_ends_although_its_orders_are_due_again_at_once,
     failures_back_off_and_end_in_death,
+    what_every_order_meets_kills_none,
     an_answer_forgets_the_failures_before_it,
     an_order_enqueued_during_a_run_waits_for_the_next_one,
 );
@@ -132,8 +133,8 @@ async fn a_run_ends_although_its_orders_are_due_again_at_once(lab: Arc<Lab>) -> 
 }
 
 async fn failures_back_off_and_end_in_death(lab: Arc<Lab>) -> anyhow::Result<()> {
-    lab.enqueue(&["refused"]).await?;
-    let api = Recorder::start(|_| forbidden()).await;
+    lab.enqueue(&["garbled"]).await?;
+    let api = Recorder::start(|_| Answer::new(200, "nonsense")).await;
     let patience = [("queue.retry_backoff", "1m"), ("queue.retry_backoff_max", "3m"), ("queue.max_attempts", "4")];
     // A quarter to either side, never above the longest; ten seconds for the test itself.
     for (attempts, expected) in [(1, 35..=75), (2, 80..=150), (3, 125..=180)] {
@@ -149,11 +150,30 @@ async fn failures_back_off_and_end_in_death(lab: Arc<Lab>) -> anyhow::Result<()>
     assert_eq!((report.run.failed, report.run.dead), (0, 1));
     let told = "SELECT concat_ws(' ', q.state, q.attempts, q.last_error_kind, o.coverage)
                 FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
-    assert_eq!(lab.text(told).await?.as_deref(), Some("dead 4 forbidden failed"));
+    assert_eq!(lab.text(told).await?.as_deref(), Some("dead 4 not_understood failed"));
 
     lab.make_all_due().await?;
     assert_eq!(lab.sync(api.url(), &patience).await?.run.claimed, 0);
     assert_eq!(orders_asked(&api).len(), 4);
+    Ok(())
+}
+
+async fn what_every_order_meets_kills_none(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["healthy"]).await?;
+    let is_garbling = Arc::new(AtomicBool::new(false));
+    let garbles = Arc::clone(&is_garbling);
+    let garbled = || Answer::new(200, "nonsense");
+    let api = Recorder::start(move |_| if garbles.load(Ordering::SeqCst) { garbled() } else { forbidden() }).await;
+    for _ in 0..3 {
+        lab.make_all_due().await?;
+        lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
+    }
+    // Nor does the first other failure after it.
+    is_garbling.store(true, Ordering::SeqCst);
+    lab.make_all_due().await?;
+    lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
+    let told = "SELECT concat_ws(' ', state, attempts, strikes) FROM sync.order_queue";
+    assert_eq!(lab.text(told).await?.as_deref(), Some("pending 4 1"));
     Ok(())
 }
 

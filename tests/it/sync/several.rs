@@ -16,6 +16,7 @@ tests!(
     a_killed_process_loses_nothing_and_doubles_nothing,
     a_run_whose_worker_was_killed_is_called_abandoned,
     an_interrupted_sync_does_not_call_the_rest_up_to_date,
+    an_interrupted_sync_with_a_limit_is_called_interrupted_too,
 );
 
 const ORDERS: i32 = 2_000;
@@ -93,9 +94,18 @@ async fn a_run_whose_worker_was_killed_is_called_abandoned(lab: Arc<Lab>) -> any
 }
 
 async fn an_interrupted_sync_does_not_call_the_rest_up_to_date(lab: Arc<Lab>) -> anyhow::Result<()> {
-    feed(&lab, 50).await?;
+    is_called_interrupted(&lab, &["sync"]).await
+}
+
+async fn an_interrupted_sync_with_a_limit_is_called_interrupted_too(lab: Arc<Lab>) -> anyhow::Result<()> {
+    is_called_interrupted(&lab, &["sync", "--limit", "8"]).await
+}
+
+/// Stops a sync with four requests in flight and more orders to come.
+async fn is_called_interrupted(lab: &Lab, arguments: &[&str]) -> anyhow::Result<()> {
+    feed(lab, 50).await?;
     let (door, api) = behind_a_door().await;
-    let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("pace.max_in_flight", "4")]))?;
+    let sync = Process::start(lab, lab.configured(arguments, api.url(), &[("pace.max_in_flight", "4")]))?;
     door.arrivals(4).await;
     sync.send(Signal::SIGTERM)?;
     sync.logs("signal received").await?;
