@@ -162,8 +162,8 @@ async fn what_every_order_meets_kills_none(lab: Arc<Lab>) -> anyhow::Result<()> 
     lab.enqueue(&["healthy"]).await?;
     let is_garbling = Arc::new(AtomicBool::new(false));
     let garbles = Arc::clone(&is_garbling);
-    let garbled = || Answer::new(200, "nonsense");
-    let api = Recorder::start(move |_| if garbles.load(Ordering::SeqCst) { garbled() } else { forbidden() }).await;
+    let nonsense = || Answer::new(200, "nonsense");
+    let api = Recorder::start(move |_| if garbles.load(Ordering::SeqCst) { nonsense() } else { forbidden() }).await;
     for _ in 0..3 {
         lab.make_all_due().await?;
         lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
