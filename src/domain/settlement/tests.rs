@@ -1,0 +1,187 @@
+//! The policy, rule by rule.
+
+use chrono::TimeDelta;
+
+use super::*;
+use crate::domain::Message;
+
+fn policy() -> QueuePolicy {
+    QueuePolicy {
+        max_attempts: 3,
+        retry_backoff: Duration::from_mins(1),
+        retry_backoff_max: Duration::from_hours(1),
+        refresh_after: Duration::from_hours(6),
+        readable_window: Duration::from_hours(24),
+        settle_after: Duration::from_hours(7 * 24),
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time")
+}
+
+fn never_fetched() -> ClaimedOrder {
+    ClaimedOrder {
+        order_id: OrderId::new("order").expect("valid"),
+        lease: Lease::nil(),
+        connect_user_id: None,
+        ids_internal: None,
+        retailer_id: None,
+        attempts: 0,
+        strikes: 0,
+        last_fetched_at: None,
+        last_changed_at: None,
+        expired_at: None,
+        content_hash: None,
+        has_messages: false,
+    }
+}
+
+fn read_before(hours: i64, has_messages: bool) -> ClaimedOrder {
+    let read = now() - TimeDelta::hours(hours);
+    ClaimedOrder {
+        last_fetched_at: Some(read),
+        last_changed_at: Some(read),
+        content_hash: Some(one_message().content_hash()),
+        has_messages,
+        ..never_fetched()
+    }
+}
+
+fn one_message() -> Conversation {
+    let message = Message {
+        id: 1,
+        position: 0,
+        instacart_order_id: None,
+        created_at: None,
+        sender_type: None,
+        sender_id: None,
+        recipient_type: None,
+        recipient_id: None,
+        is_read: None,
+        read_at: None,
+        body: None,
+        image_url: None,
+        extra: None,
+        is_altered: false,
+    };
+    Conversation { messages: vec![message], ..Conversation::default() }
+}
+
+fn expired() -> Conversation {
+    Conversation { is_expired: Some(true), ..Conversation::default() }
+}
+
+fn settle_now(order: &ClaimedOrder, outcome: Outcome) -> Settlement {
+    settle(order, outcome, now(), now(), &policy(), 0.5)
+}
+
+fn coverage(order: &ClaimedOrder, outcome: Outcome) -> Coverage {
+    settle_now(order, outcome).order.expect("the order changes").coverage
+}
+
+#[test]
+fn completeness_is_claimed_only_where_the_last_read_proves_it() {
+    let read_at = |hours, has_messages| coverage(&read_before(hours, has_messages), Outcome::Read(expired()));
+    assert_eq!(read_at(23, true), Coverage::Captured);
+    assert_eq!(read_at(24, true), Coverage::Captured);
+    assert_eq!(read_at(24, false), Coverage::NoChat);
+    assert_eq!(read_at(25, true), Coverage::ExpiredPartial);
+    assert_eq!(read_at(25, false), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&never_fetched(), Outcome::Read(expired())), Coverage::ExpiredUnread);
+}
+
+#[test]
+fn expiry_seen_again_is_judged_by_when_it_was_first_seen() {
+    let mut order = read_before(100, true);
+    order.expired_at = Some(now() - TimeDelta::hours(90));
+    assert_eq!(coverage(&order, Outcome::Read(expired())), Coverage::Captured);
+    assert_eq!(coverage(&order, Outcome::NotFound), Coverage::Captured);
+}
+
+#[test]
+fn a_404_after_a_read_is_not_called_not_found() {
+    assert_eq!(coverage(&never_fetched(), Outcome::NotFound), Coverage::NotFound);
+    assert_eq!(coverage(&read_before(1, true), Outcome::NotFound), Coverage::ExpiredPartial);
+}
+
+#[test]
+fn an_emptied_reply_is_neither_news_nor_a_good_read() {
+    let settled = settle_now(&read_before(1, true), Outcome::Read(Conversation::default()));
+    assert_eq!(settled.fetched_at, None);
+    assert_eq!(settled.state, OrderState::Open);
+    assert!(settled.conversation.is_none() && settled.order.is_none() && settled.content_hash.is_none());
+}
+
+#[test]
+fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
+    let settled = settle_now(&read_before(1, true), Outcome::Read(one_message()));
+    assert_eq!(settled.fetched_at, Some(now()));
+    assert!(settled.conversation.is_none() && settled.order.is_none());
+    assert_eq!(settled.verdict, Verdict::Unchanged);
+}
+
+#[test]
+fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
+    let quiet = read_before(7 * 24, true);
+    assert_eq!(settle_now(&quiet, Outcome::Read(one_message())).state, OrderState::Settled);
+    let mut speaking = one_message();
+    speaking.is_expired = Some(false);
+    let order = ClaimedOrder { content_hash: Some(speaking.content_hash()), ..quiet };
+    assert_eq!(settle_now(&order, Outcome::Read(speaking)).state, OrderState::Open);
+}
+
+#[test]
+fn a_reply_understood_in_part_removes_nothing() {
+    let mut partial = one_message();
+    partial.faults.push(Fault { path: "$.chat_messages[1]".into(), reason: "no id".into(), body: "{}".into() });
+    let settled = settle_now(&read_before(1, true), Outcome::Read(partial));
+    assert!(!settled.marks_removed);
+    assert_eq!(settled.rejects.len(), 1);
+    assert_eq!(settled.note.map(|(kind, _)| kind), Some("partly_understood"));
+}
+
+#[test]
+fn a_read_that_left_a_message_out_proves_nothing() {
+    let mut partial = one_message();
+    partial.faults.push(Fault { path: "$.chat_messages[1].id".into(), reason: String::new(), body: String::new() });
+    assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial.clone())).fetched_at, None);
+    partial.faults[0].path = "$.metadata.customer".into();
+    assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial)).fetched_at, Some(now()));
+    let read_in_part = ClaimedOrder { last_fetched_at: None, ..read_before(1, true) };
+    assert_eq!(coverage(&read_in_part, Outcome::Read(expired())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&read_in_part, Outcome::NotFound), Coverage::ExpiredPartial);
+}
+
+#[test]
+fn an_expired_reply_with_messages_contradicts_an_empty_read() {
+    let late = Conversation { is_expired: Some(true), ..one_message() };
+    assert_eq!(coverage(&read_before(1, false), Outcome::Read(late.clone())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&read_before(1, true), Outcome::Read(late)), Coverage::Captured);
+}
+
+#[test]
+fn failures_back_off_and_end_in_death() {
+    let failure = |is_final| {
+        Outcome::Failed(Failure {
+            kind: "not_understood",
+            message: String::new(),
+            is_final,
+            is_outage: false,
+            http_status: None,
+            reject: None,
+        })
+    };
+    let first = settle_now(&never_fetched(), failure(false));
+    assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
+    let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, failure(false));
+    assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
+    let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, failure(false));
+    assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
+    assert_eq!(settle_now(&never_fetched(), failure(true)).state, OrderState::Dead);
+    let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
+    for attempts in [10, 31, 100, i32::MAX - 2] {
+        let wait = backoff(&patient, attempts, 1.0);
+        assert_eq!(wait, patient.retry_backoff_max);
+    }
+}
