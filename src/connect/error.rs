@@ -27,7 +27,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The server answered with another status than 200.
-    #[error("{asked_for}: the server answered {status}{}", describe(api.as_ref()))]
+    #[error("{asked_for}: the server answered {status}{}", describe(*status, api.as_ref()))]
     Status {
         /// What the request was for.
         asked_for: Asked,
@@ -226,8 +226,11 @@ fn innermost(error: &reqwest::Error) -> String {
 }
 
 /// A text from outside goes into logs and tables: one line of it, not too long.
-fn describe(api: Option<&ApiError>) -> String {
-    let Some(api) = api else { return String::new() };
+fn describe(status: u16, api: Option<&ApiError>) -> String {
+    let Some(api) = api else {
+        let hint = if status == 404 { " with a page that is not the API's; check api.base_url" } else { "" };
+        return hint.to_owned();
+    };
     let message: String =
         api.message.iter().flat_map(|text| text.chars()).filter(|c| !c.is_control()).take(200).collect();
     match api.code {

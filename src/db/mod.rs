@@ -95,9 +95,15 @@ fn interval(duration: Duration) -> PgInterval {
 }
 
 async fn applied(connection: &mut sqlx::PgConnection) -> Result<usize, Error> {
-    let is_there = sqlx::query_scalar!(r#"SELECT to_regclass('sync.migrations') IS NOT NULL AS "is_there!""#)
-        .fetch_one(&mut *connection)
-        .await?;
+    // Not to_regclass: within a transaction it may remember from before the lock that there was no such table.
+    let is_there = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'sync' AND c.relname = 'migrations'
+           ) AS "is_there!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     if !is_there {
         return Ok(0);
     }
