@@ -68,7 +68,7 @@ impl Http {
         url
     }
 
-    /// Sends at the pace's turn and reads the reply. Redirects and 429 are errors; other statuses are the caller's.
+    /// Sends at the pace's turn and reads the reply. A redirect is an error; other statuses are the caller's.
     pub(super) async fn exchange(
         &self,
         asked_for: Asked,

@@ -6,7 +6,6 @@
 //! stage waits for room in the first channel, a finished fetch for room in the second.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -35,7 +34,7 @@ pub(super) struct Pipeline {
     run_id: Uuid,
     lease: Duration,
     max_in_flight: usize,
-    held: Arc<Held>,
+    held: Held,
     fetcher: Arc<Fetcher>,
 }
 
@@ -55,7 +54,7 @@ impl Pipeline {
             run_id,
             lease: worker.queue.lease,
             max_in_flight: worker.max_in_flight,
-            held: Arc::default(),
+            held: Held::default(),
             fetcher: Arc::new(fetcher),
         }
     }
@@ -66,9 +65,8 @@ impl Pipeline {
         let halt = stop.child_token();
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(BATCH_ORDERS);
-        let claimed = AtomicU64::new(0);
         let (claim, fetch, write) = tokio::join!(
-            halt_on_error(&halt, self.claim(limit, claimed_out, &halt, &claimed)),
+            halt_on_error(&halt, self.claim(limit, claimed_out, &halt)),
             halt_on_error(&halt, self.fetch(claimed_in, answered_out, &halt)),
             halt_on_error(&halt, self.write(answered_in, progress)),
         );
@@ -83,39 +81,33 @@ impl Pipeline {
             }
         }
         // The write stage knows best: a failed write makes the stages before it fail as well.
-        write.and(fetch).and(claim)?;
-        Ok(claimed.into_inner() - rest.len() as u64)
+        let claimed = write.and(fetch).and(claim)?;
+        Ok(claimed - rest.len() as u64)
     }
 
-    async fn claim(
-        &self,
-        limit: u64,
-        out: Sender<ClaimedOrder>,
-        halt: &CancellationToken,
-        claimed: &AtomicU64,
-    ) -> Result<(), Error> {
+    /// Returns how many orders it claimed, whatever became of them.
+    async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>, halt: &CancellationToken) -> Result<u64, Error> {
         let chunk = (self.max_in_flight * 2).clamp(32, 1_000);
         let mut cursor = Cursor::start();
-        let mut remaining = limit;
-        while remaining > 0 && !halt.is_cancelled() {
-            let size = chunk.min(usize::try_from(remaining).unwrap_or(usize::MAX));
+        let mut claimed = 0;
+        while claimed < limit && !halt.is_cancelled() {
+            let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let orders = queue::claim(&self.pool, &self.scope, &mut cursor, size, self.lease).await?;
             self.held.add(&orders);
             let count = orders.len();
-            claimed.fetch_add(count as u64, Ordering::Relaxed);
-            remaining -= count as u64;
+            claimed += count as u64;
             for order in orders {
                 // Both ends mean the same: nobody will fetch it, and it is given back as held.
                 match halt.run_until_cancelled(out.send(order)).await {
                     Some(Ok(())) => {}
-                    Some(Err(_)) | None => return Ok(()),
+                    Some(Err(_)) | None => return Ok(claimed),
                 }
             }
             if count < size {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(claimed)
     }
 
     async fn fetch(
