@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use config::{Config, File, FileFormat, Value, ValueKind};
 use secrecy::SecretString;
 
 use super::problem::{Problem, Problems};
@@ -38,7 +38,7 @@ impl Reader {
             ConfigFile::Local => layers.add_source(File::new(LOCAL_FILE, FileFormat::Toml).required(false)),
             ConfigFile::Given(path) => layers.add_source(File::from(path.as_path()).format(FileFormat::Toml)),
         };
-        let merged = layers.add_source(environment(&sources.environment)).build().map_err(broken)?;
+        let merged = layers.add_source(EnvironmentLayer(sources.environment.clone())).build().map_err(broken)?;
         let mut reader = Self { values: flatten(&merged), file, problems: Vec::new() };
         let mut unknown: Vec<String> = reader.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
         unknown.sort_unstable();
@@ -167,10 +167,6 @@ impl Wrong {
 const ENVIRONMENT: &str = "environment variable ";
 
 /// The variables as a layer in which each value remembers its variable.
-fn environment(variables: &[(String, String)]) -> EnvironmentLayer {
-    EnvironmentLayer(variables.to_vec())
-}
-
 #[derive(Debug, Clone)]
 struct EnvironmentLayer(Vec<(String, String)>);
 
@@ -189,16 +185,9 @@ impl config::Source for EnvironmentLayer {
             } else {
                 name
             };
-            if !own.starts_with(PREFIX) {
-                continue;
-            }
-            let layer = Environment::with_prefix("CHATSYNC")
-                .prefix_separator("__")
-                .separator("__")
-                .source(Some(config::Map::from([(own.to_owned(), value.clone())])));
-            for (key, value) in layer.collect()? {
+            if let Some(path) = own.strip_prefix(PREFIX) {
                 let origin = format!("{ENVIRONMENT}{name}");
-                collected.insert(key, Value::new(Some(&origin), value.kind));
+                collected.insert(path.to_lowercase().replace("__", "."), Value::new(Some(&origin), value.clone()));
             }
         }
         Ok(collected)
