@@ -170,17 +170,18 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
     Ok(())
 }
 
-/// Closes a run.
-pub async fn finish(pool: &PgPool, run_id: Uuid, status: Status, error: Option<&str>) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE sync.runs SET finished_at = now(), status = $2, error = $3 WHERE run_id = $1",
+/// Closes a run; returns it as it then stands in the table.
+pub async fn finish(pool: &PgPool, run_id: Uuid, status: Status, error: Option<&str>) -> Result<Run, Error> {
+    let run = sqlx::query_as!(
+        Run,
+        "UPDATE sync.runs SET finished_at = now(), status = $2, error = $3 WHERE run_id = $1 RETURNING *",
         run_id,
         status.as_str(),
         error,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(())
+    Ok(run)
 }
 
 /// A run as it stands in the table.

@@ -1,7 +1,6 @@
 //! An order as the queue knows it: its id, its state, its lease.
 
 use std::fmt;
-use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -36,14 +35,6 @@ impl OrderId {
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl FromStr for OrderId {
-    type Err = InvalidId;
-
-    fn from_str(id: &str) -> Result<Self, InvalidId> {
-        Self::new(id)
     }
 }
 

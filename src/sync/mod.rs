@@ -107,8 +107,7 @@ impl Worker {
             Err(error) => (Status::Failed, Some(error)),
         };
         let error = failure.as_ref().map(ToString::to_string);
-        runs::finish(&self.pool, run_id, status, error.as_deref()).await?;
-        let run = runs::get(&self.pool, run_id).await?;
+        let run = runs::finish(&self.pool, run_id, status, error.as_deref()).await?;
         tracing::info!(
             %run_id, status = run.status, claimed = run.claimed, fetched = run.fetched, unchanged = run.unchanged,
             closed = run.closed, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
