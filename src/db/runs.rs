@@ -99,6 +99,8 @@ pub struct Run {
     pub requests: i64,
     pub throttled: i64,
     pub error: Option<String>,
+    pub api: Option<String>,
+    pub requests_per_second: Option<f64>,
 }
 
 /// Opens a run; returns its id and the database's time, which is when it started. Runs whose workers have fallen silent
