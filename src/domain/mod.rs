@@ -7,10 +7,12 @@
 mod conversation;
 pub mod feed;
 mod order;
+mod policy;
 mod schedule;
 mod settlement;
 
 pub use conversation::{ChatUser, ChatUserId, Conversation, Fault, Message, Metadata, UserType};
 pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState};
+pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};
-pub use settlement::{Failure, OrderChange, Outcome, QueuePolicy, Settlement, Verdict, settle};
+pub use settlement::{Failure, OrderChange, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle};

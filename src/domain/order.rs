@@ -123,6 +123,7 @@ macro_rules! text_enum {
         }
     };
 }
+pub(super) use text_enum;
 
 text_enum! {
     /// Where an order stands in the queue.
@@ -194,6 +195,12 @@ pub struct ClaimedOrder {
     pub content_hash: Option<Vec<u8>>,
     /// Whether messages of this order are stored.
     pub has_messages: bool,
+    /// When the order entered the queue.
+    pub enqueued_at: DateTime<Utc>,
+    /// When the order was delivered or cancelled, if the feeder knows.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// When its latest stored message was written.
+    pub last_message_at: Option<DateTime<Utc>>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{ClaimedOrder, Conversation, Coverage, Fault, Lease, OrderId, OrderState};
+use super::{ClaimedOrder, Conversation, Coverage, FailureKind, Fault, Lease, OrderId, OrderState, Then};
 
 /// The settings of section `queue` that the policy needs.
 #[derive(Debug, Clone)]
@@ -41,14 +41,10 @@ pub enum Outcome {
 /// Why no answer about the order was had.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Short, stable, for `GROUP BY`: `timeout`, `forbidden` …
-    pub kind: &'static str,
+    /// The row of the policy table.
+    pub kind: FailureKind,
     /// For people; free of chat text, names and tokens.
     pub message: String,
-    /// Trying again would change nothing: the order is dead at once.
-    pub is_final: bool,
-    /// The network's, the server's or the account's fault, which every order meets: waits grow, but no order dies of it.
-    pub is_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
     /// The reply itself, if it is worth keeping for inspection.
@@ -68,6 +64,18 @@ pub enum Verdict {
     Failed,
     /// Given up.
     Dead,
+}
+
+/// An end that a wrong server, banner, id space or account would bring upon **every** order. One is a fact about its
+/// order; a storm of them is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspicion {
+    /// 404, code 4000.
+    Closed,
+    /// Expired and empty, although the order cannot be that old by what is known of it.
+    ExpiredEarly,
+    /// Refused for good.
+    Refused,
 }
 
 /// The new face of an order in `chat.orders`.
@@ -118,6 +126,8 @@ pub struct Settlement {
     pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
     /// How the order counts.
     pub verdict: Verdict,
+    /// Whether a storm of these would be implausible.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// Turns the outcome of a fetch into the new state of its order.
@@ -152,6 +162,7 @@ pub fn settle(
         answered_at,
         rejects: Vec::new(),
         verdict: Verdict::Unchanged,
+        suspicion: None,
     };
     match outcome {
         Outcome::Read(conversation) if conversation.is_expired == Some(true) => {
@@ -220,8 +231,19 @@ fn expire(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, p
         rejects: rejected_parts(&conversation.faults),
         conversation: is_worth_writing.then_some(conversation),
         verdict: Verdict::Changed,
+        suspicion: (!brings_messages && is_too_young_to_expire(order, blank.answered_at, policy))
+            .then_some(Suspicion::ExpiredEarly),
         ..blank
     }
+}
+
+/// An order expires `readable_window` after its completion, and it was not completed before its last message. One that
+/// was read before was most likely enqueued before it was completed; of one never read, only the feeder knows how old it
+/// is.
+fn is_too_young_to_expire(order: &ClaimedOrder, now: DateTime<Utc>, policy: &QueuePolicy) -> bool {
+    let enqueued_at = order.last_fetched_at.map(|_| order.enqueued_at);
+    let alive_at = order.completed_at.or(order.last_message_at.max(enqueued_at));
+    alive_at.is_some_and(|alive_at| now - alive_at < time_delta(policy.readable_window))
 }
 
 fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settlement {
@@ -235,16 +257,23 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
         due_in: Duration::ZERO,
         order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(blank.answered_at) }),
         verdict: Verdict::Closed,
+        suspicion: Some(Suspicion::Closed),
         ..blank
     }
 }
 
 fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &QueuePolicy, jitter: f64) -> Settlement {
+    let then = failure.kind.policy().then;
     let attempts = order.attempts.saturating_add(1);
-    let strikes = order.strikes.saturating_add(i32::from(!failure.is_outage));
-    let is_dead = failure.is_final || (strikes >= policy.max_attempts && !failure.is_outage);
-    let rejects = failure.reject.map(|fault| (failure.http_status, failure.kind, fault)).into_iter().collect();
-    let failed = Settlement { attempts, strikes, note: Some((failure.kind, failure.message)), rejects, ..blank };
+    let strikes = order.strikes.saturating_add(i32::from(then != Then::Later));
+    let is_dead = match then {
+        Then::Dead => true,
+        Then::LaterCounted => strikes >= policy.max_attempts,
+        Then::Later => false,
+    };
+    let kind = failure.kind.as_str();
+    let rejects = failure.reject.map(|fault| (failure.http_status, kind, fault)).into_iter().collect();
+    let failed = Settlement { attempts, strikes, note: Some((kind, failure.message)), rejects, ..blank };
     if is_dead {
         // What was proven before stays proven.
         let coverage = match (order.last_fetched_at, order.expired_at) {
@@ -257,6 +286,7 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
             due_in: Duration::ZERO,
             order: Some(order),
             verdict: Verdict::Dead,
+            suspicion: (then == Then::Dead).then_some(Suspicion::Refused),
             ..failed
         };
     }

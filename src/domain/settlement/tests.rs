@@ -34,6 +34,9 @@ fn never_fetched() -> ClaimedOrder {
         expired_at: None,
         content_hash: None,
         has_messages: false,
+        enqueued_at: now() - TimeDelta::days(3),
+        completed_at: None,
+        last_message_at: None,
     }
 }
 
@@ -162,26 +165,38 @@ fn an_expired_reply_with_messages_contradicts_an_empty_read() {
 
 #[test]
 fn failures_back_off_and_end_in_death() {
-    let failure = |is_final| {
-        Outcome::Failed(Failure {
-            kind: "not_understood",
-            message: String::new(),
-            is_final,
-            is_outage: false,
-            http_status: None,
-            reject: None,
-        })
-    };
-    let first = settle_now(&never_fetched(), failure(false));
+    let failure = |kind| Outcome::Failed(Failure { kind, message: String::new(), http_status: None, reject: None });
+    let counted = || failure(FailureKind::NotUnderstood);
+    let first = settle_now(&never_fetched(), counted());
     assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
-    let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, failure(false));
+    let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, counted());
     assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
-    let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, failure(false));
+    let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, counted());
     assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
-    assert_eq!(settle_now(&never_fetched(), failure(true)).state, OrderState::Dead);
+    assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).state, OrderState::Dead);
     let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
     for attempts in [10, 31, 100, i32::MAX - 2] {
         let wait = backoff(&patient, attempts, 1.0);
         assert_eq!(wait, patient.retry_backoff_max);
     }
+}
+
+#[test]
+fn an_end_that_every_order_might_meet_is_marked() {
+    let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
+    assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Closed));
+    assert_eq!(suspicion(&never_fetched(), Outcome::Read(one_message())), None);
+
+    let at = |hours| Some(now() - TimeDelta::hours(hours));
+    let early = Some(Suspicion::ExpiredEarly);
+    let expires = |order: &ClaimedOrder| suspicion(order, Outcome::Read(expired()));
+    // Nothing is known of its age: it may be an old order, fed late.
+    assert_eq!(expires(&ClaimedOrder { enqueued_at: now(), ..never_fetched() }), None);
+    assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early);
+    assert_eq!(expires(&ClaimedOrder { completed_at: at(25), last_message_at: at(1), ..never_fetched() }), None);
+    assert_eq!(expires(&read_before(1, true)), None);
+    assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), early);
+    assert_eq!(expires(&ClaimedOrder { last_message_at: at(23), ..read_before(1, true) }), early);
+    let full = Conversation { is_expired: Some(true), ..one_message() };
+    assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, Outcome::Read(full)), None);
 }
