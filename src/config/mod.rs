@@ -38,6 +38,10 @@ pub struct Settings {
     pub database: Database,
     /// Section `queue`.
     pub queue: Queue,
+    /// Section `breaker`.
+    pub breaker: Breaker,
+    /// Section `guard`.
+    pub guard: Guard,
     /// Section `schedule`.
     pub schedule: ScheduleSettings,
     /// Section `admin`.
@@ -98,6 +102,15 @@ pub struct Pace {
     pub initial_requests_per_second: f64,
 }
 
+/// How long to wait for the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one operation.
+    pub timeout: Duration,
+    /// For a database that is away.
+    pub give_up_after: Duration,
+}
+
 /// Where the tables are.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -107,6 +120,8 @@ pub struct Database {
     pub max_connections: u32,
     /// Whether `sync` and `run` apply migrations first.
     pub auto_migrate: bool,
+    /// How long a run waits for it.
+    pub patience: Patience,
 }
 
 /// Which PostgreSQL.
@@ -125,6 +140,22 @@ pub struct Queue {
     pub lease: Duration,
     /// The rest, which the settling policy needs.
     pub policy: QueuePolicy,
+}
+
+/// What to do about an API that is out of order as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Breaker {
+    /// A run waits for it this long.
+    pub give_up_after: Duration,
+}
+
+/// When a run distrusts what the API says of its orders.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard {
+    /// A larger share of closed orders is implausible (0 to 1).
+    pub max_closed_share: f64,
+    /// Judged over at least so many orders.
+    pub min_orders: u64,
 }
 
 /// When `chatsync run` runs.
@@ -210,6 +241,8 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let pace = pace(&mut reader);
     let database = database(&mut reader);
     let queue = queue(&mut reader);
+    let breaker = reader.get("breaker.give_up_after", values::positive_duration);
+    let guard = guard(&mut reader);
     let schedule = schedule(&mut reader);
     let admin = reader.optional("admin.listen", values::socket_address).map(|listen| Admin { listen });
     let log = log(&mut reader);
@@ -221,6 +254,8 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
             pace: pace?,
             database: database?,
             queue: queue?,
+            breaker: Breaker { give_up_after: breaker? },
+            guard: guard?,
             schedule: schedule?,
             admin: admin?,
             log: log?,
@@ -298,7 +333,14 @@ fn database(reader: &mut Reader) -> Option<Database> {
         .and_then(|url| reader.check("database.url", url, values::database_location));
     let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
     let auto_migrate = reader.bool("database.auto_migrate");
-    Some(Database { location: location?, max_connections: max_connections?, auto_migrate: auto_migrate? })
+    let timeout = reader.get("database.timeout", values::positive_duration);
+    let give_up_after = reader.get("database.give_up_after", values::positive_duration);
+    Some(Database {
+        location: location?,
+        max_connections: max_connections?,
+        auto_migrate: auto_migrate?,
+        patience: Patience { timeout: timeout?, give_up_after: give_up_after? },
+    })
 }
 
 fn queue(reader: &mut Reader) -> Option<Queue> {
@@ -328,6 +370,12 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
         );
     }
     Some(Queue { lease: lease?, policy })
+}
+
+fn guard(reader: &mut Reader) -> Option<Guard> {
+    let max_closed_share = reader.get("guard.max_closed_share", values::share);
+    let min_orders = reader.get("guard.min_orders", values::between::<u64, 1, 1_000_000>);
+    Some(Guard { max_closed_share: max_closed_share?, min_orders: min_orders? })
 }
 
 fn schedule(reader: &mut Reader) -> Option<ScheduleSettings> {

@@ -150,6 +150,13 @@ pub(super) fn rate(text: &str) -> Result<f64, Wrong> {
     }
 }
 
+pub(super) fn share(text: &str) -> Result<f64, Wrong> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(Wrong::new("is not a share", "write a number from 0 to 1 such as 0.5")),
+    }
+}
+
 pub(super) fn positive_rate(text: &str) -> Result<f64, Wrong> {
     match rate(text)? {
         0.0 => Err(Wrong::new("must be more than 0", "write requests per second such as 20 or 0.5")),

@@ -1,4 +1,6 @@
-//! What can go wrong with the database.
+//! What can go wrong with the database, and whether it passes.
+
+use std::time::Duration;
 
 /// A failure of the database, told without any value that was written.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,21 @@ pub enum Error {
         /// Table and column.
         column: &'static str,
     },
+    /// No answer to a statement or transaction.
+    #[error("the database did not answer within {} s", timeout.as_secs_f32())]
+    Stuck {
+        /// `database.timeout`.
+        timeout: Duration,
+    },
+    /// It stayed away.
+    #[error("the database has been away for {} s; last: {last}", lasted.as_secs())]
+    GaveUp {
+        /// For how long.
+        lasted: Duration,
+        /// The last failure.
+        #[source]
+        last: Box<Self>,
+    },
     /// A statement failed.
     #[error("a statement failed: {}", reason(.0))]
     Statement(#[source] sqlx::Error),
@@ -50,8 +67,47 @@ impl Error {
     /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
     #[must_use]
     pub fn is_passing_conflict(&self) -> bool {
-        let Self::Statement(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40P01" | "40001"))
+        matches!(self.sql_state().as_deref(), Some("40P01" | "40001"))
+    }
+
+    /// The database is away, or out of something it needs: it is likely to come back.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Stuck { .. } | Self::ConnectTimeout { .. } => true,
+            Self::Statement(error) | Self::Connect { source: error, .. } => match error {
+                sqlx::Error::Database(_) => self.sql_state().is_some_and(|code| is_outage(&code)),
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// PostgreSQL refuses what is to be written, not the statement as such: other rows may well be accepted.
+    #[must_use]
+    pub fn is_about_the_rows(&self) -> bool {
+        // Data exception, integrity constraint, program limit, WITH CHECK OPTION, and what triggers raise.
+        self.sql_state().is_some_and(|code| ["22", "23", "54", "44", "P0"].contains(&&code[..2]))
+    }
+
+    fn sql_state(&self) -> Option<std::borrow::Cow<'_, str>> {
+        match self {
+            Self::Statement(sqlx::Error::Database(error)) => error.code().filter(|code| code.len() == 5),
+            Self::Connect { source: sqlx::Error::Database(error), .. } => error.code().filter(|code| code.len() == 5),
+            _ => None,
+        }
+    }
+}
+
+/// The SQLSTATEs of a server that is away, starting, stopping, on the wrong side of a fail-over, or out of disk,
+/// memory, connections or patience.
+fn is_outage(code: &str) -> bool {
+    match &code[..2] {
+        // Connection exception; insufficient resources; system error.
+        "08" | "53" | "58" => true,
+        // Shutdown, crash, starting up, idle time-out; a statement or lock time-out; read-only after a fail-over.
+        _ => matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "55P03" | "25006"),
     }
 }
 

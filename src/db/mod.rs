@@ -11,6 +11,7 @@ pub mod insight;
 pub mod queue;
 pub mod rejects;
 pub mod runs;
+mod store;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
 pub use error::Error;
+pub use store::{Link, Store};
 
 /// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
 const OLDEST_SERVER: i32 = 150_000;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
@@ -24,7 +24,12 @@ pub struct Enqueued {
 }
 
 /// Adds orders; known ones stay as they are unless `reopen` puts them back. Locks the rows it touches, in key order.
-pub async fn enqueue(pool: &PgPool, orders: &[NewOrder], source: &str, reopen: bool) -> Result<Enqueued, Error> {
+pub async fn enqueue(
+    executor: impl PgExecutor<'_>,
+    orders: &[NewOrder],
+    source: &str,
+    reopen: bool,
+) -> Result<Enqueued, Error> {
     let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
     let users: Vec<Option<&str>> = orders.iter().map(|order| order.connect_user_id.as_deref()).collect();
     let internal: Vec<Option<bool>> = orders.iter().map(|order| order.ids_internal).collect();
@@ -42,7 +47,7 @@ pub async fn enqueue(pool: &PgPool, orders: &[NewOrder], source: &str, reopen: b
         source,
         reopen,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
 }
@@ -72,17 +77,18 @@ impl Cursor {
     }
 }
 
-/// Claims up to `limit` orders after `cursor`, nearest deadline first, and moves the cursor past them.
+/// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`; returns the cursor past them.
 ///
-/// One statement, committed on return. Locks the claimed rows for its duration, skips locked ones.
+/// One statement, committed on return. Locks the claimed rows for its duration, skips locked ones. Done again with the
+/// same lease it returns what it claimed before: the answer of a commit may be lost on the way.
 pub async fn claim(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     scope: &Scope,
-    cursor: &mut Cursor,
+    cursor: &Cursor,
     limit: usize,
+    lease: Lease,
     lease_length: Duration,
-) -> Result<Vec<ClaimedOrder>, Error> {
-    let lease = Lease::new_v4();
+) -> Result<(Vec<ClaimedOrder>, Cursor), Error> {
     let rows = sqlx::query_file!(
         "src/db/sql/claim.sql",
         scope.due_by,
@@ -94,7 +100,7 @@ pub async fn claim(
         lease,
         interval(lease_length),
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
@@ -114,22 +120,23 @@ pub async fn claim(
             expired_at: row.expired_at,
             content_hash: row.content_hash,
             has_messages: row.has_messages,
+            enqueued_at: row.enqueued_at,
+            completed_at: row.completed_at,
+            last_message_at: row.last_message_at,
         };
         claimed.push((place, order));
     }
     // RETURNING has no order of its own.
     claimed.sort_unstable_by(|(one, _), (other, _)| one.partial_cmp(other).expect("no floats in a cursor"));
-    if let Some((last, _)) = claimed.last() {
-        cursor.clone_from(last);
-    }
-    Ok(claimed.into_iter().map(|(_, order)| order).collect())
+    let cursor = claimed.last().map_or_else(|| cursor.clone(), |(last, _)| last.clone());
+    Ok((claimed.into_iter().map(|(_, order)| order).collect(), cursor))
 }
 
 /// Writes the new state of each order that is still held under its lease; returns those. The others must write
 /// nothing. Locks the rows until the transaction ends.
-pub async fn settle(connection: &mut PgConnection, settlements: &[Settlement]) -> Result<HashSet<String>, Error> {
+pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<HashSet<String>, Error> {
     let column = |of: fn(&Settlement) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
-        settlements.iter().map(of).collect()
+        settlements.iter().copied().map(of).collect()
     };
     let order_ids: Vec<&str> = settlements.iter().map(|settled| settled.order_id.as_str()).collect();
     let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.lease).collect();
@@ -164,7 +171,11 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[Settlement]) -
 
 /// Extends leases that are still held. Updates in place. Rows that are locked just now, for instance because they are
 /// being settled, are left to the next turn: waiting for them could end in a deadlock.
-pub async fn renew(pool: &PgPool, held: &[(OrderId, Lease)], lease_length: Duration) -> Result<(), Error> {
+pub async fn renew(
+    executor: impl PgExecutor<'_>,
+    held: &[(OrderId, Lease)],
+    lease_length: Duration,
+) -> Result<(), Error> {
     let (order_ids, leases) = columns(held);
     sqlx::query!(
         "WITH held AS (
@@ -172,6 +183,8 @@ pub async fn renew(pool: &PgPool, held: &[(OrderId, Lease)], lease_length: Durat
              FROM sync.order_queue AS q
              JOIN unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
                ON q.order_id = b.order_id AND q.lease_id = b.lease_id
+             -- One that has ended stays ended: somebody may be about to take the order over.
+             WHERE q.leased_until > now()
              FOR UPDATE OF q SKIP LOCKED
          )
          UPDATE sync.order_queue AS q SET leased_until = now() + $3 FROM held WHERE q.order_id = held.order_id",
@@ -179,13 +192,13 @@ pub async fn renew(pool: &PgPool, held: &[(OrderId, Lease)], lease_length: Durat
         &leases,
         interval(lease_length),
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(())
 }
 
 /// Gives claimed orders back untouched. Updates in place.
-pub async fn release(pool: &PgPool, held: &[(OrderId, Lease)]) -> Result<(), Error> {
+pub async fn release(executor: impl PgExecutor<'_>, held: &[(OrderId, Lease)]) -> Result<(), Error> {
     let (order_ids, leases) = columns(held);
     sqlx::query!(
         "UPDATE sync.order_queue AS q
@@ -195,13 +208,13 @@ pub async fn release(pool: &PgPool, held: &[(OrderId, Lease)]) -> Result<(), Err
         &order_ids as &[&str],
         &leases,
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(())
 }
 
 /// How many orders a run is about, leased ones included.
-pub async fn count_due(pool: &PgPool, scope: &Scope) -> Result<u64, Error> {
+pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u64, Error> {
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!"
            FROM sync.order_queue
@@ -209,13 +222,13 @@ pub async fn count_due(pool: &PgPool, scope: &Scope) -> Result<u64, Error> {
         scope.due_by,
         scope.only.as_deref(),
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     Ok(count.unsigned_abs())
 }
 
 /// If orders of the run are still held by somebody: how long until the first of their leases ends.
-pub async fn held_for(pool: &PgPool, scope: &Scope) -> Result<Option<Duration>, Error> {
+pub async fn held_for(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Duration>, Error> {
     let held_for = sqlx::query_scalar!(
         r#"SELECT extract(epoch FROM min(coalesce(leased_until, now())) - now())::float8
            FROM sync.order_queue
@@ -223,13 +236,16 @@ pub async fn held_for(pool: &PgPool, scope: &Scope) -> Result<Option<Duration>, 
         scope.due_by,
         scope.only.as_deref(),
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     Ok(held_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
 }
 
 /// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.
-pub async fn make_due(pool: &PgPool, order_ids: &[String]) -> Result<BTreeMap<String, OrderState>, Error> {
+pub async fn make_due(
+    executor: impl PgExecutor<'_>,
+    order_ids: &[String],
+) -> Result<BTreeMap<String, OrderState>, Error> {
     let rows = sqlx::query!(
         "WITH due AS (
              UPDATE sync.order_queue SET due_at = now()
@@ -238,21 +254,21 @@ pub async fn make_due(pool: &PgPool, order_ids: &[String]) -> Result<BTreeMap<St
          SELECT order_id, state FROM sync.order_queue WHERE order_id = ANY ($1)",
         order_ids,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     let parse = |state: &str| OrderState::parse(state).ok_or(Error::Decode { column: "order_queue.state" });
     rows.into_iter().map(|row| Ok((row.order_id, parse(&row.state)?))).collect()
 }
 
 /// Which of these orders are not in the queue.
-pub async fn unknown(pool: &PgPool, order_ids: &[String]) -> Result<Vec<String>, Error> {
+pub async fn unknown(executor: impl PgExecutor<'_>, order_ids: &[String]) -> Result<Vec<String>, Error> {
     let unknown = sqlx::query_scalar!(
         r#"SELECT t.order_id AS "order_id!"
            FROM unnest($1::text[]) AS t (order_id)
            WHERE NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = t.order_id)"#,
         order_ids,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     Ok(unknown)
 }
@@ -269,7 +285,7 @@ pub struct Retry {
 }
 
 /// Puts orders back: due now, no failures counted. Returns how many. Locks the rows it touches.
-pub async fn retry(pool: &PgPool, retry: &Retry) -> Result<u64, Error> {
+pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, Error> {
     let result = sqlx::query!(
         "UPDATE sync.order_queue
          SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
@@ -288,7 +304,7 @@ pub async fn retry(pool: &PgPool, retry: &Retry) -> Result<u64, Error> {
         &retry.order_ids,
         retry.closed_since,
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(result.rows_affected())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
@@ -59,7 +59,7 @@ impl Status {
     }
 }
 
-/// What a batch adds to a run's counters.
+/// What a batch adds to a run's counters; requests and throttled are the run's totals so far.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
 pub struct Counters {
@@ -103,36 +103,37 @@ pub struct Run {
     pub requests_per_second: Option<f64>,
 }
 
-/// Opens a run; returns its id and the database's time, which is when it started. Runs whose workers have fallen silent
-/// are called abandoned.
+/// Opens a run; returns the database's time, which is when it started. Runs whose workers have fallen silent are called
+/// abandoned. Done again it changes nothing more.
 pub async fn start(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
+    run_id: Uuid,
     trigger: Trigger,
     worker: &str,
     sign_of_life: Duration,
-) -> Result<(Uuid, DateTime<Utc>), Error> {
-    let run_id = Uuid::now_v7();
+) -> Result<DateTime<Utc>, Error> {
     let started_at = sqlx::query_scalar!(
         "WITH abandoned AS (
              UPDATE sync.runs SET status = 'abandoned' WHERE status = 'running' AND alive_until < now()
          )
          INSERT INTO sync.runs (run_id, trigger, worker, alive_until)
          VALUES ($1, $2, $3, now() + $4)
+         ON CONFLICT (run_id) DO UPDATE SET alive_until = excluded.alive_until
          RETURNING started_at",
         run_id,
         trigger.as_str(),
         worker,
         interval(sign_of_life),
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
-    Ok((run_id, started_at))
+    Ok(started_at)
 }
 
 /// The worker of a run is alive, and will say so again within `sign_of_life`.
-pub async fn stay_alive(pool: &PgPool, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
+pub async fn stay_alive(executor: impl PgExecutor<'_>, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
     sqlx::query!("UPDATE sync.runs SET alive_until = now() + $2 WHERE run_id = $1", run_id, interval(sign_of_life))
-        .execute(pool)
+        .execute(executor)
         .await?;
     Ok(())
 }
@@ -151,8 +152,8 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
              messages_inserted = messages_inserted + $8,
              messages_updated = messages_updated + $9,
              users_written = users_written + $10,
-             requests = requests + $11,
-             throttled = throttled + $12
+             requests = greatest(requests, $11),
+             throttled = greatest(throttled, $12)
          WHERE run_id = $1",
         run_id,
         by(counters.claimed),
@@ -172,30 +173,54 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
     Ok(())
 }
 
-/// Closes a run; returns it as it then stands in the table.
-pub async fn finish(pool: &PgPool, run_id: Uuid, status: Status, error: Option<&str>) -> Result<Run, Error> {
-    let run = sqlx::query_as!(
-        Run,
-        "UPDATE sync.runs SET finished_at = now(), status = $2, error = $3 WHERE run_id = $1 RETURNING *",
+/// Closes a run, with its totals of requests and 429s. Done again it changes nothing more.
+pub async fn finish(
+    executor: impl PgExecutor<'_>,
+    run_id: Uuid,
+    status: Status,
+    error: Option<&str>,
+    (requests, throttled): (u64, u64),
+) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE sync.runs
+         SET finished_at = now(), status = $2, error = $3, requests = $4, throttled = $5
+         WHERE run_id = $1 AND finished_at IS NULL",
         run_id,
         status.as_str(),
         error,
+        i64::try_from(requests).unwrap_or(i64::MAX),
+        i64::try_from(throttled).unwrap_or(i64::MAX),
     )
-    .fetch_one(pool)
+    .execute(executor)
     .await?;
-    Ok(run)
+    Ok(())
+}
+
+/// What earlier runs were answered: orders answered and orders closed, the latest run first.
+pub async fn past_answers(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(u64, u64)>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT fetched + closed AS "answered!", closed
+           FROM sync.runs
+           WHERE fetched + closed > 0
+           ORDER BY started_at DESC
+           LIMIT $1"#,
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.answered.unsigned_abs(), row.closed.unsigned_abs())).collect())
 }
 
 /// A run as it stands in the table.
-pub async fn get(pool: &PgPool, run_id: Uuid) -> Result<Run, Error> {
-    let run = sqlx::query_as!(Run, "SELECT * FROM sync.runs WHERE run_id = $1", run_id).fetch_one(pool).await?;
+pub async fn get(executor: impl PgExecutor<'_>, run_id: Uuid) -> Result<Run, Error> {
+    let run = sqlx::query_as!(Run, "SELECT * FROM sync.runs WHERE run_id = $1", run_id).fetch_one(executor).await?;
     Ok(run)
 }
 
 /// The latest runs, newest first.
-pub async fn latest(pool: &PgPool, limit: i64) -> Result<Vec<Run>, Error> {
+pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
     let runs = sqlx::query_as!(Run, "SELECT * FROM sync.runs ORDER BY started_at DESC LIMIT $1", limit)
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await?;
     Ok(runs)
 }

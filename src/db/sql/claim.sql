@@ -5,7 +5,8 @@ WITH picked AS (
     FROM sync.order_queue
     WHERE state IN ('pending', 'open')
       AND due_at <= $1
-      AND (leased_until IS NULL OR leased_until <= now())
+      -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
+      AND (leased_until IS NULL OR leased_until <= now() OR lease_id = $7)
       AND (-priority::integer, deadline_base, order_id) > ($2, $3, $4)
       AND ($5::text[] IS NULL OR order_id = ANY ($5))
     ORDER BY -priority::integer, deadline_base, order_id
@@ -30,5 +31,8 @@ RETURNING
     q.expired_at,
     q.content_hash,
     coalesce(o.message_count > 0, false) AS "has_messages!",
+    q.enqueued_at,
+    q.completed_at,
+    o.last_message_at AS "last_message_at?",
     -q.priority::integer AS "rank!",
     q.deadline_base

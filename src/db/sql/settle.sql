@@ -24,4 +24,6 @@ FROM unnest(
 )
 WHERE q.order_id = b.order_id
   AND q.lease_id = b.lease_id
+  -- A worker that was paused beyond its lease writes nothing, even if nobody has taken the order over yet.
+  AND q.leased_until > now()
 RETURNING q.order_id
