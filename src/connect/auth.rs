@@ -5,6 +5,7 @@
 //! Credentials travel in the JSON body only, tokens live in memory only.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Errand;
 use super::error::{Asked, Error};
 use super::http::Http;
+use super::session::Errand;
 use crate::config::{Auth, ClientCredentials};
 use crate::domain::{ClaimedOrder, Fault};
 
@@ -44,8 +45,16 @@ pub(super) struct Token {
 }
 
 pub(super) enum Tokens {
-    PerUser { credentials: ClientCredentials, slots: Mutex<LruCache<String, Arc<Slot>>> },
-    Shared { credentials: ClientCredentials, slot: Slot },
+    PerUser {
+        credentials: ClientCredentials,
+        slots: Mutex<LruCache<String, Arc<Slot>>>,
+        /// Whether any token was issued: the client's credentials are good, and a 401 is about a user.
+        has_issued: AtomicBool,
+    },
+    Shared {
+        credentials: ClientCredentials,
+        slot: Slot,
+    },
     Static(SecretString),
 }
 
@@ -62,7 +71,8 @@ impl Tokens {
     pub(super) fn new(auth: &Auth) -> Self {
         match auth.clone() {
             Auth::UserAssertion(credentials) => {
-                Self::PerUser { credentials, slots: Mutex::new(LruCache::new(CACHED_USERS)) }
+                let slots = Mutex::new(LruCache::new(CACHED_USERS));
+                Self::PerUser { credentials, slots, has_issued: AtomicBool::new(false) }
             }
             Auth::ClientCredentials(credentials) => Self::Shared { credentials, slot: Slot::default() },
             Auth::StaticToken(token) => Self::Static(token),
@@ -89,14 +99,25 @@ impl Tokens {
             }
             Self::Static(secret) => Ok(Token { secret: secret.clone(), generation: 0 }),
             Self::Shared { credentials, slot } => slot.token(http, credentials, None, refused, errand).await,
-            Self::PerUser { credentials, slots } => {
+            Self::PerUser { credentials, slots, has_issued } => {
                 let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
                 let slot = {
                     // Nothing panics while it is held; a poisoned cache is still a cache.
                     let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
                     Arc::clone(slots.get_or_insert_ref(user, Arc::default))
                 };
-                slot.token(http, credentials, Some(user), refused, errand).await
+                let token = slot.token(http, credentials, Some(user), refused, errand).await;
+                match token {
+                    Err(Error::Unauthorized { asked_for: Asked::Token, .. }) => {
+                        let is_shared = !has_issued.load(Relaxed);
+                        Err(Error::Unauthorized { asked_for: Asked::Token, is_shared })
+                    }
+                    Ok(token) => {
+                        has_issued.store(true, Relaxed);
+                        Ok(token)
+                    }
+                    other => other,
+                }
             }
         }
     }
@@ -161,10 +182,11 @@ async fn request(
     let reply = http.exchange(Asked::Token, request, errand).await?;
     match reply.status {
         StatusCode::OK | StatusCode::CREATED => {}
-        // The client's credentials are wrong, whoever the user is: every other order would meet the same.
+        // As a rule the client's credentials are wrong, whoever the user is: every other order would meet the same.
         StatusCode::UNAUTHORIZED => return Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: true }),
-        status if user.is_none() && status.is_client_error() && !is_passing(status) => {
-            return Err(Error::TokenRefused { answer: Box::new(reply.into_error(Asked::Token)) });
+        status if status.is_client_error() && !is_passing(status) => {
+            let answer = Box::new(reply.into_error(Asked::Token));
+            return Err(Error::TokenRefused { answer, is_shared: user.is_none() });
         }
         _ => return Err(reply.into_error(Asked::Token)),
     }

@@ -1,8 +1,10 @@
 //! What can go wrong between a request and a decoded reply, and what to do about it.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
-use crate::domain::{Failure, Fault};
+use crate::domain::{Failure, FailureKind, Fault};
 
 /// Why no answer about an order was had. Texts are free of chat text, names, tokens and URLs.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +17,32 @@ pub enum Error {
     /// The run is to stop before the request was sent.
     #[error("stopped before it was asked for")]
     Stopped,
+    /// The API has been out of order for `breaker.give_up_after`.
+    #[error("the API has been out of order for {} s, last: {last}; orders were left as they were", lasted.as_secs())]
+    Outage {
+        /// For how long.
+        lasted: Duration,
+        /// The last failure.
+        last: String,
+    },
+    /// The first replies of the run were all refusals.
+    #[error(
+        "the first {replies} replies were all refusals, last: {last}; the account's setting \"shopper information removal\" makes this endpoint answer 403 always: ask your Instacart representative"
+    )]
+    AllRefused {
+        /// How many.
+        replies: u32,
+        /// The last one.
+        last: String,
+    },
+    /// No complete reply within `api.timeout`.
+    #[error("{asked_for}: no complete reply within {} s", within.as_secs_f32())]
+    TimedOut {
+        /// What the request was for.
+        asked_for: Asked,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// The request or its reply broke on the way.
     #[error("{asked_for}: {what} ({})", innermost(source))]
     Transport {
@@ -44,11 +72,13 @@ pub enum Error {
         /// Whether every other order depends on the same credential.
         is_shared: bool,
     },
-    /// The token endpoint refuses the one credential that all orders depend on.
-    #[error("{answer}; check section auth of the configuration")]
+    /// The token endpoint refuses for good.
+    #[error("{answer}{}", if *is_shared { "; check section auth of the configuration" } else { "" })]
     TokenRefused {
         /// What it answered.
         answer: Box<Self>,
+        /// Whether every other order depends on the same credential.
+        is_shared: bool,
     },
     /// The server wants the request to go elsewhere. A token must not travel to another host.
     #[error("{asked_for}: the server redirects to {target}, which is not followed; check api.base_url")]
@@ -93,8 +123,6 @@ impl std::fmt::Display for Asked {
 pub enum Broken {
     /// No connection came about.
     Connect,
-    /// It took longer than allowed.
-    TimedOut,
     /// The connection broke, or the bytes on it made no sense.
     Interrupted,
 }
@@ -103,91 +131,58 @@ impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Connect => "no connection to the server",
-            Self::TimedOut => "no complete reply in time",
             Self::Interrupted => "the connection broke",
         })
     }
 }
 
-/// What to do about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Try again shortly; it is likely to pass.
-    Retry,
-    /// Fail the order; try again in a later run.
-    Later,
-    /// Trying again would change nothing: the order is dead.
-    Bury,
-    /// Every other order would meet the same: stop the run.
-    StopRun,
-    /// The run stops anyway: leave the order as it was.
-    GiveUp,
-}
-
 impl Error {
-    /// What to do about it.
+    /// Whether every other order would meet the same: the run stops, its orders stay as they were.
     #[must_use]
-    pub fn disposition(&self) -> Disposition {
+    pub fn stops_the_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Outage { .. }
+                | Self::AllRefused { .. }
+                | Self::Unauthorized { is_shared: true, .. }
+                | Self::TokenRefused { is_shared: true, .. }
+        )
+    }
+
+    /// The row of the policy table, for an order that failed with it.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Stopped => Disposition::GiveUp,
-            Self::Transport { .. } | Self::Status { status: 408 | 429 | 500..=599, .. } => Disposition::Retry,
-            Self::Unauthorized { is_shared: true, .. } | Self::TokenRefused { .. } => Disposition::StopRun,
-            // 403 is an account's setting, a 404 without the API's error body a wrong server: both can be mended.
-            Self::Unauthorized { .. }
-            | Self::Redirect { .. }
-            | Self::NotUnderstood { .. }
-            | Self::Status { asked_for: Asked::Token, .. }
-            | Self::Status { status: 403 | 404, .. } => Disposition::Later,
-            Self::NoUser | Self::Status { status: 400..=499, .. } => Disposition::Bury,
-            Self::Status { .. } => Disposition::Later,
-        }
-    }
-
-    /// Whether every order would meet the same, and somebody can mend it: no order dies of it.
-    fn is_outage(&self) -> bool {
-        self.disposition() == Disposition::Retry
-            || matches!(self, Self::Redirect { .. } | Self::Status { status: 403 | 404, .. })
-    }
-
-    /// Whether this is a 429.
-    #[must_use]
-    pub fn is_throttled(&self) -> bool {
-        matches!(self, Self::Status { status: 429, .. })
-    }
-
-    /// Short stable name, as in `sync.order_queue.last_error_kind`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::NoUser => "no_user",
-            Self::Stopped => "stopped",
-            Self::Transport { what: Broken::Connect, .. } => "connect",
-            Self::Transport { what: Broken::TimedOut, .. } => "timeout",
-            Self::Transport { what: Broken::Interrupted, .. } => "interrupted",
-            Self::Unauthorized { .. } => "unauthorized",
-            Self::TokenRefused { .. } => "token_refused",
-            Self::Redirect { .. } => "redirect",
-            Self::NotUnderstood { .. } => "not_understood",
-            Self::Status { status: 403, .. } => "forbidden",
-            Self::Status { status: 404, .. } => "not_found_unproven",
-            Self::Status { status: 429, .. } => "throttled",
-            Self::Status { status: 500..=599, .. } => "server_error",
-            Self::Status { .. } => "refused",
+            Self::NoUser => FailureKind::NoUser,
+            Self::TimedOut { .. } => FailureKind::Timeout,
+            Self::Transport { what: Broken::Connect, .. } => FailureKind::Connect,
+            // The rest are no failures of an order; whoever asks all the same gets what costs it least.
+            Self::Transport { .. } | Self::Stopped | Self::Outage { .. } => FailureKind::Interrupted,
+            Self::Unauthorized { .. } => FailureKind::Unauthorized,
+            Self::AllRefused { .. } => FailureKind::Forbidden,
+            Self::TokenRefused { .. } => FailureKind::TokenRefused,
+            Self::Redirect { .. } => FailureKind::Redirect,
+            Self::NotUnderstood { .. } => FailureKind::NotUnderstood,
+            Self::Status { status: 403, .. } => FailureKind::Forbidden,
+            Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
+            Self::Status { status: 429, .. } => FailureKind::Throttled,
+            Self::Status { status: 408 | 500..=599, .. } => FailureKind::ServerError,
+            Self::Status { status: 400..=499, .. } => FailureKind::Refused,
+            // 1xx, 2xx without a conversation, 3xx without a target.
+            Self::Status { .. } => FailureKind::NotUnderstood,
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let is_final = error.disposition() == Disposition::Bury;
-        let is_outage = error.is_outage();
         let (kind, message) = (error.kind(), error.to_string());
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
             Error::Status { status, .. } => (Some(status), None),
             _ => (None, None),
         };
-        Self { kind, message, is_final, is_outage, http_status, reject }
+        Self { kind, message, http_status, reject }
     }
 }
 

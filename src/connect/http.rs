@@ -1,17 +1,19 @@
 //! One HTTP exchange: the request at its turn, the reply read to its end but not beyond the cap.
 //!
 //! Used for conversations and tokens alike, so that the rules hold for both: paced, counted, redirects not followed,
-//! time-outs, a cap on the decompressed size.
+//! a time-out, a cap on the decompressed size, and memory reserved for what is read.
 
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
-use super::Errand;
 use super::error::{ApiError, Asked, Broken, Error};
+use super::memory::{self, Memory, Reservation};
 use super::pace::Pace;
+use super::session::Errand;
 use super::text;
 use crate::config::{Api, is_loopback};
 use crate::domain::Fault;
@@ -23,6 +25,8 @@ pub(super) struct Http {
     pub(super) client: reqwest::Client,
     pub(super) base_url: Url,
     pace: Pace,
+    memory: Memory,
+    timeout: Duration,
     max_response_bytes: usize,
 }
 
@@ -30,6 +34,8 @@ pub(super) struct Http {
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
+    /// Room for the body and what becomes of it.
+    pub(super) reservation: Reservation,
 }
 
 impl Http {
@@ -44,7 +50,6 @@ impl Http {
             // A token must never travel to another host.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(api.connect_timeout)
-            .timeout(api.timeout)
             .pool_max_idle_per_host(max_in_flight)
             // Below the idle time-out after which servers answer 408 on a connection.
             .pool_idle_timeout(Duration::from_secs(30))
@@ -57,6 +62,8 @@ impl Http {
             client: builder.build()?,
             base_url: api.base_url.clone(),
             pace,
+            memory: Memory::new(api.max_response_bytes),
+            timeout: api.timeout,
             max_response_bytes: api.max_response_bytes,
         })
     }
@@ -76,13 +83,13 @@ impl Http {
         errand: &mut Errand<'_>,
     ) -> Result<Reply, Error> {
         let turn = errand.wait(self.pace.turn()).await?;
-        errand.tally.requests += 1;
-        let broken = |error| transport(asked_for, error);
-        let mut response = request.send().await.map_err(broken)?;
+        errand.count_request();
+        let mut time = Time { asked_for, within: self.timeout, end: Instant::now() + self.timeout };
+        let response = time.limit(request.send()).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(turn);
-            errand.tally.throttled += 1;
+            errand.count_throttled();
         } else if !status.is_server_error() {
             self.pace.went_well(turn);
         }
@@ -92,17 +99,35 @@ impl Http {
             let target = self.host_of(location);
             return Err(Error::Redirect { asked_for, target });
         }
+        self.read(response, &mut time).await
+    }
+
+    /// Reads to the end also when the run is to stop: what was answered is not asked again.
+    async fn read(&self, mut response: Response, time: &mut Time) -> Result<Reply, Error> {
+        let status = response.status();
+        // Unknown where the body is compressed or chunked.
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let largest = announced.unwrap_or(usize::MAX).min(self.max_response_bytes);
+        let mut reservation = None;
         let mut body = Vec::new();
         // Decompressed bytes: a small reply that swells is cut as well.
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        while let Some(chunk) = time.limit(response.chunk()).await? {
+            if reservation.is_none() && body.len() + chunk.len() > memory::FREE {
+                reservation = Some(time.pause(self.memory.reserve(largest)).await);
+            }
             body.extend_from_slice(&chunk);
             if body.len() > self.max_response_bytes {
                 let reason = format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes);
                 let fault = Fault { path: "$".to_owned(), reason, body: text::escape(&body) };
-                return Err(Error::NotUnderstood { asked_for, status: status.as_u16(), fault });
+                return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
             }
         }
-        Ok(Reply { status, body })
+        let mut reservation = match reservation {
+            Some(reservation) => reservation,
+            None => self.memory.reserve(body.len()).await,
+        };
+        reservation.shrink_to(body.len());
+        Ok(Reply { status, body, reservation })
     }
 
     fn host_of(&self, location: &HeaderValue) -> String {
@@ -120,14 +145,31 @@ impl Reply {
     }
 }
 
+/// What is left of `api.timeout`. Waiting for memory does not count: it is not the server's fault.
+struct Time {
+    asked_for: Asked,
+    within: Duration,
+    end: Instant,
+}
+
+impl Time {
+    async fn limit<T>(&self, step: impl Future<Output = reqwest::Result<T>>) -> Result<T, Error> {
+        match tokio::time::timeout_at(self.end, step).await {
+            Ok(done) => done.map_err(|error| transport(self.asked_for, error)),
+            Err(_) => Err(Error::TimedOut { asked_for: self.asked_for, within: self.within }),
+        }
+    }
+
+    async fn pause<T>(&mut self, waiting: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let done = waiting.await;
+        self.end += start.elapsed();
+        done
+    }
+}
+
 fn transport(asked_for: Asked, error: reqwest::Error) -> Error {
-    let what = if error.is_timeout() {
-        Broken::TimedOut
-    } else if error.is_connect() {
-        Broken::Connect
-    } else {
-        Broken::Interrupted
-    };
+    let what = if error.is_connect() { Broken::Connect } else { Broken::Interrupted };
     // The URL holds the order id and the server's address, which is the operator's business, not the log's.
     Error::Transport { asked_for, what, source: error.without_url() }
 }

@@ -1,83 +1,36 @@
 //! The Instacart Connect API: the only place that knows HTTP.
 //!
-//! [`Client::fetch`] asks for one order's conversation and answers with an [`Outcome`] for the order, or with the
-//! reason to stop the whole run. What is tried again within a fetch: broken connections, time-outs, 408, 429 and 5xx,
-//! with growing jittered waits; a 401 renews the token once. Everything else is decided by [`Error::disposition`].
+//! A [`Client`] lasts as long as the process: connections, tokens, pace. A run opens a [`Session`] on it, whose
+//! [`fetch`](Session::fetch) asks for one order's conversation and answers with an [`Outcome`] for the order, or with
+//! the reason to stop the whole run. What is tried again within a fetch is what the policy table
+//! ([`FailureKind::policy`](crate::domain::FailureKind::policy)) says, with growing jittered waits; a 401 renews the
+//! token once. An outage of the API as a whole is waited out (`breaker`).
 
 mod auth;
+mod breaker;
 mod error;
 mod http;
+mod memory;
 mod pace;
 mod reply;
+mod session;
 mod text;
-
-use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_LANGUAGE, AUTHORIZATION, HeaderValue};
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-pub use error::{ApiError, Asked, Broken, Disposition, Error};
+pub use error::{ApiError, Asked, Broken, Error};
+pub use memory::Reservation;
 pub use reply::decode;
+pub use session::{Answer, Fetched, Session, Tally};
 
 use crate::config::{Api, Auth};
 use crate::domain::{ClaimedOrder, Outcome};
 use auth::{Token, Tokens};
 use http::Http;
 use pace::Pace;
-
-/// Tries of a request that may pass on its own, and the first wait between them (it doubles).
-const TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// A 429 says that the pace was wrong, not the request: the pace falls with each, so these tries end well.
-const THROTTLED_TRIES: u32 = 12;
-const LONGEST_WAIT: Duration = Duration::from_secs(8);
-
-/// Requests that a fetch needed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// All of them, retries and token requests included.
-    pub requests: u32,
-    /// Those answered with 429.
-    pub throttled: u32,
-}
-
-/// A fetch on its way.
-struct Errand<'a> {
-    tally: Tally,
-    stop: &'a CancellationToken,
-}
-
-impl Errand<'_> {
-    /// Waits for something that is not a reply; gives up once the run is to stop.
-    async fn wait<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Error> {
-        self.stop.run_until_cancelled(waiting).await.ok_or(Error::Stopped)
-    }
-}
-
-/// The end of a fetch.
-#[derive(Debug)]
-pub struct Fetched {
-    /// What came of it.
-    pub answer: Answer,
-    /// When the request that was answered was sent.
-    pub asked_at: Instant,
-    /// What it took.
-    pub tally: Tally,
-}
-
-/// What came of a fetch.
-#[derive(Debug)]
-pub enum Answer {
-    /// Something to settle the order with.
-    Outcome(Outcome),
-    /// Every other order would fail the same way.
-    StopRun(Error),
-    /// Stopped on request before there was an answer.
-    GivenUp,
-}
+use session::Errand;
 
 /// A client for one Connect server with one set of credentials. Cheap to share, not to make.
 pub struct Client {
@@ -101,39 +54,11 @@ impl Client {
         })
     }
 
-    /// Asks for one order's conversation. Once `stop` is cancelled no further request is sent.
-    pub async fn fetch(&self, order: &ClaimedOrder, stop: &CancellationToken) -> Fetched {
-        let mut errand = Errand { tally: Tally::default(), stop };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let asked_at = Instant::now();
-            let error = match self.ask(order, &mut errand).await {
-                Ok(outcome) => return Fetched { answer: Answer::Outcome(outcome), asked_at, tally: errand.tally },
-                Err(error) => error,
-            };
-            let allowed = if error.is_throttled() { THROTTLED_TRIES } else { TRIES };
-            let answer = match error.disposition() {
-                Disposition::StopRun => Answer::StopRun(error),
-                Disposition::GiveUp => Answer::GivenUp,
-                Disposition::Retry if tries < allowed => {
-                    tracing::debug!(order_id = %order.order_id, kind = error.kind(), tries, "trying again");
-                    match errand.wait(tokio::time::sleep(wait(tries))).await {
-                        Ok(()) => continue,
-                        Err(_) => Answer::GivenUp,
-                    }
-                }
-                _ => Answer::Outcome(Outcome::Failed(error.into())),
-            };
-            return Fetched { answer, asked_at, tally: errand.tally };
-        }
-    }
-
-    /// One try, with the token renewed if it was refused.
-    async fn ask(&self, order: &ClaimedOrder, errand: &mut Errand<'_>) -> Result<Outcome, Error> {
+    /// One try, with the token renewed if it was refused. What the reply takes of memory comes with the outcome.
+    async fn ask(&self, order: &ClaimedOrder, errand: &mut Errand<'_>) -> Result<(Outcome, Reservation), Error> {
         let token = self.tokens.token(&self.http, order, None, errand).await?;
-        if let Some(outcome) = self.ask_with(&token, order, errand).await? {
-            return Ok(outcome);
+        if let Some(answer) = self.ask_with(&token, order, errand).await? {
+            return Ok(answer);
         }
         let renewed = self.tokens.token(&self.http, order, Some(&token), errand).await?;
         let is_shared = self.tokens.is_shared();
@@ -147,7 +72,7 @@ impl Client {
         token: &Token,
         order: &ClaimedOrder,
         errand: &mut Errand<'_>,
-    ) -> Result<Option<Outcome>, Error> {
+    ) -> Result<Option<(Outcome, Reservation)>, Error> {
         let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
         let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
         let mut request = self.http.client.get(url).header("X-Treat-Ids-As-Internal", ids_internal.to_string());
@@ -168,11 +93,11 @@ impl Client {
         let reply = self.http.exchange(Asked::Messages, request.header(AUTHORIZATION, authorization), errand).await?;
         match reply.status {
             StatusCode::OK => match reply::decode(&reply.body) {
-                Ok(conversation) => Ok(Some(Outcome::Read(conversation))),
+                Ok(conversation) => Ok(Some((Outcome::Read(conversation), reply.reservation))),
                 Err(fault) => Err(Error::NotUnderstood { asked_for: Asked::Messages, status: 200, fault }),
             },
             StatusCode::UNAUTHORIZED => Ok(None),
-            StatusCode::NOT_FOUND if says_not_found(&reply.body) => Ok(Some(Outcome::NotFound)),
+            StatusCode::NOT_FOUND if says_not_found(&reply.body) => Ok(Some((Outcome::NotFound, reply.reservation))),
             _ => Err(reply.into_error(Asked::Messages)),
         }
     }
@@ -181,10 +106,4 @@ impl Client {
 /// Whether a 404 is about the order. A proxy's page, or a wrong server's, says nothing about it.
 fn says_not_found(body: &[u8]) -> bool {
     ApiError::in_body(body).and_then(|error| error.code) == Some(ApiError::RESOURCE_NOT_FOUND)
-}
-
-/// Doubles from try to try, spread over half of it so that the many of one moment do not come back as one.
-fn wait(tries: u32) -> Duration {
-    let full = FIRST_WAIT.saturating_mul(1 << (tries - 1).min(10)).min(LONGEST_WAIT);
-    full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

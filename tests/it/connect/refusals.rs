@@ -119,7 +119,7 @@ async fn a_user_without_a_token_fails_alone(lab: Arc<Lab>) -> anyhow::Result<()>
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
     assert_eq!((report.run.fetched, report.run.failed, report.run.dead), (40, 10, 0));
-    expect_failed_orders(&lab, "user-3", "refused").await?;
+    expect_failed_orders(&lab, "user-3", "token_refused").await?;
     let error = Queued::row(&lab, "order-0003").await?;
     assert!(error.error().contains("access token") && error.error().contains("user is unknown"), "{error:?}");
     Ok(())

@@ -1,0 +1,228 @@
+//! The breaker: an outage of the API as a whole is waited out, not counted against orders.
+//!
+//! Every try of a fetch passes here before it sends. When most of the latest tries failed in a way that hints at an
+//! outage (the policy table says which do), the breaker opens: everybody waits, and one try at a time goes through as a
+//! probe, after growing waits. The first that succeeds closes it; after `give_up_after` all waiting fetches end with
+//! [`Error::Outage`]. One breaker belongs to one run.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::error::Error;
+
+/// So many of the latest news are looked at.
+const WINDOW: usize = 20;
+/// With less news than this nothing is concluded: a few bad orders are not an outage.
+const FEWEST: usize = 10;
+/// Opens when at least this share of the news is bad.
+const BAD_SHARE: (usize, usize) = (4, 5);
+/// The wait before the first probe; it doubles up to the longest one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    give_up_after: Duration,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The latest news, oldest first; true is bad.
+    news: VecDeque<bool>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    since: Instant,
+    last: String,
+    wait: Duration,
+    next_probe: Instant,
+    is_probing: bool,
+}
+
+/// Leave to send. A probe that is dropped without news makes room for the next one.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
+}
+
+impl Breaker {
+    pub(super) fn new(give_up_after: Duration) -> Self {
+        Self { give_up_after, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Waits until something may be sent.
+    pub(super) async fn pass(&self) -> Result<Pass<'_>, Error> {
+        loop {
+            // Registered before the look at the state: no change in between is missed.
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let until = {
+                let mut state = self.lock();
+                let Some(open) = &mut state.open else { return Ok(Pass { breaker: self, is_probe: false }) };
+                let (now, end) = (Instant::now(), open.since + self.give_up_after);
+                if now >= end {
+                    return Err(Error::Outage { lasted: now - open.since, last: open.last.clone() });
+                }
+                if !open.is_probing && now >= open.next_probe {
+                    open.is_probing = true;
+                    return Ok(Pass { breaker: self, is_probe: true });
+                }
+                if open.is_probing { end } else { end.min(open.next_probe) }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held; a poisoned state is still a state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    pub(super) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// The API answered.
+    pub(super) fn went_well(self) {
+        let mut state = self.breaker.lock();
+        if let Some(open) = state.open.take() {
+            let lasted = open.since.elapsed();
+            tracing::info!(?lasted, "the API answers again");
+            state.news.clear();
+            self.breaker.changed.notify_waiters();
+        }
+        state.learn(false);
+    }
+
+    /// The try failed in a way that hints at an outage.
+    pub(super) fn failed(self, error: &Error) {
+        let mut state = self.breaker.lock();
+        let now = Instant::now();
+        match &mut state.open {
+            Some(open) if self.is_probe => {
+                open.wait = (open.wait * 2).min(LONGEST_WAIT);
+                open.next_probe = now + open.wait;
+                open.last = error.to_string();
+            }
+            // Sent before the breaker opened.
+            Some(_) => {}
+            None => {
+                state.learn(true);
+                let (bad, all) = (state.news.iter().filter(|is_bad| **is_bad).count(), state.news.len());
+                if all >= FEWEST && bad * BAD_SHARE.1 >= all * BAD_SHARE.0 {
+                    let last = error.to_string();
+                    tracing::warn!("most requests fail ({bad} of the last {all}): waiting for the API; last: {last}");
+                    let next_probe = now + FIRST_WAIT;
+                    state.open = Some(Open { since: now, last, wait: FIRST_WAIT, next_probe, is_probing: false });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            if let Some(open) = &mut self.breaker.lock().open {
+                open.is_probing = false;
+            }
+            self.breaker.changed.notify_waiters();
+        }
+    }
+}
+
+impl State {
+    fn learn(&mut self, is_bad: bool) {
+        if self.news.len() == WINDOW {
+            self.news.pop_front();
+        }
+        self.news.push_back(is_bad);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIVE_UP_AFTER: Duration = Duration::from_mins(5);
+
+    fn failure() -> Error {
+        Error::TimedOut { asked_for: super::super::Asked::Messages, within: Duration::from_secs(30) }
+    }
+
+    async fn opened() -> Breaker {
+        let breaker = Breaker::new(GIVE_UP_AFTER);
+        for _ in 0..FEWEST {
+            breaker.pass().await.expect("closed").failed(&failure());
+        }
+        breaker
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_failures_among_good_replies_hold_nobody_up() {
+        let breaker = Breaker::new(GIVE_UP_AFTER);
+        let start = Instant::now();
+        for _ in 0..FEWEST / 2 {
+            breaker.pass().await.expect("closed").failed(&failure());
+        }
+        for _ in 0..50 {
+            breaker.pass().await.expect("closed").went_well();
+            breaker.pass().await.expect("closed").failed(&failure());
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_probed_ever_more_rarely_until_it_is_given_up() {
+        let breaker = opened().await;
+        let start = Instant::now();
+        let mut probes = 0;
+        let error = loop {
+            match breaker.pass().await {
+                Ok(pass) => {
+                    probes += 1;
+                    pass.failed(&failure());
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(start.elapsed(), GIVE_UP_AFTER);
+        assert!((10..20).contains(&probes), "{probes}");
+        assert!(matches!(error, Error::Outage { lasted, .. } if lasted == GIVE_UP_AFTER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_one_probes_and_its_success_lets_everybody_through() {
+        let breaker = opened().await;
+        let probe = breaker.pass().await.expect("a probe");
+        let others = async { tokio::join!(breaker.pass(), breaker.pass()) };
+        tokio::pin!(others);
+        assert!(tokio::time::timeout(Duration::from_mins(1), others.as_mut()).await.is_err());
+        probe.went_well();
+        let (one, other) = others.await;
+        assert!(one.is_ok() && other.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_makes_room_for_the_next() {
+        let breaker = opened().await;
+        drop(breaker.pass().await.expect("a probe"));
+        breaker.pass().await.expect("another probe").went_well();
+        assert!(breaker.pass().await.is_ok());
+    }
+}
