@@ -8,7 +8,6 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
-use crate::connect::Client;
 use crate::db::queue;
 use crate::db::runs::{Run, Status, Trigger};
 use crate::domain::OrderState;
@@ -54,17 +53,10 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
 
 /// Builds a worker as configured, with a name of its own.
 pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result<Worker> {
-    let auth = settings.auth.as_ref().expect("read with Needs::Credentials");
-    let client = Client::new(&settings.api, auth, &settings.pace).context("cannot set up the HTTP client")?;
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
-    Ok(Worker {
-        pool: database.pool.clone(),
-        client: Arc::new(client),
-        queue: settings.queue.clone(),
-        max_in_flight: settings.pace.max_in_flight,
-        name: format!("{}:{}:{random}", host.as_deref().unwrap_or("localhost"), std::process::id()),
-    })
+    let name = format!("{}:{}:{random}", host.as_deref().unwrap_or("localhost"), std::process::id());
+    Worker::new(database.pool.clone(), name, settings).context("cannot set up the HTTP client")
 }
 
 /// A run with what a terminal, or a log, shows of it.

@@ -6,6 +6,7 @@
 //! while the run lasts and given back when it ends early.
 
 mod clock;
+mod guard;
 mod held;
 mod pipeline;
 mod progress;
@@ -15,15 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+pub use guard::Storm;
 pub use progress::Progress;
 
-use crate::config;
+use crate::config::{self, Patience, Settings};
 use crate::connect::{self, Client};
-use crate::db;
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Run, Status, Trigger};
+use crate::db::{self, Store};
 use clock::DatabaseClock;
+use guard::{Guard, PAST_RUNS};
 use pipeline::Pipeline;
 
 /// Looks again after at most this long whether orders that another worker holds are done.
@@ -33,14 +37,15 @@ const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 pub struct Worker {
     /// The database.
     pub pool: sqlx::PgPool,
-    /// The API.
-    pub client: Arc<Client>,
-    /// Section `queue` of the configuration.
-    pub queue: config::Queue,
-    /// Requests under way at once.
-    pub max_in_flight: usize,
     /// Who this is, in `sync.runs`: new at every start.
     pub name: String,
+    client: Arc<Client>,
+    queue: config::Queue,
+    guard: config::Guard,
+    patience: Patience,
+    /// Section `breaker`.
+    outage_after: Duration,
+    max_in_flight: usize,
 }
 
 /// What a run is asked to do.
@@ -72,6 +77,9 @@ pub enum Error {
     /// The API answers in a way that every order would meet.
     #[error(transparent)]
     Api(#[from] connect::Error),
+    /// The API answers in a way that cannot be true of so many orders.
+    #[error(transparent)]
+    Storm(#[from] Storm),
     /// A defect: a task of the run panicked.
     #[error("a task of the run ended abnormally")]
     Task(#[from] tokio::task::JoinError),
@@ -87,27 +95,66 @@ enum End {
 }
 
 impl Worker {
+    /// A worker as configured, with credentials. Fails if the platform's certificates cannot be loaded.
+    pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, reqwest::Error> {
+        let auth = settings.auth.as_ref().expect("settings read with Needs::Credentials");
+        let client = Client::new(&settings.api, auth, &settings.pace)?;
+        Ok(Self {
+            pool,
+            name,
+            client: Arc::new(client),
+            queue: settings.queue.clone(),
+            guard: settings.guard,
+            patience: settings.database.patience,
+            outage_after: settings.breaker.give_up_after,
+            max_in_flight: settings.pace.max_in_flight,
+        })
+    }
+
     /// Works off what is due now. Ends early, in good order, once `stop` is cancelled.
     ///
-    /// Fails if the run could not even be recorded; a run that was recorded always ends in a [`Report`].
+    /// Fails if the run could not even be recorded; a run that was recorded ends in a [`Report`] unless the database
+    /// stays away.
     pub async fn run(&self, request: &Request, stop: &CancellationToken, progress: &Progress) -> Result<Report, Error> {
-        let (run_id, started_at) = runs::start(&self.pool, request.trigger, &self.name, self.queue.lease).await?;
+        let halt = stop.child_token();
+        let store = Store::new(self.pool.clone(), self.patience, halt.clone());
+        let run_id = Uuid::now_v7();
+        let started_at = store
+            .run(|mut connection| async move {
+                runs::start(&mut *connection, run_id, request.trigger, &self.name, self.queue.lease).await
+            })
+            .await?;
+        let past = store.run(|mut connection| async move { runs::past_answers(&mut *connection, PAST_RUNS).await });
+        let mut guard = Guard::new(self.guard, past.await?);
         let scope = Scope { due_by: started_at, only: request.only.clone() };
-        let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at));
+        let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at), store.clone(), halt);
         tracing::info!(%run_id, trigger = request.trigger.as_str(), "run started");
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();
-            self.work(&pipeline, request.limit, stop, progress).await
+            self.work(&pipeline, request.limit, &mut guard, stop, progress).await
         };
         let (end, ()) = tokio::join!(work, pipeline.stay_alive(&ended));
         let (status, failure) = match end {
-            Ok(End::Stopped) => (Status::Interrupted, None),
-            Ok(End::Done) => (status_of(&runs::get(&self.pool, run_id).await?), None),
-            Err(error) => (Status::Failed, Some(error)),
+            Ok(End::Stopped) => (Some(Status::Interrupted), None),
+            Ok(End::Done) => (None, None),
+            Err(error) => (Some(Status::Failed), Some(error)),
         };
-        let error = failure.as_ref().map(ToString::to_string);
-        let run = runs::finish(&self.pool, run_id, status, error.as_deref()).await?;
+        let error = &failure.as_ref().map(ToString::to_string);
+        let sent = pipeline.session.counts();
+        let finish = |mut connection: db::Link| async move {
+            let status = match status {
+                Some(status) => status,
+                None => status_of(&runs::get(&mut *connection, run_id).await?),
+            };
+            runs::finish(&mut *connection, run_id, status, error.as_deref(), sent).await?;
+            runs::get(&mut *connection, run_id).await
+        };
+        let run = match store.run(finish).await {
+            Ok(run) => run,
+            // Why the run failed says more than that this could not be recorded.
+            Err(not_recorded) => return Err(failure.unwrap_or(not_recorded.into())),
+        };
         tracing::info!(
             %run_id, status = run.status, claimed = run.claimed, fetched = run.fetched, unchanged = run.unchanged,
             closed = run.closed, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
@@ -122,18 +169,22 @@ impl Worker {
         &self,
         pipeline: &Pipeline,
         limit: Option<u64>,
+        guard: &mut Guard,
         stop: &CancellationToken,
         progress: &Progress,
     ) -> Result<End, Error> {
-        progress.expect(queue::count_due(&self.pool, &pipeline.scope).await?.min(limit.unwrap_or(u64::MAX)));
+        let (store, scope) = (&pipeline.store, &pipeline.scope);
+        let due = store.run(|mut connection| async move { queue::count_due(&mut *connection, scope).await }).await?;
+        progress.expect(due.min(limit.unwrap_or(u64::MAX)));
         let mut remaining = limit.unwrap_or(u64::MAX);
         loop {
-            let settled = Box::pin(pipeline.pass(remaining, stop, progress)).await?;
+            let settled = Box::pin(pipeline.pass(remaining, guard, progress)).await?;
             remaining -= settled;
             if remaining == 0 {
                 return Ok(End::Done);
             }
-            let Some(held_for) = queue::held_for(&self.pool, &pipeline.scope).await? else {
+            let held_for = |mut connection: db::Link| async move { queue::held_for(&mut *connection, scope).await };
+            let Some(held_for) = store.run(held_for).await? else {
                 return Ok(End::Done);
             };
             if stop.is_cancelled() {

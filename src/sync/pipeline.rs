@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::clock::DatabaseClock;
+use super::guard::Guard;
 use super::held::Held;
-use super::write::{Answered, write};
+use super::write::{Answered, Writer};
 use super::{Error, Progress, Worker};
-use crate::connect::{Answer, Client};
+use crate::connect::{Answer, Session};
 use crate::db::queue::{self, Cursor, Scope};
-use crate::db::{self, runs};
-use crate::domain::{ClaimedOrder, QueuePolicy, settle};
+use crate::db::{self, Store, runs};
+use crate::domain::{ClaimedOrder, Lease, QueuePolicy, settle};
 
 /// Most orders written in one transaction. Larger ones gain nothing measurable and hold locks longer.
 const BATCH_ORDERS: usize = 500;
@@ -30,50 +30,65 @@ const BATCH_ORDERS: usize = 500;
 /// One run's way from the queue through the API into the tables.
 pub(super) struct Pipeline {
     pub(super) scope: Scope,
-    pool: PgPool,
+    pub(super) store: Store,
+    pub(super) session: Arc<Session>,
     run_id: Uuid,
     lease: Duration,
     max_in_flight: usize,
     held: Held,
-    fetcher: Arc<Fetcher>,
+    clock: DatabaseClock,
+    policy: Arc<QueuePolicy>,
+    /// Cancelled by a signal or by the first stage that fails.
+    halt: CancellationToken,
 }
 
-/// What every fetch needs.
-struct Fetcher {
-    client: Arc<Client>,
+/// One order from claim to settlement.
+struct Fetch {
+    session: Arc<Session>,
     clock: DatabaseClock,
-    policy: QueuePolicy,
+    policy: Arc<QueuePolicy>,
+    order: ClaimedOrder,
+    out: Sender<Answered>,
 }
 
 impl Pipeline {
-    pub(super) fn new(worker: &Worker, run_id: Uuid, scope: Scope, clock: DatabaseClock) -> Self {
-        let fetcher = Fetcher { client: Arc::clone(&worker.client), clock, policy: worker.queue.policy.clone() };
+    pub(super) fn new(
+        worker: &Worker,
+        run_id: Uuid,
+        scope: Scope,
+        clock: DatabaseClock,
+        store: Store,
+        halt: CancellationToken,
+    ) -> Self {
+        let session = Session::new(Arc::clone(&worker.client), worker.outage_after, halt.clone());
         Self {
             scope,
-            pool: worker.pool.clone(),
+            store,
+            session: Arc::new(session),
             run_id,
             lease: worker.queue.lease,
             max_in_flight: worker.max_in_flight,
             held: Held::default(),
-            fetcher: Arc::new(fetcher),
+            clock,
+            policy: Arc::new(worker.queue.policy.clone()),
+            halt,
         }
     }
 
     /// Walks once through the queue in due order; returns how many orders were claimed and settled.
-    pub(super) async fn pass(&self, limit: u64, stop: &CancellationToken, progress: &Progress) -> Result<u64, Error> {
-        // Cancelled by a signal or by the first stage that fails.
-        let halt = stop.child_token();
+    pub(super) async fn pass(&self, limit: u64, guard: &mut Guard, progress: &Progress) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(BATCH_ORDERS);
         let (claim, fetch, write) = tokio::join!(
-            halt_on_error(&halt, self.claim(limit, claimed_out, &halt)),
-            halt_on_error(&halt, self.fetch(claimed_in, answered_out, &halt)),
-            halt_on_error(&halt, self.write(answered_in, progress)),
+            self.halt_on_error(self.claim(limit, claimed_out)),
+            self.halt_on_error(self.fetch(claimed_in, answered_out)),
+            self.halt_on_error(self.write(answered_in, guard, progress)),
         );
         // Whatever was claimed but not settled: the rest after a signal, or after an error.
-        let rest = self.held.take();
+        let rest = &self.held.take();
         if !rest.is_empty() {
-            match queue::release(&self.pool, &rest).await {
+            let release = |mut connection: db::Link| async move { queue::release(&mut *connection, rest).await };
+            match self.store.run(release).await {
                 Ok(()) => tracing::info!(orders = rest.len(), "claimed orders given back"),
                 Err(error) => {
                     tracing::warn!(orders = rest.len(), "claimed orders come free when their leases end: {error}");
@@ -86,19 +101,24 @@ impl Pipeline {
     }
 
     /// Returns how many orders it claimed, whatever became of them.
-    async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>, halt: &CancellationToken) -> Result<u64, Error> {
+    async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
         let chunk = (self.max_in_flight * 2).clamp(32, 1_000);
         let mut cursor = Cursor::start();
         let mut claimed = 0;
-        while claimed < limit && !halt.is_cancelled() {
+        while claimed < limit && !self.halt.is_cancelled() {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
-            let orders = queue::claim(&self.pool, &self.scope, &mut cursor, size, self.lease).await?;
+            let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
+            let claim = |mut connection: db::Link| async move {
+                queue::claim(&mut *connection, scope, place, size, lease, self.lease).await
+            };
+            let (orders, next) = self.store.run(claim).await?;
+            cursor = next;
             self.held.add(&orders);
             let count = orders.len();
             claimed += count as u64;
             for order in orders {
                 // Both ends mean the same: nobody will fetch it, and it is given back as held.
-                match halt.run_until_cancelled(out.send(order)).await {
+                match self.halt.run_until_cancelled(out.send(order)).await {
                     Some(Ok(())) => {}
                     Some(Err(_)) | None => return Ok(claimed),
                 }
@@ -110,12 +130,7 @@ impl Pipeline {
         Ok(claimed)
     }
 
-    async fn fetch(
-        &self,
-        mut claimed: Receiver<ClaimedOrder>,
-        out: Sender<Answered>,
-        halt: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn fetch(&self, mut claimed: Receiver<ClaimedOrder>, out: Sender<Answered>) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
         let mut result = Ok(());
         loop {
@@ -123,16 +138,15 @@ impl Pipeline {
                 biased;
                 Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended.map_err(Error::from).flatten() {
-                        halt.cancel();
+                        self.halt.cancel();
                         result = result.and(Err(error));
                     }
                 }
-                order = claimed.recv(), if tasks.len() < self.max_in_flight && !halt.is_cancelled() => {
+                order = claimed.recv(), if tasks.len() < self.max_in_flight && !self.halt.is_cancelled() => {
                     let Some(order) = order else { break };
-                    let fetch = Arc::clone(&self.fetcher).fetch(order, out.clone(), halt.clone());
-                    tasks.spawn(fetch);
+                    tasks.spawn(self.fetch_one(order, out.clone()).run());
                 }
-                () = halt.cancelled() => break,
+                () = self.halt.cancelled() => break,
             }
         }
         // In flight already: let them come to their end, so that nothing that was answered is asked again.
@@ -142,16 +156,38 @@ impl Pipeline {
         result
     }
 
-    async fn write(&self, mut answered: Receiver<Answered>, progress: &Progress) -> Result<(), Error> {
+    fn fetch_one(&self, order: ClaimedOrder, out: Sender<Answered>) -> Fetch {
+        let (session, policy) = (Arc::clone(&self.session), Arc::clone(&self.policy));
+        Fetch { session, clock: self.clock, policy, order, out }
+    }
+
+    async fn write(
+        &self,
+        mut answered: Receiver<Answered>,
+        guard: &mut Guard,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         let mut batch = Vec::with_capacity(BATCH_ORDERS);
         while answered.recv_many(&mut batch, BATCH_ORDERS).await > 0 {
-            let orders: Vec<_> = batch.iter().map(|answered| answered.settlement.order_id.clone()).collect();
-            // A task of its own: building the columns of a batch must not keep this one from claiming.
-            let (pool, run_id, batch) = (self.pool.clone(), self.run_id, std::mem::take(&mut batch));
-            tokio::spawn(async move { write(&pool, run_id, batch).await }).await??;
-            self.held.remove(orders.iter());
-            progress.settle(orders.len() as u64);
+            let admitted = guard.admit(std::mem::take(&mut batch))?;
+            self.write_batch(admitted, progress).await?;
         }
+        let rest = guard.finish()?;
+        self.write_batch(rest, progress).await
+    }
+
+    async fn write_batch(&self, batch: Vec<Answered>, progress: &Progress) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let order_ids: Vec<_> = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
+        let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
+        let sent = self.session.counts();
+        // A task of its own: building the columns of a batch must not keep this one from claiming.
+        let write = async move { Writer { store: &store, run_id, policy: &policy }.write(batch, sent).await };
+        tokio::spawn(write).await??;
+        self.held.remove(order_ids.iter());
+        progress.settle(order_ids.len() as u64);
         Ok(())
     }
 
@@ -167,24 +203,30 @@ impl Pipeline {
     }
 
     async fn renew(&self) -> Result<(), db::Error> {
-        runs::stay_alive(&self.pool, self.run_id, self.lease).await?;
-        let held = self.held.list();
-        if !held.is_empty() {
-            queue::renew(&self.pool, &held, self.lease).await?;
+        let held = &self.held.list();
+        let renew = |mut connection: db::Link| async move {
+            runs::stay_alive(&mut *connection, self.run_id, self.lease).await?;
+            if !held.is_empty() {
+                queue::renew(&mut *connection, held, self.lease).await?;
+            }
+            Ok(())
+        };
+        self.store.run(renew).await
+    }
+
+    async fn halt_on_error<T>(&self, stage: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let result = stage.await;
+        if result.is_err() {
+            self.halt.cancel();
         }
-        Ok(())
+        result
     }
 }
 
-impl Fetcher {
-    /// One order from claim to settlement. An error stops the run; no answer leaves the order held, to be given back.
-    async fn fetch(
-        self: Arc<Self>,
-        order: ClaimedOrder,
-        out: Sender<Answered>,
-        halt: CancellationToken,
-    ) -> Result<(), Error> {
-        let fetched = self.client.fetch(&order, &halt).await;
+impl Fetch {
+    /// An error stops the run; no answer leaves the order held, to be given back.
+    async fn run(self) -> Result<(), Error> {
+        let fetched = self.session.fetch(&self.order).await;
         let outcome = match fetched.answer {
             Answer::Outcome(outcome) => outcome,
             Answer::GivenUp => return Ok(()),
@@ -192,20 +234,14 @@ impl Fetcher {
         };
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.time_of(Instant::now());
-        let settlement = settle(&order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
+        let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
         if let Some((kind, message)) = &settlement.note {
-            tracing::warn!(order_id = %order.order_id, kind, verdict = ?settlement.verdict, "{message}");
+            tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }
+        let reservation = Some(fetched.reservation);
+        let answered = Answered { order: self.order, settlement, tally: fetched.tally, reservation };
         // Nobody receives only after the write stage has failed, which is reported there.
-        let _ = out.send(Answered { settlement, tally: fetched.tally }).await;
+        let _ = self.out.send(answered).await;
         Ok(())
     }
-}
-
-async fn halt_on_error<T>(halt: &CancellationToken, stage: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let result = stage.await;
-    if result.is_err() {
-        halt.cancel();
-    }
-    result
 }

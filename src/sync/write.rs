@@ -1,76 +1,111 @@
 //! One transaction per batch: conversations, rejects, counters, and the queue rows that they settle.
+//!
+//! A batch that PostgreSQL refuses is split until the order is found whose rows it refuses; that one fails, with what
+//! the API said of it put aside in `sync.rejects`, and all others are written.
 
 use std::collections::HashSet;
 
-use sqlx::PgPool;
+use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::connect::Tally;
+use crate::connect::{Reservation, Tally};
 use crate::db::runs::Counters;
-use crate::db::{self, chat, queue, rejects, runs};
-use crate::domain::{Settlement, Verdict};
+use crate::db::{self, Store, chat, queue, rejects, runs};
+use crate::domain::{ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Verdict, settle};
 
 /// An order on its way into the database.
 pub(super) struct Answered {
+    pub(super) order: ClaimedOrder,
     pub(super) settlement: Settlement,
     pub(super) tally: Tally,
+    /// The memory that the conversation takes.
+    pub(super) reservation: Option<Reservation>,
 }
 
-/// Tries of a transaction that met another one's locks in the wrong order.
-const TRIES: u32 = 5;
+/// Writes the answers of one run.
+pub(super) struct Writer<'a> {
+    pub(super) store: &'a Store,
+    pub(super) run_id: Uuid,
+    pub(super) policy: &'a QueuePolicy,
+}
 
-/// Writes a batch. Orders whose lease was lost write nothing; only the requests that they took are counted.
-pub(super) async fn write(pool: &PgPool, run_id: Uuid, batch: Vec<Answered>) -> Result<(), db::Error> {
-    let (mut settlements, tallies): (Vec<Settlement>, Vec<Tally>) =
-        batch.into_iter().map(|answered| (answered.settlement, answered.tally)).unzip();
-    let mut counters = Counters::default();
-    for tally in tallies {
-        counters.requests += u64::from(tally.requests);
-        counters.throttled += u64::from(tally.throttled);
-    }
-    // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
-    settlements.sort_unstable_by(|one, other| one.order_id.cmp(&other.order_id));
-    let mut tries = 1;
-    loop {
-        match transact(pool, run_id, &settlements, counters).await {
-            // Rolled back as a whole, and the leases still hold or do not: it can simply be done again.
-            Err(error) if error.is_passing_conflict() && tries < TRIES => tries += 1,
-            result => return result,
+impl Writer<'_> {
+    /// Writes a batch; `sent` are the requests and 429s of the run so far. Orders whose lease was lost write nothing.
+    pub(super) async fn write(&self, mut batch: Vec<Answered>, sent: (u64, u64)) -> Result<(), db::Error> {
+        // By key, so that concurrent workers lock rows in one order.
+        batch.sort_unstable_by(|one, other| one.order.order_id.cmp(&other.order.order_id));
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.transact(&part, sent).await {
+                Ok(()) => {}
+                Err(error) if error.is_about_the_rows() && part.len() > 1 => {
+                    parts.push(part.split_off(part.len() / 2));
+                    parts.push(part);
+                }
+                Err(error) if error.is_about_the_rows() && part[0].settlement.conversation.is_some() => {
+                    part[0].put_aside(&error, self.policy);
+                    parts.push(part);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
+    }
+
+    async fn transact(&self, batch: &[Answered], sent: (u64, u64)) -> Result<(), db::Error> {
+        let settlements: Vec<&Settlement> = batch.iter().map(|answered| &answered.settlement).collect();
+        let settlements = settlements.as_slice();
+        let run_id = self.run_id;
+        let operation = |mut connection: db::Link| async move {
+            let mut transaction = connection.begin().await?;
+            // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
+            let held = queue::settle(&mut transaction, settlements).await?;
+            let kept = still_held(settlements, &held);
+            let written = chat::upsert(&mut transaction, &kept).await?;
+            rejects::insert(&mut transaction, run_id, &kept).await?;
+            let mut counters = count(&kept);
+            (counters.requests, counters.throttled) = sent;
+            counters.messages_inserted = written.messages_inserted;
+            counters.messages_updated = written.messages_updated;
+            counters.users_written = written.users;
+            runs::count(&mut *transaction, run_id, &counters).await?;
+            transaction.commit().await?;
+            Ok(())
+        };
+        self.store.run(operation).await
     }
 }
 
-async fn transact(
-    pool: &PgPool,
-    run_id: Uuid,
-    settlements: &[Settlement],
-    mut counters: Counters,
-) -> Result<(), db::Error> {
-    let mut transaction = pool.begin().await?;
-    let held = queue::settle(&mut transaction, settlements).await?;
-    let kept = still_held(settlements, &held);
-    let written = chat::upsert(&mut transaction, &kept).await?;
-    rejects::insert(&mut transaction, run_id, &kept).await?;
-    count(&mut counters, &kept);
-    counters.messages_inserted = written.messages_inserted;
-    counters.messages_updated = written.messages_updated;
-    counters.users_written = written.users;
-    runs::count(&mut transaction, run_id, &counters).await?;
-    transaction.commit().await?;
-    Ok(())
+impl Answered {
+    /// Fails the order: PostgreSQL refuses what the API said of it, which is kept for inspection.
+    fn put_aside(&mut self, refusal: &db::Error, policy: &QueuePolicy) {
+        let conversation = self.settlement.conversation.take();
+        let body = serde_json::to_string(&conversation).unwrap_or_default();
+        let reason = refusal.to_string();
+        let failure = Failure {
+            kind: FailureKind::NotStorable,
+            message: format!("the database refuses its rows: {reason}"),
+            http_status: Some(200),
+            reject: Some(Fault { path: "$".to_owned(), reason, body }),
+        };
+        tracing::warn!(order_id = %self.order.order_id, "{}", failure.message);
+        let (asked_at, answered_at) = (self.settlement.asked_at, self.settlement.answered_at);
+        let outcome = Outcome::Failed(failure);
+        self.settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
+    }
 }
 
-fn still_held<'a>(settlements: &'a [Settlement], held: &HashSet<String>) -> Vec<&'a Settlement> {
-    let kept: Vec<_> = settlements.iter().filter(|settled| held.contains(settled.order_id.as_str())).collect();
+fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec<&'a Settlement> {
+    let kept: Vec<_> = settlements.iter().copied().filter(|settled| held.contains(settled.order_id.as_str())).collect();
     if kept.len() < settlements.len() {
         let orders = settlements.len() - kept.len();
-        tracing::warn!(orders, "leases were lost while fetching; whoever took the orders over will write them");
+        tracing::warn!(orders, "leases had ended before their orders were written; these orders are fetched again");
     }
     kept
 }
 
-fn count(counters: &mut Counters, kept: &[&Settlement]) {
-    counters.claimed = kept.len() as u64;
+fn count(kept: &[&Settlement]) -> Counters {
+    let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
         match settled.verdict {
             Verdict::Changed => counters.fetched += 1,
@@ -83,4 +118,5 @@ fn count(counters: &mut Counters, kept: &[&Settlement]) {
             Verdict::Dead => counters.dead += 1,
         }
     }
+    counters
 }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::str::FromStr as _;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use chatsync::config::{self, ConfigFile, Needs, Settings, Sources};
-use chatsync::connect::Client;
 use chatsync::db;
 use chatsync::db::runs::Trigger;
 use chatsync::domain::{NewOrder, OrderId};
@@ -101,14 +99,7 @@ impl Lab {
 
     /// A worker in this process.
     pub(crate) fn worker(&self, settings: &Settings) -> Worker {
-        let auth = settings.auth.as_ref().expect("credentials");
-        Worker {
-            pool: self.pool.clone(),
-            client: Arc::new(Client::new(&settings.api, auth, &settings.pace).expect("a client")),
-            queue: settings.queue.clone(),
-            max_in_flight: settings.pace.max_in_flight,
-            name: "test".to_owned(),
-        }
+        Worker::new(self.pool.clone(), "test".to_owned(), settings).expect("a client")
     }
 
     /// One run in this process, to its end.
