@@ -5,6 +5,7 @@
 
 mod auth;
 mod bodies;
+mod outage;
 mod refusals;
 mod requests;
 mod statuses;
@@ -20,7 +21,15 @@ use crate::support::http::{Answer, Asked};
 use crate::support::{Lab, Labs};
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    let tests = [auth::tests, bodies::tests, refusals::tests, requests::tests, statuses::tests, transport::tests];
+    let tests = [
+        auth::tests,
+        bodies::tests,
+        outage::tests,
+        refusals::tests,
+        requests::tests,
+        statuses::tests,
+        transport::tests,
+    ];
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 

@@ -16,6 +16,11 @@ pub(crate) use lab::{Finished, Lab};
 /// A test that takes longer hangs.
 const LONGEST: Duration = Duration::from_mins(3);
 
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 /// Makes a [`Lab`] for every test.
 pub(crate) struct Labs {
     admin_url: Option<String>,

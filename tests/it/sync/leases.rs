@@ -6,9 +6,10 @@ use chatsync::db::queue;
 use chatsync::domain::{NewOrder, OrderId};
 use serde_json::json;
 
-use super::{Door, behind_a_door, execute, orders_asked, simulated, start_run, until};
+use super::{Door, Process, behind_a_door, execute, feed, orders_asked, simulated, start_run, times_asked, until};
 use crate::support::http::{Answer, Recorder};
 use crate::support::{Lab, tests};
+use nix::sys::signal::Signal;
 
 tests!(
     a_worker_that_lost_its_lease_writes_nothing,
@@ -17,6 +18,7 @@ tests!(
     an_expired_lease_is_taken_over,
     a_run_waits_for_an_order_in_other_hands_and_fetches_it_once_it_is_free,
     a_run_ends_when_another_worker_has_settled_the_order_it_waited_for,
+    a_worker_that_was_paused_beyond_its_lease_writes_nothing,
     a_lease_is_renewed_while_a_request_lasts_longer_than_it,
 );
 
@@ -94,6 +96,25 @@ async fn an_expired_lease_is_taken_over(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 1);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 1);
+    Ok(())
+}
+
+async fn a_worker_that_was_paused_beyond_its_lease_writes_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 20).await?;
+    let (door, api) = behind_a_door().await;
+    let worker = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("queue.lease", "2s")]))?;
+    door.arrivals(20).await;
+    worker.send(Signal::SIGSTOP)?;
+    // Nobody else takes the orders over: it is the clock alone that has ended the leases.
+    until(&lab, "SELECT bool_and(leased_until < now()) FROM sync.order_queue").await?;
+    door.open();
+    worker.send(Signal::SIGCONT)?;
+    worker.logs("leases had ended").await?;
+    worker.ends_with(0).await?;
+    let times = times_asked(&api);
+    assert_eq!((times.len(), times.values().all(|times| *times == 2)), (20, true), "{times:?}");
+    let run = "SELECT concat_ws(' ', status, claimed, requests) FROM sync.runs";
+    assert_eq!(lab.text(run).await?.as_deref(), Some("succeeded 20 40"));
     Ok(())
 }
 

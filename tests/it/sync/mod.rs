@@ -6,7 +6,9 @@ mod door;
 mod due;
 mod leases;
 mod process;
+mod refusal;
 mod several;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ pub(crate) use process::Process;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    [due::tests(labs), leases::tests(labs), several::tests(labs)].into_iter().flatten().collect()
+    let tests = [due::tests, leases::tests, refusal::tests, several::tests, storm::tests];
+    tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 
 /// Answers a chat request as the simulated API would.
