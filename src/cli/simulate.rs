@@ -10,13 +10,14 @@ use clap::ValueEnum;
 use super::output::{print, unless_gone};
 use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
-use crate::simulator::{self, Options, ReplyAge};
+use crate::simulator::{self, Fault, Options, ReplyAge};
 
 /// Serve a simulated Connect API: for trying chatsync without credentials, and for tests.
 ///
 /// Conversations are made up from the seed and the order id: the same ones at every start. It accepts client id
 /// "simulated-client" with secret "simulated-secret", and the static token "simulated-token".
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = simulator::help())]
 pub(super) struct Args {
     /// Where to listen; port 0: any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -65,6 +66,10 @@ pub(super) struct Args {
     /// Read receipts appear after this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     read_after: Option<Duration>,
+
+    /// Something goes wrong with some requests, such as errors=0.3 or latency-spike=0.05:2s; --help lists all (repeatable)
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -103,6 +108,7 @@ fn options(args: &Args) -> Options {
             Age::New => ReplyAge::New,
         },
         read_after: args.read_after,
+        faults: args.faults.clone(),
         ..Options::default()
     }
 }

@@ -1,7 +1,7 @@
 //! The routes of the simulated API and what they refuse.
 //!
-//! `start` serves the router; every request first passes `gate`, which counts and throttles. Invariant: a refusal has the JSON
-//! body of the real API, except for an unknown path, which answers as a proxy would. Only code 4000 is documented; the other
+//! `start` serves the router; every request first passes `gate`, which counts, throttles and lets faults strike. Invariant: a
+//! refusal has the JSON body of the real API, except for an unknown path, which answers as a proxy would. Only code 4000 is documented; the other
 //! codes are made up.
 
 use std::sync::Arc;
@@ -9,17 +9,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Extension, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::grants;
+use super::content::View;
+use super::faults::{Forgotten, Place, Schedule, strike};
 use super::limit::Limit;
 use super::tokens::{Access, Tokens};
-use super::{Options, Stats, content, orders};
+use super::wire::Scissors;
+use super::{Options, Stats, content, control, grants, orders};
 
 const JSON: &str = "application/json";
 
@@ -29,6 +32,9 @@ pub(super) struct Api {
     pub(super) tokens: Tokens,
     pub(super) limit: Limit,
     pub(super) counters: Counters,
+    pub(super) faults: Schedule,
+    /// Ends whatever a fault has made wait.
+    pub(super) stopping: CancellationToken,
     started: Instant,
     receipts: AtomicBool,
 }
@@ -37,7 +43,7 @@ pub(super) struct Api {
 pub(super) struct Counters {
     requests: AtomicU64,
     chat_requests: AtomicU64,
-    pub(super) token_requests: AtomicU64,
+    token_requests: AtomicU64,
     throttled: AtomicU64,
     unauthorized: AtomicU64,
 }
@@ -60,29 +66,52 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/v2/post_checkout/chat/{order_id}/messages", get(chat_messages))
         .fallback(unknown_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate))
-        .with_state(api)
+        .with_state(Arc::clone(&api))
+        .merge(control::router(api))
 }
 
 /// Where every request passes: the place for anything that may happen to any of them.
-async fn gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    api.counters.requests.fetch_add(1, Relaxed);
+async fn gate(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(scissors): ConnectInfo<Scissors>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let counters = &api.counters;
+    counters.requests.fetch_add(1, Relaxed);
     if !api.limit.admit(api.started.elapsed()) {
-        api.counters.throttled.fetch_add(1, Relaxed);
+        counters.throttled.fetch_add(1, Relaxed);
         return Refusal::TooManyRequests.into_response();
     }
-    let response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED {
-        api.counters.unauthorized.fetch_add(1, Relaxed);
+    let place = match request.uri().path() {
+        "/v2/oauth/token" => Place::Token,
+        path if path.starts_with("/v2/post_checkout/chat/") => Place::Chat,
+        _ => Place::Any,
+    };
+    match place {
+        Place::Token => counters.token_requests.fetch_add(1, Relaxed),
+        Place::Chat => counters.chat_requests.fetch_add(1, Relaxed),
+        Place::Any => 0,
+    };
+    let blow = api.faults.next(place);
+    if !blow.delay.is_zero() {
+        api.stopping.run_until_cancelled(tokio::time::sleep(blow.delay)).await;
     }
+    let response = strike(blow, &api, &scissors, request, next).await;
+    match response.status() {
+        StatusCode::UNAUTHORIZED => counters.unauthorized.fetch_add(1, Relaxed),
+        StatusCode::TOO_MANY_REQUESTS => counters.throttled.fetch_add(1, Relaxed),
+        _ => 0,
+    };
     response
 }
 
 async fn chat_messages(
     State(api): State<Arc<Api>>,
     Path(order_id): Path<String>,
+    forgotten: Option<Extension<Forgotten>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    api.counters.chat_requests.fetch_add(1, Relaxed);
     if !api.options.latency.is_zero() {
         tokio::time::sleep(api.options.latency).await;
     }
@@ -95,11 +124,12 @@ async fn chat_messages(
     {
         return Err(Refusal::OrderNotFound);
     }
-    let body = content::reply(&api.options, &order_id, api.receipts_appeared()).ok_or(Refusal::OrderNotFound)?;
+    let view = if forgotten.is_some() { View::Forgotten } else { View::Whole { receipts: api.receipts_appeared() } };
+    let body = content::seen(&api.options, &order_id, view).ok_or(Refusal::OrderNotFound)?;
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
-async fn unknown_path() -> (StatusCode, Html<&'static str>) {
+pub(super) async fn unknown_path() -> (StatusCode, Html<&'static str>) {
     let page = "<html>\n<head><title>404 Not Found</title></head>\n<body><h1>404 Not Found</h1></body>\n</html>\n";
     (StatusCode::NOT_FOUND, Html(page))
 }
@@ -110,6 +140,8 @@ impl Api {
             tokens: Tokens::new(options.token_lifetime),
             limit: Limit::new(options.max_requests_per_second),
             counters: Counters::default(),
+            faults: Schedule::new(options.seed, options.faults.clone()),
+            stopping: CancellationToken::new(),
             started: Instant::now(),
             receipts: AtomicBool::new(false),
             options,
@@ -127,16 +159,23 @@ impl Api {
 
     /// What the bearer of the request's token may see.
     fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
-        let token = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or(Refusal::Unauthorized("The access token is missing"))?;
+        let token = bearer(headers).ok_or(Refusal::Unauthorized("The access token is missing"))?;
         if token == self.options.static_token {
             return Ok(Access::All);
         }
         self.tokens.access(token, Instant::now()).ok_or(Refusal::Unauthorized("The access token is invalid"))
     }
+
+    /// Revokes the request's token, if it has one that was issued.
+    pub(super) fn revoke_bearer(&self, headers: &HeaderMap) {
+        if let Some(token) = bearer(headers) {
+            self.tokens.revoke(token, Instant::now());
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 impl Counters {

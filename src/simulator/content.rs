@@ -68,21 +68,34 @@ struct Cast {
     shoppers: Vec<ChatUser>,
 }
 
+/// What of a conversation can be seen.
+#[derive(Clone, Copy)]
+pub(super) enum View {
+    /// All of it, unless the order is expired; `receipts` tells whether read receipts have appeared.
+    Whole { receipts: bool },
+    /// Nothing any more, whatever else is known of the order.
+    Forgotten,
+}
+
 /// The JSON body of the reply about `order_id`; `None` if there is no such order (404).
 /// `receipts` tells whether read receipts have appeared.
 #[must_use]
 pub fn reply(options: &Options, order_id: &str, receipts: bool) -> Option<Vec<u8>> {
+    seen(options, order_id, View::Whole { receipts })
+}
+
+/// The JSON body of the reply that shows this much; `None` if there is no such order (404).
+pub(super) fn seen(options: &Options, order_id: &str, view: View) -> Option<Vec<u8>> {
     let fate = orders::fate(options, order_id);
     if fate == Fate::NotFound {
         return None;
     }
-    let expired = fate == Fate::Expired;
+    let expired = fate == Fate::Expired || matches!(view, View::Forgotten);
     let order = hash(options.seed, order_id);
     let mut rng = fastrand::Rng::with_seed(mix(order, CONVERSATION));
     let length = conversation_length(&mut rng);
     let cast = Cast::draw(options, order_id, length, &mut rng);
-    let chat_messages =
-        if expired { Vec::new() } else { messages(options.seed, order, length, &cast, receipts, &mut rng) };
+    let chat_messages = if expired { Vec::new() } else { messages(options.seed, order, length, &cast, view, &mut rng) };
 
     // A generator of its own, so that the shape does not hang on what was drawn for the messages.
     let mut rng = fastrand::Rng::with_seed(mix(order, SHAPE));
@@ -119,7 +132,7 @@ fn conversation_length(rng: &mut fastrand::Rng) -> u32 {
     if one_in(rng, 8) { 0 } else { (skewed as u32 + 1).min(MAX_MESSAGES) }
 }
 
-fn messages(seed: u64, order: u64, length: u32, cast: &Cast, receipts: bool, rng: &mut fastrand::Rng) -> Vec<Message> {
+fn messages(seed: u64, order: u64, length: u32, cast: &Cast, view: View, rng: &mut fastrand::Rng) -> Vec<Message> {
     let language = Language::draw(rng);
     let order_number = id(mix(order, ORDER_NUMBER));
     let mut message_id = id(mix(order, FIRST_MESSAGE));
@@ -145,7 +158,7 @@ fn messages(seed: u64, order: u64, length: u32, cast: &Cast, receipts: bool, rng
             *pick_mut(rng, &mut sender, &mut recipient) = ChatUser::stranger(seed, rng);
         }
         let (body, image) = illustrated(rng, body);
-        let (read, read_at) = receipt(rng, &clock, receipts);
+        let (read, read_at) = receipt(rng, &clock, view);
         messages.push(Message {
             id: message_id,
             order_id: order_number,
@@ -184,17 +197,22 @@ fn illustrated(rng: &mut fastrand::Rng, body: String) -> (Field<String>, Field<S
 }
 
 /// `read` and `read_at`. As many numbers are drawn whether or not receipts have appeared: what follows must not change.
-fn receipt(rng: &mut fastrand::Rng, clock: &Clock, receipts: bool) -> (Field<bool>, Field<String>) {
+fn receipt(rng: &mut fastrand::Rng, clock: &Clock, view: View) -> (Field<bool>, Field<String>) {
     let when = rng.u32(..100);
     let read_at = clock.later(rng.u32(4..9_000));
     let unread = (Field::mostly(rng, 30, false), Field::nothing(rng));
     let untold = one_in(rng, 25);
-    match when {
+    let is_read = match view {
+        View::Whole { receipts } => when < 45 || (receipts && when < 93),
+        View::Forgotten => false,
+    };
+    if !is_read {
+        unread
+    } else if when < 45 && untold {
         // An older message, whose time of reading the API does not tell.
-        0..45 if untold => (Field::Value(true), unread.1),
-        0..45 => (Field::Value(true), Field::Value(read_at)),
-        45..93 if receipts => (Field::Value(true), Field::Value(read_at)),
-        _ => unread,
+        (Field::Value(true), unread.1)
+    } else {
+        (Field::Value(true), Field::Value(read_at))
     }
 }
 

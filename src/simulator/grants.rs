@@ -3,7 +3,6 @@
 //! Called by the router. Invariant: credentials are taken from a JSON body and from nowhere else.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use axum::Json;
@@ -50,7 +49,6 @@ pub(super) async fn issue(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    api.counters.token_requests.fetch_add(1, Relaxed);
     let request = TokenRequest::read(&uri, &headers, &body)?;
     request.require(&[("grant_type", &request.grant_type)])?;
     request.authenticate(&api)?;

@@ -1,13 +1,15 @@
 //! A stand-in for the Instacart Connect API: tokens and order conversations over real HTTP, for whoever has no credentials.
 //!
-//! `chatsync simulate` and `chatsync demo` run it for people, the tests run it for us. It knows nothing of the rest of the crate,
-//! so that a mistake in how chatsync reads the API is not repeated here. Content is made up on the spot (`content`): a pure
-//! function of the seed and the order id, nothing is kept for an order. What is kept is small and bounded: live tokens
-//! (`tokens`), the current second's requests (`limit`) and a few counters.
-//! Faults of the network and the server are not simulated; they would go where every request passes, `api::gate`.
+//! `chatsync simulate` and `chatsync demo` run it for people, the tests run it for us. It knows nothing of the rest of the crate
+//! but how durations are written, so that a mistake in how chatsync reads the API is not repeated here. Content is made up on
+//! the spot (`content`): a pure function of the seed and the order id, nothing is kept for an order. What is kept is small and
+//! bounded: live tokens (`tokens`), the current second's requests (`limit`) and a few counters. `faults` strike where every
+//! request passes, `api::gate`; `control` changes them while the simulator runs.
 
 mod api;
 mod content;
+mod control;
+mod faults;
 mod field;
 mod grants;
 mod limit;
@@ -19,20 +21,23 @@ mod random;
 mod tests;
 mod times;
 mod tokens;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use api::Api;
 pub use content::reply;
+pub use faults::{Fault, InvalidFault};
 pub use orders::{ListedOrder, connect_user_id, orders};
+use wire::{Listener, Scissors};
 
 /// The client id that a simulator accepts by default.
 pub const CLIENT_ID: &str = "simulated-client";
@@ -67,6 +72,8 @@ pub struct Options {
     pub reply_age: ReplyAge,
     /// Read receipts appear once the simulator has run this long; `None` = not before `Running::show_read_receipts`.
     pub read_after: Option<Duration>,
+    /// What goes wrong from the start.
+    pub faults: Vec<Fault>,
     /// The client id that gets tokens.
     pub client_id: String,
     /// The secret that goes with `client_id`.
@@ -98,6 +105,7 @@ impl Default for Options {
             token_lifetime: Duration::from_hours(24),
             reply_age: ReplyAge::New,
             read_after: None,
+            faults: Vec::new(),
             client_id: CLIENT_ID.to_owned(),
             client_secret: CLIENT_SECRET.to_owned(),
             static_token: STATIC_TOKEN.to_owned(),
@@ -105,8 +113,8 @@ impl Default for Options {
     }
 }
 
-/// How many requests came so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many requests came so far. Faults count like answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// All requests, whatever became of them.
     pub requests: u64,
@@ -128,19 +136,20 @@ pub struct Running {
     server: JoinHandle<io::Result<()>>,
 }
 
+/// What people need to know to make things go wrong: the faults there are, and how to change them in a running simulator.
+#[must_use]
+pub fn help() -> String {
+    faults::help() + control::HELP
+}
+
 /// Starts a simulator on `listen` (port 0 = any free port). Fails if the address cannot be bound.
 pub async fn start(listen: SocketAddr, options: Options) -> io::Result<Running> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    // Small replies must not wait for the client's acknowledgements.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY on a simulated connection");
-        }
-    });
     let api = Arc::new(Api::new(options));
     let (stop, stopped) = oneshot::channel();
-    let server = axum::serve(listener, api::router(Arc::clone(&api)))
+    let service = api::router(Arc::clone(&api)).into_make_service_with_connect_info::<Scissors>();
+    let server = axum::serve(Listener(listener), service)
         // A dropped sender stops the server as well as a message would.
         .with_graceful_shutdown(async { drop(stopped.await) });
     tracing::debug!(%address, "simulated API listens");
@@ -176,6 +185,17 @@ impl Running {
         self.api.limit.set(ceiling);
     }
 
+    /// From now on these faults and no others; none = all is well again.
+    pub fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.api.faults.set(faults.into_iter().collect());
+    }
+
+    /// Each of the present faults, and how many requests it struck.
+    #[must_use]
+    pub fn struck(&self) -> Vec<(String, u64)> {
+        self.api.faults.struck()
+    }
+
     /// Revokes every issued token; the static token stays valid.
     pub fn revoke_all_tokens(&self) {
         self.api.tokens.revoke_all(Instant::now());
@@ -185,6 +205,7 @@ impl Running {
     /// A client that stays in the middle of a request is waited for no longer than five seconds and the latency.
     /// (Its connection then ends with the client or with the runtime.)
     pub async fn stop(mut self) {
+        self.api.stopping.cancel();
         drop(self.stop);
         let grace = GRACE.saturating_add(self.api.options.latency);
         if tokio::time::timeout(grace, &mut self.server).await.is_err() {

@@ -1,107 +1,19 @@
 //! The simulator over real HTTP: who gets a token, what it opens, and what is refused.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::orders::{self, Fate};
-use super::super::{CLIENT_ID, CLIENT_SECRET, ListedOrder, Options, Running, STATIC_TOKEN, Stats, reply, start};
-
-/// A simulator and a client that talks to it.
-struct Scene {
-    options: Options,
-    running: Running,
-    client: Client,
-}
-
-impl Scene {
-    async fn new(options: Options) -> Self {
-        // An error only says that another test installed it first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            running: start(listen, options.clone()).await.unwrap(),
-            client: Client::builder().no_proxy().build().unwrap(),
-            options,
-        }
-    }
-
-    fn url(&self, segments: &[&str]) -> Url {
-        let mut url = Url::parse(&self.running.base_url()).unwrap();
-        url.path_segments_mut().unwrap().extend(segments);
-        url
-    }
-
-    fn chat(&self, order_id: &str, token: &str) -> RequestBuilder {
-        self.client
-            .get(self.url(&["v2", "post_checkout", "chat", order_id, "messages"]))
-            .header("Accept", "application/json")
-            .bearer_auth(token)
-    }
-
-    fn oauth(&self, route: &str, body: &Value) -> RequestBuilder {
-        self.client
-            .post(self.url(&["v2", "oauth", route]))
-            .header("Content-Type", "application/json")
-            .body(body.to_string())
-    }
-
-    /// A token for `user`, or a backend token.
-    async fn token(&self, user: Option<&str>) -> String {
-        let (status, reply) = send(self.oauth("token", &grant(user))).await;
-        assert_eq!(status, StatusCode::OK);
-        reply["access_token"].as_str().unwrap().to_owned()
-    }
-
-    /// The first listed order that is readable.
-    fn readable(&self) -> ListedOrder {
-        orders::orders(&self.options)
-            .find(|order| orders::fate(&self.options, &order.order_id) == Fate::Readable)
-            .unwrap()
-    }
-}
-
-fn grant(user: Option<&str>) -> Value {
-    let client = json!({"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET});
-    let grant = match user {
-        Some(user) => json!({
-            "grant_type": "fulfillment_user_assertion",
-            "scope": "connect:post_checkout",
-            "assertion": STANDARD.encode(json!({"user_id": user}).to_string()),
-        }),
-        None => json!({"grant_type": "client_credentials", "scope": "connect:fulfillment"}),
-    };
-    with(&client, &grant)
-}
-
-fn with(base: &Value, changes: &Value) -> Value {
-    let mut all = base.clone();
-    all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-    all
-}
-
-async fn send(request: RequestBuilder) -> (StatusCode, Value) {
-    let response = request.send().await.unwrap();
-    let status = response.status();
-    let body = response.bytes().await.unwrap();
-    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
-}
-
-/// Sends a request that must be refused with the single-error shape, and returns its status and code.
-async fn refused(request: RequestBuilder) -> (u16, u64) {
-    let (status, body) = send(request).await;
-    assert!(body["error"]["message"].is_string(), "{status}: {body}");
-    (status.as_u16(), body["error"]["code"].as_u64().unwrap())
-}
+use super::super::{CLIENT_ID, CLIENT_SECRET, Options, STATIC_TOKEN, Stats, orders, reply, start};
+use super::scene::{Scene, grant, refused, send, with};
 
 #[tokio::test]
 async fn every_listed_order_answers_what_the_content_says() {
     let scene = Scene::new(Options { orders: 300, not_found_share: 0.2, ..Options::default() }).await;
-    for order in orders::orders(&scene.options) {
+    for order in orders(&scene.options) {
         let (status, body) = send(scene.chat(&order.order_id, STATIC_TOKEN)).await;
         if let Some(expected) = reply(&scene.options, &order.order_id, false) {
             assert_eq!(status, StatusCode::OK);
@@ -230,7 +142,7 @@ async fn an_unknown_path_answers_like_a_proxy() {
 async fn read_receipts_appear_on_demand_or_in_time() {
     let mut scene = Scene::new(Options::default()).await;
     let differs = |id: &String| reply(&scene.options, id, false) != reply(&scene.options, id, true);
-    let id = orders::orders(&scene.options).map(|order| order.order_id).find(differs).unwrap();
+    let id = orders(&scene.options).map(|order| order.order_id).find(differs).unwrap();
     let [unread, read] = [false, true]
         .map(|receipts| serde_json::from_slice::<Value>(&reply(&scene.options, &id, receipts).unwrap()).unwrap());
     assert_eq!(send(scene.chat(&id, STATIC_TOKEN)).await.1, unread);

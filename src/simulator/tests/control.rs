@@ -1,0 +1,68 @@
+//! The simulator's own endpoint.
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use super::super::{Options, STATIC_TOKEN, Stats};
+use super::scene::{Scene, refused, send};
+
+fn control(scene: &Scene, method: Method, what: &str, body: &Value) -> RequestBuilder {
+    scene.client.request(method, scene.url(&["_simulator", what])).body(body.to_string())
+}
+
+#[tokio::test]
+async fn faults_are_set_shown_and_cleared() {
+    let scene = Scene::new(Options::default()).await;
+    let faults = json!(["status=1:503", "chat.latency-spike=0:1h"]);
+    let (status, set) = send(control(&scene, Method::PUT, "faults", &faults)).await;
+    let fault = |struck| json!([{"fault": "status=1:503", "struck": struck}, {"fault": "chat.latency-spike=0:1h", "struck": 0}]);
+    assert_eq!((status, &set["faults"]), (StatusCode::OK, &fault(0)));
+    let id = scene.readable().order_id;
+    assert_eq!(refused(scene.chat(&id, STATIC_TOKEN)).await.0, 503);
+    let (_, shown) = send(control(&scene, Method::GET, "faults", &Value::Null)).await;
+    assert_eq!(shown["faults"], fault(1));
+    assert_eq!((&shown["stats"]["requests"], &shown["stats"]["chat_requests"]), (&json!(1), &json!(1)));
+    let (_, cleared) = send(control(&scene, Method::DELETE, "faults", &Value::Null)).await;
+    assert_eq!(cleared["faults"], json!([]));
+    assert_eq!(send(scene.chat(&id, STATIC_TOKEN)).await.0, StatusCode::OK);
+    scene.running.stop().await;
+}
+
+#[tokio::test]
+async fn it_is_neither_counted_nor_throttled_nor_struck() {
+    let faults = vec!["cut".parse().unwrap()];
+    let scene = Scene::new(Options { max_requests_per_second: Some(0), faults, ..Options::default() }).await;
+    assert_eq!(send(control(&scene, Method::GET, "faults", &Value::Null)).await.0, StatusCode::OK);
+    assert_eq!(scene.running.stats(), Stats::default());
+    let id = scene.readable().order_id;
+    assert_eq!(refused(scene.chat(&id, STATIC_TOKEN)).await.0, 429);
+    send(control(&scene, Method::DELETE, "faults", &Value::Null)).await;
+    send(control(&scene, Method::PUT, "limit", &json!({"max_requests_per_second": null}))).await;
+    assert_eq!(send(scene.chat(&id, STATIC_TOKEN)).await.0, StatusCode::OK);
+    scene.running.stop().await;
+}
+
+#[tokio::test]
+async fn it_revokes_all_tokens() {
+    let scene = Scene::new(Options::default()).await;
+    let token = scene.token(None).await;
+    assert_eq!(send(control(&scene, Method::DELETE, "tokens", &Value::Null)).await.0, StatusCode::OK);
+    assert_eq!(refused(scene.chat(&scene.readable().order_id, &token)).await.0, 401);
+    scene.running.stop().await;
+}
+
+#[tokio::test]
+async fn what_it_does_not_understand_changes_nothing_and_is_told() {
+    let scene = Scene::new(Options { faults: vec!["cut=0".parse().unwrap()], ..Options::default() }).await;
+    for (what, body, reason) in [
+        ("faults", json!(["errors=0.5", "typo"]), "no such fault"),
+        ("faults", json!({"errors": 0.5}), "sequence"),
+        ("limit", json!({"per_second": 5}), "max_requests_per_second"),
+    ] {
+        let (status, told) = send(control(&scene, Method::PUT, what, &body)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(told["error"].as_str().unwrap().contains(reason), "{told}");
+    }
+    assert_eq!(scene.running.struck(), [("cut=0".to_owned(), 0)]);
+    scene.running.stop().await;
+}

@@ -1,0 +1,93 @@
+//! Connections to the simulated API that can be cut before anything is answered.
+//!
+//! A route has no way to break off its own connection, so every connection comes with `Scissors`, which a fault finds in
+//! the request. Invariant: once cut, nothing more is sent, not even what a route answers; the server then hangs up.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use axum::extract::connect_info::Connected;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::serve::{IncomingStream, Listener as Accept};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Listens like TCP, and gives scissors to each connection.
+pub(super) struct Listener(pub(super) TcpListener);
+
+/// A connection.
+pub(super) struct Wire {
+    stream: TcpStream,
+    scissors: Scissors,
+}
+
+/// Cut one connection.
+#[derive(Clone, Default)]
+pub(super) struct Scissors(Arc<AtomicBool>);
+
+impl Scissors {
+    /// Cuts the connection; the response is for form's sake, it is never sent.
+    pub(super) fn cut(&self) -> Response {
+        self.0.store(true, Relaxed);
+        StatusCode::SERVICE_UNAVAILABLE.into_response()
+    }
+}
+
+impl Accept for Listener {
+    type Io = Wire;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Wire, SocketAddr) {
+        let (stream, address) = Accept::accept(&mut self.0).await;
+        // Small replies must not wait for the client's acknowledgements.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY on a simulated connection");
+        }
+        (Wire { stream, scissors: Scissors::default() }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Scissors {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        stream.io().scissors.clone()
+    }
+}
+
+impl Wire {
+    /// Fails once the connection is cut.
+    fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
+        if self.scissors.0.load(Relaxed) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(Pin::new(&mut self.get_mut().stream))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
+    }
+}
