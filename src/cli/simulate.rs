@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
 
 use super::output::{print, unless_gone};
 use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
-use crate::simulator::{self, Fault, Options, ReplyAge};
+use crate::simulator::{self, Fault, Lifecycle, Options, ReplyAge};
 
 /// Serve a simulated Connect API: for trying chatsync without credentials, and for tests.
 ///
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// Print the orders and their users as CSV for `enqueue`, and exit
+    /// Print the orders and their users as CSV for `enqueue`, and exit; of a lifecycle those that are placed by now
     #[arg(long)]
     list_orders: bool,
 
@@ -67,6 +68,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     read_after: Option<Duration>,
 
+    /// Orders come and go: each is placed within this time, is completed one to five hours later, and is readable for another
+    /// 24 hours; messages appear one by one, and --expired has no meaning
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    lifecycle: Option<Duration>,
+
+    /// When the lifecycle begins, such as 2026-01-31T18:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", requires = "lifecycle")]
+    epoch: Option<DateTime<Utc>>,
+
     /// Something goes wrong with some requests, such as errors=0.3 or latency-spike=0.05:2s; --help lists all (repeatable)
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
@@ -109,6 +119,7 @@ fn options(args: &Args) -> Options {
         },
         read_after: args.read_after,
         faults: args.faults.clone(),
+        lifecycle: args.lifecycle.map(|span| Lifecycle { epoch: args.epoch.unwrap_or_else(Utc::now), span }),
         ..Options::default()
     }
 }
@@ -120,9 +131,13 @@ fn print_orders(options: &Options) -> io::Result<()> {
         other => io::Error::other(format!("{other:?}")),
     };
     let mut out = csv::Writer::from_writer(io::BufWriter::new(io::stdout().lock()));
-    out.write_record(["order_id", "connect_user_id"]).map_err(failed)?;
-    for order in simulator::orders(options) {
-        out.write_record([order.order_id, order.connect_user_id]).map_err(failed)?;
+    let columns = if options.lifecycle.is_some() { 3 } else { 2 };
+    out.write_record(&["order_id", "connect_user_id", "completed_at"][..columns]).map_err(failed)?;
+    let now = Utc::now();
+    for order in simulator::orders(options).filter(|order| order.is_placed(now)) {
+        let completed_at = order.completed_by(now).map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let fields = [order.order_id, order.connect_user_id, completed_at.unwrap_or_default()];
+        out.write_record(&fields[..columns]).map_err(failed)?;
     }
     out.flush()
 }

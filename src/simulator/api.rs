@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Extension, Path, Request, State};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::content::View;
 use super::faults::{Forgotten, Place, Schedule, strike};
+use super::life::{Life, Present};
 use super::limit::Limit;
 use super::tokens::{Access, Tokens};
 use super::wire::Scissors;
@@ -35,7 +35,7 @@ pub(super) struct Api {
     pub(super) faults: Schedule,
     /// Ends whatever a fault has made wait.
     pub(super) stopping: CancellationToken,
-    started: Instant,
+    pub(super) present: Present,
     receipts: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ async fn gate(
 ) -> Response {
     let counters = &api.counters;
     counters.requests.fetch_add(1, Relaxed);
-    if !api.limit.admit(api.started.elapsed()) {
+    if !api.limit.admit(api.present.elapsed()) {
         counters.throttled.fetch_add(1, Relaxed);
         return Refusal::TooManyRequests.into_response();
     }
@@ -124,7 +124,7 @@ async fn chat_messages(
     {
         return Err(Refusal::OrderNotFound);
     }
-    let view = if forgotten.is_some() { View::Forgotten } else { View::Whole { receipts: api.receipts_appeared() } };
+    let view = if forgotten.is_some() { View::Forgotten } else { api.view(&order_id) };
     let body = content::seen(&api.options, &order_id, view).ok_or(Refusal::OrderNotFound)?;
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
@@ -142,7 +142,7 @@ impl Api {
             counters: Counters::default(),
             faults: Schedule::new(options.seed, options.faults.clone()),
             stopping: CancellationToken::new(),
-            started: Instant::now(),
+            present: Present::new(),
             receipts: AtomicBool::new(false),
             options,
         }
@@ -152,8 +152,16 @@ impl Api {
         self.receipts.store(true, Relaxed);
     }
 
+    /// What there is to be seen of an order now.
+    fn view(&self, order_id: &str) -> View {
+        match self.options.lifecycle {
+            Some(lifecycle) => View::At(Life::of(lifecycle, self.options.seed, order_id), self.present.now()),
+            None => View::Whole { receipts: self.receipts_appeared() },
+        }
+    }
+
     fn receipts_appeared(&self) -> bool {
-        let due = |after| self.started.elapsed() >= after;
+        let due = |after| self.present.elapsed() >= after;
         self.receipts.load(Relaxed) || self.options.read_after.is_some_and(due)
     }
 
@@ -163,13 +171,13 @@ impl Api {
         if token == self.options.static_token {
             return Ok(Access::All);
         }
-        self.tokens.access(token, Instant::now()).ok_or(Refusal::Unauthorized("The access token is invalid"))
+        self.tokens.access(token, self.present.instant()).ok_or(Refusal::Unauthorized("The access token is invalid"))
     }
 
     /// Revokes the request's token, if it has one that was issued.
     pub(super) fn revoke_bearer(&self, headers: &HeaderMap) {
         if let Some(token) = bearer(headers) {
-            self.tokens.revoke(token, Instant::now());
+            self.tokens.revoke(token, self.present.instant());
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What the simulated API says about an order: a conversation made up on the spot, as the bytes of the reply.
 //!
 //! Called once per chat request, and by tests that want to know what was to be expected. Invariant: the reply is a pure function of
-//! the options, the order id and whether read receipts have appeared; the latter turns receipts on and changes nothing else.
+//! the options, the order id and either the time (with a lifecycle) or whether read receipts have appeared. Time only adds
+//! messages and receipts, until the order expires.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::field::Field;
+use super::life::{Life, Lifecycle, Phase};
 use super::orders::{self, Fate};
 use super::people::{ChatUser, Kind, Profile};
 use super::phrases::{Language, Stage};
@@ -73,29 +76,45 @@ struct Cast {
 pub(super) enum View {
     /// All of it, unless the order is expired; `receipts` tells whether read receipts have appeared.
     Whole { receipts: bool },
+    /// What has happened at this time of an order with such a life.
+    At(Life, DateTime<Utc>),
     /// Nothing any more, whatever else is known of the order.
     Forgotten,
 }
 
 /// The JSON body of the reply about `order_id`; `None` if there is no such order (404).
-/// `receipts` tells whether read receipts have appeared.
+/// `receipts` tells whether read receipts have appeared. A lifecycle is left out of account: see `reply_at`.
 #[must_use]
 pub fn reply(options: &Options, order_id: &str, receipts: bool) -> Option<Vec<u8>> {
     seen(options, order_id, View::Whole { receipts })
 }
 
+/// The JSON body of the reply about `order_id` at a time of the lifecycle; `None` if there is no such order yet (404).
+#[must_use]
+pub fn reply_at(options: &Options, lifecycle: Lifecycle, order_id: &str, now: DateTime<Utc>) -> Option<Vec<u8>> {
+    seen(options, order_id, View::At(Life::of(lifecycle, options.seed, order_id), now))
+}
+
 /// The JSON body of the reply that shows this much; `None` if there is no such order (404).
 pub(super) fn seen(options: &Options, order_id: &str, view: View) -> Option<Vec<u8>> {
-    let fate = orders::fate(options, order_id);
-    if fate == Fate::NotFound {
-        return None;
-    }
-    let expired = fate == Fate::Expired || matches!(view, View::Forgotten);
+    let expired = match (orders::fate(options, order_id), view) {
+        (Fate::NotFound, _) => return None,
+        (fate, View::Whole { .. }) => fate == Fate::Expired,
+        (_, View::Forgotten) => true,
+        (_, View::At(life, now)) => match life.phase(now) {
+            Phase::NotPlaced => return None,
+            Phase::Readable => false,
+            Phase::Expired => true,
+        },
+    };
     let order = hash(options.seed, order_id);
     let mut rng = fastrand::Rng::with_seed(mix(order, CONVERSATION));
     let length = conversation_length(&mut rng);
-    let cast = Cast::draw(options, order_id, length, &mut rng);
+    let mut cast = Cast::draw(options, order_id, length, &mut rng);
     let chat_messages = if expired { Vec::new() } else { messages(options.seed, order, length, &cast, view, &mut rng) };
+    if matches!(view, View::At(..)) && !expired {
+        cast.keep_those_of(chat_messages.len(), length);
+    }
 
     // A generator of its own, so that the shape does not hang on what was drawn for the messages.
     let mut rng = fastrand::Rng::with_seed(mix(order, SHAPE));
@@ -136,7 +155,10 @@ fn messages(seed: u64, order: u64, length: u32, cast: &Cast, view: View, rng: &m
     let language = Language::draw(rng);
     let order_number = id(mix(order, ORDER_NUMBER));
     let mut message_id = id(mix(order, FIRST_MESSAGE));
-    let mut clock = Clock::start(rng);
+    let mut clock = match view {
+        View::At(life, _) => Clock::during(life, length),
+        View::Whole { .. } | View::Forgotten => Clock::start(rng),
+    };
     let stray = one_in(rng, 12).then(|| rng.u32(..length.max(1)));
     let mut shopper_writes = rng.u32(..4) > 0;
 
@@ -144,6 +166,9 @@ fn messages(seed: u64, order: u64, length: u32, cast: &Cast, view: View, rng: &m
     for number in 0..length {
         message_id += rng.u64(1..2_000);
         clock.advance(rng);
+        if matches!(view, View::At(_, now) if clock.time(0) > now) {
+            break;
+        }
         shopper_writes ^= rng.u32(..10) < 7;
         let stage = match number * 5 / length {
             0 => Stage::Start,
@@ -199,11 +224,12 @@ fn illustrated(rng: &mut fastrand::Rng, body: String) -> (Field<String>, Field<S
 /// `read` and `read_at`. As many numbers are drawn whether or not receipts have appeared: what follows must not change.
 fn receipt(rng: &mut fastrand::Rng, clock: &Clock, view: View) -> (Field<bool>, Field<String>) {
     let when = rng.u32(..100);
-    let read_at = clock.later(rng.u32(4..9_000));
+    let delay = rng.u32(4..9_000);
     let unread = (Field::mostly(rng, 30, false), Field::nothing(rng));
     let untold = one_in(rng, 25);
     let is_read = match view {
         View::Whole { receipts } => when < 45 || (receipts && when < 93),
+        View::At(_, now) => when < 93 && clock.time(delay) <= now,
         View::Forgotten => false,
     };
     if !is_read {
@@ -212,7 +238,7 @@ fn receipt(rng: &mut fastrand::Rng, clock: &Clock, view: View) -> (Field<bool>, 
         // An older message, whose time of reading the API does not tell.
         (Field::Value(true), unread.1)
     } else {
-        (Field::Value(true), Field::Value(read_at))
+        (Field::Value(true), Field::Value(clock.later(delay)))
     }
 }
 
@@ -241,6 +267,12 @@ impl Cast {
     /// The shopper who has the order when message `number` of `length` is written.
     fn shopper_at(&self, number: u32, length: u32) -> ChatUser {
         self.shoppers[self.shoppers.len() * number as usize / length as usize]
+    }
+
+    /// Forgets the shoppers who have not had the order yet when `written` messages of `length` are.
+    fn keep_those_of(&mut self, written: usize, length: u32) {
+        let last = self.shoppers.len() * written.saturating_sub(1) / (length as usize).max(1);
+        self.shoppers.truncate(last + 1);
     }
 
     fn metadata(&self, is_expired: Field<bool>, rng: &mut fastrand::Rng) -> Metadata {

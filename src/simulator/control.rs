@@ -3,8 +3,9 @@
 //! For people with curl and for tests of a process of its own: what `Running` can do in this process, over HTTP. Invariant: it is
 //! neither counted nor throttled nor struck by faults.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::faults::Fault;
+use super::orders;
+use crate::config::parse_duration;
 
 /// For the help of `chatsync simulate`.
 pub(super) const HELP: &str = r#"
@@ -25,6 +28,9 @@ While it runs, it is steered on the same address:
   GET    /_simulator/faults    shows the faults, how many requests each struck, and the counters
   PUT    /_simulator/faults    sets them: ["errors=0.3", "cut=0.1"]
   DELETE /_simulator/faults    ends them
+  GET    /_simulator/clock     tells the time in the simulator
+  POST   /_simulator/clock     moves it forward: {"advance": "1h"}
+  GET    /_simulator/orders    lists the orders that are placed by now, as NDJSON for `enqueue`
   PUT    /_simulator/limit     sets the limit: {"max_requests_per_second": 10}; null: none
   DELETE /_simulator/tokens    revokes all tokens
 "#;
@@ -32,6 +38,8 @@ While it runs, it is steered on the same address:
 pub(super) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/_simulator/faults", get(show).put(set_faults).delete(clear_faults))
+        .route("/_simulator/clock", get(tell_time).post(advance))
+        .route("/_simulator/orders", get(list_placed))
         .route("/_simulator/limit", put(set_limit))
         .route("/_simulator/tokens", delete(revoke_tokens))
         .with_state(api)
@@ -44,6 +52,12 @@ struct Complaint(String);
 #[serde(deny_unknown_fields)]
 struct Limit {
     max_requests_per_second: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    advance: String,
 }
 
 /// `GET /_simulator/faults`, and the answer to every change: the faults with the requests they struck, and the counters.
@@ -74,8 +88,35 @@ async fn set_limit(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Valu
 
 /// `DELETE /_simulator/tokens`: revokes all that were issued.
 async fn revoke_tokens(State(api): State<Arc<Api>>) -> Json<Value> {
-    api.tokens.revoke_all(Instant::now());
+    api.tokens.revoke_all(api.present.instant());
     Json(state(&api))
+}
+
+/// `GET /_simulator/clock`
+async fn tell_time(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({"now": api.present.now()}))
+}
+
+/// `POST /_simulator/clock`: `{"advance": "1h"}`
+async fn advance(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Value>, Complaint> {
+    let Advance { advance } = read(&body)?;
+    let by: Duration = parse_duration(&advance).map_err(Complaint)?;
+    api.present.advance(by);
+    Ok(tell_time(State(api)).await)
+}
+
+/// `GET /_simulator/orders`: what a retailer's own system would know by now, one JSON object per line.
+async fn list_placed(State(api): State<Arc<Api>>) -> String {
+    let now = api.present.now();
+    let mut lines = String::new();
+    for order in orders::orders(&api.options).filter(|order| order.is_placed(now)) {
+        let completed_at = order.completed_by(now);
+        let line = json!({
+            "order_id": order.order_id, "connect_user_id": order.connect_user_id, "completed_at": completed_at,
+        });
+        writeln!(lines, "{line}").expect("memory takes any text");
+    }
+    lines
 }
 
 fn state(api: &Api) -> Value {

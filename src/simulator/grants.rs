@@ -3,7 +3,6 @@
 //! Called by the router. Invariant: credentials are taken from a JSON body and from nowhere else.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,7 +10,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::Utc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -59,11 +57,11 @@ pub(super) async fn issue(
         _ => return Err(Refusal::BadRequest("The grant type is not supported")),
     };
     Ok(Json(json!({
-        "access_token": api.tokens.issue(access, Instant::now()),
+        "access_token": api.tokens.issue(access, api.present.instant()),
         "token_type": "Bearer",
         "expires_in": api.tokens.lifetime().as_secs(),
         "scope": scope,
-        "created_at": Utc::now().timestamp(),
+        "created_at": api.present.now().timestamp(),
     })))
 }
 
@@ -77,7 +75,7 @@ pub(super) async fn revoke(
     let request = TokenRequest::read(&uri, &headers, &body)?;
     request.require(&[("token", &request.token)])?;
     request.authenticate(&api)?;
-    api.tokens.revoke(&request.token, Instant::now());
+    api.tokens.revoke(&request.token, api.present.instant());
     Ok(Json(json!({})))
 }
 

@@ -3,8 +3,9 @@
 //! `chatsync simulate` and `chatsync demo` run it for people, the tests run it for us. It knows nothing of the rest of the crate
 //! but how durations are written, so that a mistake in how chatsync reads the API is not repeated here. Content is made up on
 //! the spot (`content`): a pure function of the seed and the order id, nothing is kept for an order. What is kept is small and
-//! bounded: live tokens (`tokens`), the current second's requests (`limit`) and a few counters. `faults` strike where every
-//! request passes, `api::gate`; `control` changes them while the simulator runs.
+//! bounded: live tokens (`tokens`), the current second's requests (`limit`) and a few counters. With a lifecycle, the time
+//! (`life`) decides what of a conversation there is yet. `faults` strike where every request passes, `api::gate`; `control`
+//! changes them, and the time, while the simulator runs.
 
 mod api;
 mod content;
@@ -12,6 +13,7 @@ mod control;
 mod faults;
 mod field;
 mod grants;
+mod life;
 mod limit;
 mod orders;
 mod people;
@@ -26,16 +28,18 @@ mod wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use api::Api;
-pub use content::reply;
+pub use content::{reply, reply_at};
 pub use faults::{Fault, InvalidFault};
+pub use life::{Life, Lifecycle};
 pub use orders::{ListedOrder, connect_user_id, orders};
 use wire::{Listener, Scissors};
 
@@ -62,8 +66,10 @@ pub struct Options {
     pub latency: Duration,
     /// Share of the orders (0 to 1) that answer 404, code 4000.
     pub not_found_share: f64,
-    /// Share of the orders (0 to 1) that are expired.
+    /// Share of the orders (0 to 1) that are expired; without meaning where they have a lifecycle.
     pub expired_share: f64,
+    /// Orders are placed, talked about, completed and forgotten; `None` = nothing about them changes.
+    pub lifecycle: Option<Lifecycle>,
     /// Above this the answer is 429, for token requests too; `None` = no ceiling.
     pub max_requests_per_second: Option<u32>,
     /// How long a token lives after it was issued.
@@ -71,6 +77,7 @@ pub struct Options {
     /// Whether replies carry `is_expired`.
     pub reply_age: ReplyAge,
     /// Read receipts appear once the simulator has run this long; `None` = not before `Running::show_read_receipts`.
+    /// In a lifecycle each has a time of its own instead.
     pub read_after: Option<Duration>,
     /// What goes wrong from the start.
     pub faults: Vec<Fault>,
@@ -101,6 +108,7 @@ impl Default for Options {
             latency: Duration::ZERO,
             not_found_share: 0.03,
             expired_share: 0.05,
+            lifecycle: None,
             max_requests_per_second: None,
             token_lifetime: Duration::from_hours(24),
             reply_age: ReplyAge::New,
@@ -175,6 +183,17 @@ impl Running {
         self.api.counters.snapshot()
     }
 
+    /// The time in the simulator: real time, unless it was moved.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.api.present.now()
+    }
+
+    /// Moves the simulator's time forward: orders live on, tokens age.
+    pub fn advance(&self, by: Duration) {
+        self.api.present.advance(by);
+    }
+
     /// From now on messages show their read receipts, whatever `Options::read_after` says.
     pub fn show_read_receipts(&self) {
         self.api.show_read_receipts();
@@ -198,7 +217,7 @@ impl Running {
 
     /// Revokes every issued token; the static token stays valid.
     pub fn revoke_all_tokens(&self) {
-        self.api.tokens.revoke_all(Instant::now());
+        self.api.tokens.revoke_all(self.api.present.instant());
     }
 
     /// Accepts no more connections, finishes the replies under way and returns.

@@ -3,9 +3,11 @@
 //! `orders` is what a user feeds to `chatsync enqueue`; the routes ask for the owner and the fate of *any* order id, listed or not.
 //! Invariant: all of it is a pure function of the options and the order id.
 
+use chrono::{DateTime, Utc};
 use uuid::Builder;
 
 use super::Options;
+use super::life::Life;
 use super::random::{hash, mix};
 
 const FATE: u64 = 1;
@@ -19,6 +21,22 @@ pub struct ListedOrder {
     pub order_id: String,
     /// The Connect user whose token sees the order.
     pub connect_user_id: String,
+    /// When what happens to it, with `Options::lifecycle`.
+    pub life: Option<Life>,
+}
+
+impl ListedOrder {
+    /// Whether the order exists at `now`; without a lifecycle it always does.
+    #[must_use]
+    pub fn is_placed(&self, now: DateTime<Utc>) -> bool {
+        self.life.is_none_or(|life| life.placed_at <= now)
+    }
+
+    /// When it was completed, if that is known at `now`: nobody knows it beforehand.
+    #[must_use]
+    pub fn completed_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.life.map(|life| life.completed_at).filter(|completed_at| *completed_at <= now)
+    }
 }
 
 /// What a request for an order finds.
@@ -34,7 +52,8 @@ pub fn orders(options: &Options) -> impl Iterator<Item = ListedOrder> {
     (0..options.orders).map(|number| {
         let order_id = order_id(options.seed, number);
         let connect_user_id = connect_user_id(options, &order_id);
-        ListedOrder { order_id, connect_user_id }
+        let life = options.lifecycle.map(|lifecycle| Life::of(lifecycle, options.seed, &order_id));
+        ListedOrder { order_id, connect_user_id, life }
     })
 }
 

@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 
+use super::life::Life;
 use super::random::one_in;
 
 /// 2026-01-05T00:00:00Z: fixed, because a reply does not depend on when it is asked for.
@@ -17,22 +18,36 @@ const UTC: FixedOffset = FixedOffset::east_opt(0).expect("nothing is less than a
 
 /// The time of the current message and how this message writes times.
 pub(super) struct Clock {
+    gait: Gait,
     second: DateTime<Utc>,
     microseconds: i64,
     offset: FixedOffset,
     format: SecondsFormat,
 }
 
+/// How time passes from message to message.
+enum Gait {
+    /// As people type.
+    Typing,
+    /// In about equal steps of so many seconds; the next one starts there.
+    Steps { next: DateTime<Utc>, seconds: i64 },
+}
+
 impl Clock {
     /// Somewhere in the spread, before the first message.
     pub(super) fn start(rng: &mut fastrand::Rng) -> Self {
         let second = FIRST_ORDER + rng.i64(0..SPREAD);
-        Self {
-            second: DateTime::UNIX_EPOCH + TimeDelta::seconds(second),
-            microseconds: 0,
-            offset: UTC,
-            format: SecondsFormat::Secs,
-        }
+        Self::at(DateTime::UNIX_EPOCH + TimeDelta::seconds(second), Gait::Typing)
+    }
+
+    /// The placing of an order; `length` messages follow until it is completed.
+    pub(super) fn during(life: Life, length: u32) -> Self {
+        let seconds = (life.completed_at - life.placed_at).num_seconds() / i64::from(length + 1);
+        Self::at(life.placed_at, Gait::Steps { next: life.placed_at, seconds })
+    }
+
+    fn at(second: DateTime<Utc>, gait: Gait) -> Self {
+        Self { gait, second, microseconds: 0, offset: UTC, format: SecondsFormat::Secs }
     }
 
     /// Goes on to the next message: mostly some seconds or minutes later, now and then at the very same time.
@@ -40,8 +55,15 @@ impl Clock {
         if one_in(rng, 40) {
             return;
         }
-        let seconds = if one_in(rng, 8) { rng.i64(120..2_400) } else { rng.i64(2..120) };
-        self.second += TimeDelta::seconds(seconds);
+        let typing = if one_in(rng, 8) { rng.i64(120..2_400) } else { rng.i64(2..120) };
+        match &mut self.gait {
+            Gait::Typing => self.second += TimeDelta::seconds(typing),
+            Gait::Steps { next, seconds } => {
+                // Never the last second of a step: the next message comes a second later at least.
+                self.second = *next + TimeDelta::seconds(rng.i64(0..*seconds - 1));
+                *next += TimeDelta::seconds(*seconds);
+            }
+        }
         self.offset = if one_in(rng, 3) { PACIFIC } else { UTC };
         (self.format, self.microseconds) = match rng.u8(..4) {
             0 => (SecondsFormat::Millis, rng.i64(0..1_000) * 1_000),
@@ -55,16 +77,36 @@ impl Clock {
         self.later(0)
     }
 
-    /// `seconds` after the current message.
+    /// `seconds` after the current message, as this message writes it.
     pub(super) fn later(&self, seconds: u32) -> String {
-        let time = self.second + TimeDelta::seconds(seconds.into()) + TimeDelta::microseconds(self.microseconds);
-        time.with_timezone(&self.offset).to_rfc3339_opts(self.format, true)
+        self.time(seconds).with_timezone(&self.offset).to_rfc3339_opts(self.format, true)
+    }
+
+    /// `seconds` after the current message.
+    pub(super) fn time(&self, seconds: u32) -> DateTime<Utc> {
+        self.second + TimeDelta::seconds(seconds.into()) + TimeDelta::microseconds(self.microseconds)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_messages_of_an_order_come_between_its_placing_and_its_completion() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let placed_at = DateTime::UNIX_EPOCH;
+        for length in 1..=40 {
+            let life = Life { placed_at, completed_at: placed_at + TimeDelta::hours(1) };
+            let mut clock = Clock::during(life, length);
+            let mut before = placed_at;
+            for _ in 0..length {
+                clock.advance(&mut rng);
+                assert!((before..life.completed_at).contains(&clock.time(0)), "{length} messages");
+                before = clock.time(0);
+            }
+        }
+    }
 
     #[test]
     fn printed_times_never_go_back_and_are_written_in_several_ways() {

@@ -1,9 +1,12 @@
 //! The simulator's own endpoint.
 
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::{Options, STATIC_TOKEN, Stats};
+use super::super::{Lifecycle, Options, STATIC_TOKEN, Stats};
 use super::scene::{Scene, refused, send};
 
 fn control(scene: &Scene, method: Method, what: &str, body: &Value) -> RequestBuilder {
@@ -48,6 +51,29 @@ async fn it_revokes_all_tokens() {
     let token = scene.token(None).await;
     assert_eq!(send(control(&scene, Method::DELETE, "tokens", &Value::Null)).await.0, StatusCode::OK);
     assert_eq!(refused(scene.chat(&scene.readable().order_id, &token)).await.0, 401);
+    scene.running.stop().await;
+}
+
+#[tokio::test]
+async fn it_tells_the_time_moves_it_and_lists_what_is_placed_by_then() {
+    let lifecycle = Some(Lifecycle { epoch: Utc::now(), span: Duration::from_hours(100) });
+    let scene = Scene::new(Options { lifecycle, orders: 50, ..Options::default() }).await;
+    let time = async |request| {
+        let told = send(request).await.1;
+        told["now"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap()
+    };
+    let placed = async || {
+        let list = control(&scene, Method::GET, "orders", &Value::Null).send().await.unwrap().text().await.unwrap();
+        list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    let before = time(control(&scene, Method::GET, "clock", &Value::Null)).await;
+    let after = time(control(&scene, Method::POST, "clock", &json!({"advance": "50h"}))).await;
+    assert!(after - before >= TimeDelta::hours(50));
+    let half = placed().await;
+    assert!((10..40).contains(&half.len()), "{} placed", half.len());
+    assert!(half.iter().any(|order| order["completed_at"].is_string()));
+    time(control(&scene, Method::POST, "clock", &json!({"advance": "60h"}))).await;
+    assert_eq!(placed().await.len(), 50);
     scene.running.stop().await;
 }
 

@@ -4,4 +4,5 @@ mod content;
 mod control;
 mod faults;
 mod http;
+mod life;
 mod scene;
