@@ -193,7 +193,7 @@ async fn request(
     let Reply { access_token, expires_in } = serde_json::from_slice(&reply.body).map_err(|_| {
         // The body is not kept: it may well hold a token.
         let reason = "no JSON object with access_token".to_owned();
-        let fault = Fault { path: "$".to_owned(), reason, body: String::new() };
+        let fault = Fault::new("$", reason, b"");
         Error::NotUnderstood { asked_for: Asked::Token, status: reply.status.as_u16(), fault }
     })?;
     Ok((access_token, expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE)))

@@ -14,7 +14,6 @@ use super::error::{ApiError, Asked, Broken, Error};
 use super::memory::{self, Memory, Reservation};
 use super::pace::Pace;
 use super::session::Errand;
-use super::text;
 use crate::config::{Api, is_loopback};
 use crate::domain::Fault;
 
@@ -118,7 +117,7 @@ impl Http {
             body.extend_from_slice(&chunk);
             if body.len() > self.max_response_bytes {
                 let reason = format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes);
-                let fault = Fault { path: "$".to_owned(), reason, body: text::escape(&body) };
+                let fault = Fault::new("$", reason, &body);
                 return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
             }
         }

@@ -19,8 +19,12 @@ pub(super) fn decode(json: &str) -> Option<Text> {
         return Some(Text { text: inner.to_owned(), is_altered: false });
     }
     let bytes = serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok()?;
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => return Some(Text { text, is_altered: false }),
+        Ok(text) => text.into_bytes(),
+        Err(error) => error.into_bytes(),
+    };
     let mut text = Vec::with_capacity(bytes.len());
-    let mut is_altered = false;
     let mut rest = bytes.as_slice();
     while let Some((&byte, tail)) = rest.split_first() {
         // serde_json writes a lone surrogate as the three bytes that UTF-8 forbids: ED A0..BF 80..BF.
@@ -32,13 +36,12 @@ pub(super) fn decode(json: &str) -> Option<Text> {
         if replaced > 0 {
             text.extend_from_slice("\u{FFFD}".as_bytes());
             rest = &rest[replaced..];
-            is_altered = true;
         } else {
             text.push(byte);
             rest = tail;
         }
     }
-    Some(Text { text: String::from_utf8(text).ok()?, is_altered })
+    Some(Text { text: String::from_utf8(text).ok()?, is_altered: true })
 }
 
 struct Bytes;
@@ -53,27 +56,6 @@ impl Visitor<'_> for Bytes {
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
         Ok(bytes.to_vec())
     }
-}
-
-/// Bytes of any kind as a text for people: what is not UTF-8, and NUL, is written as `\xNN`.
-pub(super) fn escape(bytes: &[u8]) -> String {
-    use fmt::Write;
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for part in chunk.valid().split_inclusive('\0') {
-            match part.strip_suffix('\0') {
-                Some(part) => {
-                    text.push_str(part);
-                    text.push_str("\\x00");
-                }
-                None => text.push_str(part),
-            }
-        }
-        for byte in chunk.invalid() {
-            write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -105,11 +87,5 @@ mod tests {
         for json in ["5", "null", "[]", "{}", "true"] {
             assert_eq!(decode(json), None);
         }
-    }
-
-    #[test]
-    fn escaped_bytes_can_be_told_from_text() {
-        assert_eq!(escape(b"a\x00\xff\xe9z"), "a\\x00\\xff\\xe9z");
-        assert_eq!(escape("é".as_bytes()), "é");
     }
 }

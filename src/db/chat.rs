@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use super::Error;
 use crate::domain::{ChatUser, ChatUserId, Conversation, Message, Settlement, UserType};
@@ -70,7 +71,7 @@ async fn upsert_messages(
         &column.of(|message| message.read_at) as &[Option<DateTime<Utc>>],
         &column.of(|message| message.body.as_deref()) as &[Option<&str>],
         &column.of(|message| message.image_url.as_deref()) as &[Option<&str>],
-        &column.of(|message| message.extra.clone().map(Value::Object)) as &[Option<Value>],
+        &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))) as &[Option<Json<&RawValue>>],
         &column.of(|message| message.is_altered),
     )
     .fetch_one(connection)

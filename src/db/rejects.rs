@@ -6,9 +6,6 @@ use uuid::Uuid;
 use super::Error;
 use crate::domain::Settlement;
 
-/// Longest part kept, in bytes. Enough to see what it is; a flood of large ones does not fill the disk.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-
 /// Keeps the rejected parts of a batch.
 pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[&Settlement]) -> Result<(), Error> {
     let parts: Vec<_> = settlements
@@ -32,14 +29,10 @@ pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[
         &parts.iter().map(|(_, _, kind, _)| *kind).collect::<Vec<_>>() as &[&str],
         &parts.iter().map(|(.., fault)| fault.path.as_str()).collect::<Vec<_>>() as &[&str],
         &parts.iter().map(|(.., fault)| fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| cut(&fault.body)).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| i64::try_from(fault.body.len()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+        &parts.iter().map(|(.., fault)| fault.body()).collect::<Vec<_>>() as &[&str],
+        &parts.iter().map(|(.., fault)| i64::try_from(fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn cut(body: &str) -> &str {
-    &body[..body.floor_char_boundary(MAX_BODY_BYTES)]
 }

@@ -1,11 +1,14 @@
 //! A conversation as one reply of the API tells it, already decoded and checked.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::io;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+
+use super::Fault;
 
 /// Whose number space a chat user's id belongs to. `user` and `driver` ids overlap: a user is identified by both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -83,7 +86,7 @@ pub struct Message {
     /// An attached image.
     pub image_url: Option<String>,
     /// Fields that chatsync does not know.
-    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    pub extra: Option<Extra>,
     /// Whether something that PostgreSQL cannot store was replaced in any of the texts.
     pub is_altered: bool,
 }
@@ -94,6 +97,33 @@ impl Message {
         [(&self.sender_type, self.sender_id), (&self.recipient_type, self.recipient_id)]
             .into_iter()
             .filter_map(|(user_type, id)| Some(ChatUserId { user_type: user_type.clone()?, id: id? }))
+    }
+}
+
+/// The fields of a message that chatsync does not know: one JSON object that `jsonb` can hold, its names in order.
+///
+/// Kept as text. As a tree, the same JSON takes up to a hundred times the room, and its numbers lose digits.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Extra(Box<RawValue>);
+
+impl Extra {
+    /// Fields that were found, checked and put in order.
+    #[must_use]
+    pub fn new(object: Box<RawValue>) -> Self {
+        Self(object)
+    }
+
+    /// The object as JSON.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.0
+    }
+}
+
+impl PartialEq for Extra {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
     }
 }
 
@@ -117,26 +147,6 @@ impl Metadata {
     }
 }
 
-/// A part of a reply that could not be understood. It goes to `sync.rejects`.
-#[derive(Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct Fault {
-    /// `JSONPath` of the offending value, such as `$.chat_messages[3].created_at`.
-    pub path: String,
-    /// What was expected and what kind of thing was found; never the value itself.
-    pub reason: String,
-    /// The JSON text of the part that was left out.
-    #[serde(skip)]
-    pub body: String,
-}
-
-/// Without the body, which is chat text.
-impl fmt::Debug for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fault").field("path", &self.path).field("reason", &self.reason).finish_non_exhaustive()
-    }
-}
-
 /// A reply that was understood, at least in part.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Conversation {
@@ -156,10 +166,9 @@ impl Conversation {
     pub fn content_hash(&self) -> Vec<u8> {
         // The leading word changes when the meaning of the stored columns does: then every conversation is written
         // once more.
-        let mut hash = Sha256::new_with_prefix(b"chatsync 1\n");
-        let canonical = serde_json::to_vec(self).expect("these types always serialize: string keys, no maps of floats");
-        hash.update(&canonical);
-        hash.finalize().to_vec()
+        let mut hash = Hash(Sha256::new_with_prefix(b"chatsync 1\n"));
+        serde_json::to_writer(&mut hash, self).expect("these types always serialize: string keys, no maps of floats");
+        hash.0.finalize().to_vec()
     }
 
     /// Whether a message was left out because it could not be understood.
@@ -172,5 +181,19 @@ impl Conversation {
     #[must_use]
     pub fn instacart_order_id(&self) -> Option<i64> {
         self.messages.iter().find_map(|message| message.instacart_order_id)
+    }
+}
+
+/// Hashes what is written to it, so that the canonical text is never held as a whole.
+struct Hash(Sha256);
+
+impl io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

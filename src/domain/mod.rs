@@ -5,13 +5,15 @@
 //! made ([`OrderId::new`]), so that the inside never handles raw strings.
 
 mod conversation;
+mod fault;
 pub mod feed;
 mod order;
 mod policy;
 mod schedule;
 mod settlement;
 
-pub use conversation::{ChatUser, ChatUserId, Conversation, Fault, Message, Metadata, UserType};
+pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
+pub use fault::Fault;
 pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState};
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};

@@ -174,7 +174,7 @@ pub fn settle(
     }
 }
 
-fn read(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, policy: &QueuePolicy) -> Settlement {
+fn read(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
     let asked_at = blank.asked_at;
     // The older API empties an expired conversation without a word. Such a reply is neither news nor a good read.
     let is_emptied = order.has_messages && conversation.messages.is_empty() && conversation.faults.is_empty();
@@ -203,14 +203,14 @@ fn read(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, pol
         content_hash: Some(hash),
         // A message that was not understood may be one of those that seem to be missing.
         marks_removed: order.has_messages && !conversation.messages.is_empty() && conversation.faults.is_empty(),
-        rejects: rejected_parts(&conversation.faults),
+        rejects: rejected_parts(&mut conversation),
         conversation: Some(conversation),
         verdict: Verdict::Changed,
         ..settled
     }
 }
 
-fn expire(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, policy: &QueuePolicy) -> Settlement {
+fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
     let expired_at = order.expired_at.unwrap_or(blank.answered_at);
     let brings_messages = !conversation.messages.is_empty();
     let coverage = match order.last_fetched_at {
@@ -228,7 +228,7 @@ fn expire(blank: Settlement, order: &ClaimedOrder, conversation: Conversation, p
         expired_at: Some(expired_at),
         order: Some(OrderChange { status: OrderState::Expired, coverage, closed_at: None }),
         note: note_on_faults(&conversation.faults),
-        rejects: rejected_parts(&conversation.faults),
+        rejects: rejected_parts(&mut conversation),
         conversation: is_worth_writing.then_some(conversation),
         verdict: Verdict::Changed,
         suspicion: (!brings_messages && is_too_young_to_expire(order, blank.answered_at, policy))
@@ -335,8 +335,9 @@ fn note_on_faults(faults: &[Fault]) -> Option<(&'static str, String)> {
     ))
 }
 
-fn rejected_parts(faults: &[Fault]) -> Vec<(Option<u16>, &'static str, Fault)> {
-    faults.iter().map(|fault| (Some(200), "partly_understood", fault.clone())).collect()
+/// Moved, not copied: they may be as large as the reply.
+fn rejected_parts(conversation: &mut Conversation) -> Vec<(Option<u16>, &'static str, Fault)> {
+    std::mem::take(&mut conversation.faults).into_iter().map(|fault| (Some(200), "partly_understood", fault)).collect()
 }
 
 fn time_delta(duration: Duration) -> chrono::TimeDelta {

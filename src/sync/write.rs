@@ -86,7 +86,7 @@ impl Answered {
             kind: FailureKind::NotStorable,
             message: format!("the database refuses its rows: {reason}"),
             http_status: Some(200),
-            reject: Some(Fault { path: "$".to_owned(), reason, body }),
+            reject: Some(Fault::new("$", reason, body.as_bytes())),
         };
         tracing::warn!(order_id = %self.order.order_id, "{}", failure.message);
         let (asked_at, answered_at) = (self.settlement.asked_at, self.settlement.answered_at);

@@ -1,7 +1,7 @@
 //! Replies of both ages, good, half good and bad.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -15,6 +15,15 @@ fn paths(conversation: &Conversation) -> Vec<&str> {
 
 fn message(fields: &Value) -> Conversation {
     decoded(&json!({ "chat_messages": [fields] }))
+}
+
+fn message_text(json: &str) -> Conversation {
+    decode(format!(r#"{{"chat_messages":[{json}]}}"#).as_bytes()).expect("a conversation")
+}
+
+/// The unknown fields of the first message.
+fn extra(conversation: &Conversation) -> String {
+    conversation.messages[0].extra.as_ref().expect("unknown fields").json().get().to_owned()
 }
 
 #[test]
@@ -60,20 +69,36 @@ fn all_but_the_id_may_be_missing_or_null() {
 fn unknown_fields_and_types_are_kept() {
     let read = message(&json!({"id": 1, "sender_type": "bot", "mood": {"a": [1, "x", null]}, "seen": null}));
     assert_eq!(read.messages[0].sender_type.as_ref().map(UserType::as_str), Some("bot"));
-    assert_eq!(
-        read.messages[0].extra.clone().map(Value::Object),
-        Some(json!({"mood": {"a": [1, "x", null]}, "seen": null}))
-    );
+    assert_eq!(extra(&read), json!({"mood": {"a": [1, "x", null]}, "seen": null}).to_string());
     assert!(!read.messages[0].is_altered);
+}
+
+#[test]
+fn numbers_of_unknown_fields_keep_every_digit() {
+    let fields = r#"{"a":123456789012345678901234567890,"b":[0.1000000000000000055511151231257827,-0,1e308],"c":1.0}"#;
+    let read = message_text(&fields.replacen('{', r#"{"id":1,"#, 1));
+    assert_eq!(extra(&read), fields);
+    assert!(!read.messages[0].is_altered);
+}
+
+#[test]
+fn unknown_fields_are_the_same_in_any_order_and_of_any_make() {
+    let one = message_text(r#"{"id":1,"b":{"y":1,"x":[2, {}]},"a":"\u00e9\/","a":"é/"}"#);
+    let other = message_text(r#"{"a":"é/","id":1,"b":{"x":[2,{}],"y":0,"y":1}}"#);
+    assert_eq!(extra(&one), r#"{"a":"é/","b":{"x":[2,{}],"y":1}}"#);
+    assert_eq!(one, other);
+    assert_eq!(one.content_hash(), other.content_hash());
 }
 
 #[test]
 fn extra_values_that_cannot_be_stored_are_kept_as_text() {
     let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
-    let reply = format!(r#"{{"chat_messages":[{{"id":1,"deep":{deep},"huge":1e999,"nul\u0000":"a\u0000"}}]}}"#);
+    let fields = r#""huge":1e999,"nul\u0000":"a\u0000","not deep":"\\\"[[[[[[[[[[[[[[[[[[[[""#;
+    let reply = format!(r#"{{"chat_messages":[{{"id":1,"deep":{deep},{fields}}}]}}"#);
     let read = decode(reply.as_bytes()).expect("a conversation");
-    let extra = read.messages[0].extra.as_ref().expect("extra fields");
+    let extra: Value = serde_json::from_str(&extra(&read)).expect("JSON");
     assert_eq!(extra["deep"], Value::String(deep));
+    assert_eq!(extra["not deep"], Value::String(r#"\"[[[[[[[[[[[[[[[[[[[["#.into()));
     assert_eq!(extra["huge"], Value::String("1e999".into()));
     assert_eq!(extra["nul\u{fffd}"], Value::String("a\u{fffd}".into()));
     assert!(read.messages[0].is_altered);
@@ -111,7 +136,7 @@ fn a_bad_part_costs_nothing_but_itself() {
             "$.metadata.shoppers[0].id",
         ]
     );
-    assert_eq!(read.faults[0].body, r#"{"body":"no id"}"#);
+    assert_eq!(read.faults[0].body(), r#"{"body":"no id"}"#);
     assert_eq!(read.metadata.shoppers.len(), 1);
     assert_eq!(read.metadata.customer.map(|customer| customer.id), Some(1));
 }
@@ -146,10 +171,65 @@ fn what_is_no_conversation_is_refused_as_a_whole() {
     ] {
         let fault = decode(body.as_bytes()).expect_err("no conversation");
         assert!(fault.reason.starts_with(reason), "{body}: {}", fault.reason);
-        assert_eq!(fault.body, body);
+        assert_eq!((fault.body(), fault.body_bytes()), (body, body.len()));
     }
     let fault = decode(b"{\"chat_messages\":[],\"x\":\"\xff\"}").expect_err("not UTF-8");
-    assert_eq!((fault.reason.as_str(), fault.body.contains("\\xff")), ("not UTF-8 from byte 26 on", true));
+    assert_eq!((fault.reason.as_str(), fault.body().contains("\\xff")), ("not UTF-8 from byte 26 on", true));
+}
+
+#[test]
+fn a_reply_of_more_messages_than_any_conversation_is_refused_as_a_whole() {
+    let reply = |messages: usize| format!(r#"{{"chat_messages":[{}{{"id":0}}]}}"#, r#"{"id":1},"#.repeat(messages - 1));
+    assert_eq!(decode(reply(MAX_MESSAGES).as_bytes()).expect("a conversation").messages.len(), 2);
+    let fault = decode(reply(MAX_MESSAGES + 1).as_bytes()).expect_err("too many");
+    assert_eq!(fault.to_string(), "$.chat_messages: more than 10000 entries");
+    assert_eq!((fault.body().len(), fault.body_bytes()), (Fault::MAX_BODY_BYTES, reply(MAX_MESSAGES + 1).len()));
+}
+
+#[test]
+fn more_shoppers_or_fields_than_anybody_sends_are_left_out() {
+    let shoppers = vec![json!({"id": 1}); MAX_SHOPPERS + 1];
+    let read =
+        decoded(&json!({"chat_messages": [{"id": 1}], "metadata": {"customer": {"id": 2}, "shoppers": shoppers}}));
+    assert_eq!(paths(&read), ["$.metadata.shoppers"]);
+    assert_eq!((read.messages.len(), read.metadata.customer.is_some()), (1, true));
+    let many = r#","unknown":0"#.repeat(1_001);
+    let read = message_text(&format!(r#"{{"id":1{many}}},{{"id":2}}"#));
+    assert_eq!((paths(&read), read.messages[0].id), (vec!["$.chat_messages[0]"], 2));
+    assert_eq!(read.faults[0].reason, "more than 1000 fields");
+    let fault = decode(format!(r#"{{"chat_messages":[]{many}}}"#).as_bytes()).expect_err("too many");
+    assert_eq!(fault.to_string(), "$: more than 1000 fields");
+}
+
+#[test]
+fn a_million_levels_of_nesting_are_told_or_kept_as_text() {
+    let list = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let object = format!("{}0{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+    for deep in [&list, &object] {
+        let message = |id: i64, field: &str| format!(r#"{{"id":{id},"{field}":{deep}}}"#);
+        let messages = [message(1, "id"), message(2, "body"), message(3, "read_at"), message(4, "unknown")].join(",");
+        let read =
+            decode(format!(r#"{{"chat_messages":[{messages}],"is_expired":{deep},"unknown":{deep}}}"#).as_bytes());
+        let read = read.expect("a conversation");
+        let fields = ["$.chat_messages[0].id", "$.chat_messages[1].body", "$.chat_messages[2].read_at", "$.is_expired"];
+        assert_eq!(paths(&read), fields);
+        assert!(read.faults.iter().all(|fault| fault.reason.starts_with("expected ")), "{:?}", read.faults);
+        assert_eq!(
+            read.messages.iter().map(|message| (message.id, message.is_altered)).collect::<Vec<_>>(),
+            [(4, true)]
+        );
+        assert_eq!(extra(&read), json!({"unknown": deep}).to_string());
+    }
+    let outermost =
+        [decode(list.as_bytes()), decode(object.as_bytes())].map(|read| read.expect_err("nothing in it").reason);
+    assert!(
+        outermost[0].starts_with("expected an object") && outermost[1].starts_with("no conversation"),
+        "{outermost:?}"
+    );
+    let list_in_list = format!(r#"{{"chat_messages":{list}}}"#);
+    assert_eq!(paths(&decode(list_in_list.as_bytes()).expect("a conversation")), ["$.chat_messages[0]"]);
+    let broken = decode(format!(r#"{{"chat_messages":{}"#, "[".repeat(1_000_000)).as_bytes()).expect_err("no JSON");
+    assert!(broken.reason.starts_with("not JSON"), "{broken}");
 }
 
 #[test]
@@ -165,6 +245,8 @@ fn the_hash_sees_every_stored_fact_and_nothing_else() {
     assert_ne!(hash(&base), hash(&read));
     assert_ne!(hash(&base), hash(&named));
     assert_eq!(hash(&base), hash(&renamed));
+    let bad = |body: &str| json!({"chat_messages": [{"body": body}]});
+    assert_ne!(hash(&bad("a")), hash(&bad("b")), "what is kept of a bad part is stored as well");
 }
 
 proptest! {

@@ -137,7 +137,7 @@ fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
 #[test]
 fn a_reply_understood_in_part_removes_nothing() {
     let mut partial = one_message();
-    partial.faults.push(Fault { path: "$.chat_messages[1]".into(), reason: "no id".into(), body: "{}".into() });
+    partial.faults.push(Fault::new("$.chat_messages[1]", "no id", b"{}"));
     let settled = settle_now(&read_before(1, true), Outcome::Read(partial));
     assert!(!settled.marks_removed);
     assert_eq!(settled.rejects.len(), 1);
@@ -147,7 +147,7 @@ fn a_reply_understood_in_part_removes_nothing() {
 #[test]
 fn a_read_that_left_a_message_out_proves_nothing() {
     let mut partial = one_message();
-    partial.faults.push(Fault { path: "$.chat_messages[1].id".into(), reason: String::new(), body: String::new() });
+    partial.faults.push(Fault::new("$.chat_messages[1].id", "", b""));
     assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial.clone())).fetched_at, None);
     partial.faults[0].path = "$.metadata.customer".into();
     assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial)).fetched_at, Some(now()));

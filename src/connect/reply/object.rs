@@ -1,0 +1,186 @@
+//! JSON objects and lists taken apart one level at a time, with complaints that have a `JSONPath`.
+//!
+//! What is inside a field stays text until somebody asks for it, and what nobody asks for is never built: a reply
+//! costs memory for what is read of it, not for what is in it. The scan for a value's end does not recurse, so no
+//! depth of nesting can overflow the stack.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde::de::{Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::connect::text;
+
+/// Most fields of an object. The API sends eleven; each takes 40 bytes here, however few in the reply.
+const MAX_FIELDS: usize = 1_000;
+
+/// A complaint about the value at `path`.
+pub(super) struct Wrong {
+    pub(super) path: String,
+    pub(super) reason: String,
+}
+
+/// A field's name and its value's JSON.
+pub(super) type Field<'a> = (Cow<'a, str>, &'a RawValue);
+
+/// A JSON object split into fields. Of a repeated name the last counts, as in most parsers.
+pub(super) struct Object<'a> {
+    path: String,
+    fields: Vec<Field<'a>>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn read(json: &'a str, path: &str) -> Result<Self, Wrong> {
+        let wrong = |reason: String| Wrong { path: path.to_owned(), reason };
+        if !json.starts_with('{') {
+            return Err(wrong(format!("expected an object, found {}", kind(json))));
+        }
+        let fields = fields(json).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => wrong(format!("more than {MAX_FIELDS} fields")),
+            _ => wrong("the name of a field is not valid Unicode".to_owned()),
+        })?;
+        Ok(Self { path: path.to_owned(), fields })
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The value's JSON; `None` if it is absent or null.
+    pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        let (_, raw) = self.fields.iter().rev().find(|(field, _)| field == name)?;
+        Some(*raw).filter(|raw| raw.get() != "null")
+    }
+
+    /// The fields with other names than these.
+    pub(super) fn others(self, known: &[&str]) -> Vec<Field<'a>> {
+        let mut fields = self.fields;
+        fields.retain(|(name, _)| !known.contains(&&**name));
+        fields
+    }
+
+    pub(super) fn wrong(&self, name: &str, reason: &str) -> Wrong {
+        Wrong { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
+    }
+
+    fn expected(&self, name: &str, what: &str, found: &str) -> Wrong {
+        self.wrong(name, &format!("expected {what}, found {}", kind(found)))
+    }
+
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Wrong> {
+        let parse = |raw: &RawValue| {
+            serde_json::from_str(raw.get()).map_err(|_| self.expected(name, "a 64-bit integer", raw.get()))
+        };
+        self.raw(name).map(parse).transpose()
+    }
+
+    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Wrong> {
+        let parse = |raw: &RawValue| {
+            serde_json::from_str(raw.get()).map_err(|_| self.expected(name, "true or false", raw.get()))
+        };
+        self.raw(name).map(parse).transpose()
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text>, Wrong> {
+        let parse = |raw: &RawValue| text::decode(raw.get()).ok_or_else(|| self.expected(name, "a string", raw.get()));
+        self.raw(name).map(parse).transpose()
+    }
+
+    /// RFC 3339 with any offset and fraction; an empty string counts as absent.
+    pub(super) fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Wrong> {
+        let Some(text) = self.text(name)?.filter(|text| !text.text.is_empty()) else { return Ok(None) };
+        DateTime::parse_from_rfc3339(&text.text)
+            .map(|time| Some(time.with_timezone(&Utc)))
+            .map_err(|_| self.wrong(name, "expected a time as in RFC 3339, found another string"))
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Wrong> {
+        self.raw(name).map(|raw| Self::read(raw.get(), &format!("{}.{name}", self.path))).transpose()
+    }
+
+    /// The elements of a list of at most `limit`; none if it is absent.
+    pub(super) fn list(&self, name: &str, limit: usize) -> Result<Vec<&'a RawValue>, Wrong> {
+        let Some(raw) = self.raw(name) else { return Ok(Vec::new()) };
+        if !raw.get().starts_with('[') {
+            return Err(self.expected(name, "a list", raw.get()));
+        }
+        // The text is known to be JSON: nothing but the limit can fail.
+        serde_json::Deserializer::from_str(raw.get())
+            .deserialize_seq(Elements { limit })
+            .map_err(|_| self.wrong(name, &format!("more than {limit} entries")))
+    }
+}
+
+/// What kind of JSON value a text starts with.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        Some(_) => "a number that does not fit",
+        None => "nothing",
+    }
+}
+
+/// The fields of an object, which `json` has to be. A data error: there are more than [`MAX_FIELDS`]; any other: a name
+/// is not valid Unicode.
+pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
+    serde_json::Deserializer::from_str(json).deserialize_map(InOrder)
+}
+
+struct InOrder;
+
+/// Borrows from the reply where a name has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Vec<Field<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::with_capacity(12);
+        while let Some((Name(name), raw)) = map.next_entry()? {
+            if fields.len() == MAX_FIELDS {
+                return Err(A::Error::custom("too many fields"));
+            }
+            fields.push((name, raw));
+        }
+        Ok(fields)
+    }
+}
+
+struct Elements {
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = list.next_element()? {
+            if elements.len() == self.limit {
+                return Err(A::Error::custom("too many elements"));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
+    }
+}
