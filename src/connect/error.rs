@@ -180,6 +180,7 @@ impl From<Error> for Failure {
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
             Error::Status { status, .. } => (Some(status), None),
+            Error::Unauthorized { .. } => (Some(401), None),
             _ => (None, None),
         };
         Self { kind, message, http_status, reject }

@@ -147,6 +147,8 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         settlements.iter().map(|settled| settled.note.as_ref().map(|(kind, _)| *kind)).collect();
     let errors: Vec<Option<&str>> =
         settlements.iter().map(|settled| settled.note.as_ref().map(|(_, text)| text.as_str())).collect();
+    let statuses: Vec<Option<i16>> =
+        settlements.iter().map(|settled| settled.http_status.and_then(|status| status.try_into().ok())).collect();
     let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.content_hash.as_deref()).collect();
     let held = sqlx::query_file_scalar!(
         "src/db/sql/settle.sql",
@@ -163,6 +165,10 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
         &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
         &settlements.iter().map(|settled| settled.strikes).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.latency().num_milliseconds())).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.requests.into())).collect::<Vec<_>>(),
+        &statuses as &[Option<i16>],
+        &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
     )
     .fetch_all(connection)
     .await?;
@@ -350,6 +356,11 @@ pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> 
         overview.nearest_deadline_base = earliest(overview.nearest_deadline_base, row.nearest_deadline_base);
     }
     Ok(overview)
+}
+
+/// For a column of type integer: a larger number than it holds says enough as its largest.
+fn int(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn columns(held: &[(OrderId, Lease)]) -> (Vec<&str>, Vec<Uuid>) {

@@ -122,12 +122,47 @@ pub struct Settlement {
     pub asked_at: DateTime<Utc>,
     /// When the reply came, in the database's time.
     pub answered_at: DateTime<Utc>,
+    /// Status of the reply, if there was one.
+    pub http_status: Option<u16>,
+    /// HTTP requests that it took. [`settle`] does not see them; whoever counted them fills them in.
+    pub requests: u32,
     /// What goes to `sync.rejects`: status, kind, and the part itself.
     pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
     /// How the order counts.
     pub verdict: Verdict,
     /// Whether a storm of these would be implausible.
     pub suspicion: Option<Suspicion>,
+}
+
+impl Settlement {
+    /// How the attempt ended, in a word for the order's history: `read`, `unchanged`, `partly_understood`, `expired`,
+    /// `closed`, or the kind of the failure.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match (self.state, self.verdict, &self.note) {
+            (OrderState::Closed, ..) => "closed",
+            (OrderState::Expired, ..) => "expired",
+            (_, _, Some((kind, _))) => kind,
+            (_, Verdict::Unchanged, None) => "unchanged",
+            _ => "read",
+        }
+    }
+
+    /// From the request, waits for its turn included, to its reply.
+    #[must_use]
+    pub fn latency(&self) -> chrono::TimeDelta {
+        self.answered_at - self.asked_at
+    }
+}
+
+impl Outcome {
+    fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Read(_) => Some(200),
+            Self::NotFound => Some(404),
+            Self::Failed(failure) => failure.http_status,
+        }
+    }
 }
 
 /// Turns the outcome of a fetch into the new state of its order.
@@ -160,6 +195,8 @@ pub fn settle(
         marks_removed: false,
         asked_at,
         answered_at,
+        http_status: outcome.http_status(),
+        requests: 0,
         rejects: Vec::new(),
         verdict: Verdict::Unchanged,
         suspicion: None,

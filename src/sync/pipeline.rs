@@ -22,7 +22,7 @@ use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
 use crate::db::queue::{self, Cursor, Scope};
 use crate::db::{self, Store, runs};
-use crate::domain::{ClaimedOrder, Lease, QueuePolicy, settle};
+use crate::domain::{ClaimedOrder, Lease, QueuePolicy, Settlement, settle};
 
 /// Most orders written in one transaction. Larger ones gain nothing measurable and hold locks longer.
 const BATCH_ORDERS: usize = 500;
@@ -235,11 +235,12 @@ impl Fetch {
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.time_of(Instant::now());
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
+        let settlement = Settlement { requests: fetched.tally.requests, ..settlement };
         if let Some((kind, message)) = &settlement.note {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }
         let reservation = Some(fetched.reservation);
-        let answered = Answered { order: self.order, settlement, tally: fetched.tally, reservation };
+        let answered = Answered { order: self.order, settlement, reservation };
         // Nobody receives only after the write stage has failed, which is reported there.
         let _ = self.out.send(answered).await;
         Ok(())

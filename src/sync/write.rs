@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::connect::{Reservation, Tally};
+use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
 use crate::domain::{ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Verdict, settle};
@@ -17,7 +17,6 @@ use crate::domain::{ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePol
 pub(super) struct Answered {
     pub(super) order: ClaimedOrder,
     pub(super) settlement: Settlement,
-    pub(super) tally: Tally,
     /// The memory that the conversation takes.
     pub(super) reservation: Option<Reservation>,
 }
@@ -91,7 +90,8 @@ impl Answered {
         tracing::warn!(order_id = %self.order.order_id, "{}", failure.message);
         let (asked_at, answered_at) = (self.settlement.asked_at, self.settlement.answered_at);
         let outcome = Outcome::Failed(failure);
-        self.settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
+        let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
+        self.settlement = Settlement { requests: self.settlement.requests, ..settlement };
     }
 }
 

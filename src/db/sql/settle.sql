@@ -13,14 +13,20 @@ SET state           = b.state,
     -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
     expired_at      = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
     closed_at       = b.closed_at,
+    -- The last 8 attempts: 7 of those before (a slice may reach below the first element), and this one. Joining two
+    -- arrays copies bytes; appending an element would take the old array apart first.
+    history         = q.history[cardinality(q.history) - 6:]
+                      || ARRAY[ROW (b.asked_at, now(), b.latency_ms, b.requests, b.http_status, b.outcome)::sync.attempt],
     lease_id        = NULL,
     leased_until    = NULL
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[]
+    $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[],
+    $14::integer[], $15::integer[], $16::smallint[], $17::text[]
 ) AS b (
     order_id, lease_id, state, due_in, attempts, error_kind, error,
-    fetched_at, content_hash, expired_at, closed_at, asked_at, strikes
+    fetched_at, content_hash, expired_at, closed_at, asked_at, strikes,
+    latency_ms, requests, http_status, outcome
 )
 WHERE q.order_id = b.order_id
   AND q.lease_id = b.lease_id

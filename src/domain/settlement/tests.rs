@@ -200,3 +200,22 @@ fn an_end_that_every_order_might_meet_is_marked() {
     let full = Conversation { is_expired: Some(true), ..one_message() };
     assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, Outcome::Read(full)), None);
 }
+
+#[test]
+fn the_history_tells_in_a_word_how_an_attempt_ended() {
+    let told = |order: &ClaimedOrder, outcome| {
+        let settled = settle_now(order, outcome);
+        (settled.outcome(), settled.http_status)
+    };
+    let fault = Fault::new("$.chat_messages[1]", "", b"");
+    let in_part = Conversation { faults: vec![fault], ..one_message() };
+    assert_eq!(told(&never_fetched(), Outcome::Read(one_message())), ("read", Some(200)));
+    assert_eq!(told(&read_before(1, true), Outcome::Read(one_message())), ("unchanged", Some(200)));
+    assert_eq!(told(&read_before(1, true), Outcome::Read(Conversation::default())), ("unchanged", Some(200)));
+    let known = ClaimedOrder { content_hash: Some(in_part.content_hash()), ..read_before(1, true) };
+    assert_eq!(told(&known, Outcome::Read(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
+    assert_eq!(told(&never_fetched(), Outcome::Read(in_part.clone())), ("partly_understood", Some(200)));
+    let expired_in_part = Conversation { is_expired: Some(true), ..in_part };
+    assert_eq!(told(&never_fetched(), Outcome::Read(expired_in_part)), ("expired", Some(200)));
+    assert_eq!(told(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
+}
