@@ -16,8 +16,8 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use problem::{Problem, Problems};
-pub use values::LogFormat;
 pub(crate) use values::is_loopback;
+pub use values::{AuthMode, LogFormat};
 
 use crate::domain::{QueuePolicy, Schedule};
 use reader::Reader;
@@ -30,6 +30,8 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub struct Settings {
     /// Section `api`.
     pub api: Api,
+    /// `auth.mode`, which is read in any case.
+    pub auth_mode: AuthMode,
     /// Section `auth`; present if the command asked for it.
     pub auth: Option<Auth>,
     /// Section `pace`.
@@ -237,7 +239,8 @@ impl Sources {
 pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let mut reader = Reader::open(sources)?;
     let api = api(&mut reader);
-    let auth = auth(&mut reader, needs);
+    let auth_mode = reader.get("auth.mode", values::auth_mode);
+    let auth = auth(&mut reader, auth_mode, needs);
     let pace = pace(&mut reader);
     let database = database(&mut reader);
     let queue = queue(&mut reader);
@@ -250,6 +253,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let settings = || {
         Some(Settings {
             api: api?,
+            auth_mode: auth_mode?,
             auth: auth?,
             pace: pace?,
             database: database?,
@@ -285,8 +289,7 @@ fn api(reader: &mut Reader) -> Option<Api> {
 }
 
 #[expect(clippy::option_option, reason = "outer: was it right; inner: was it asked for")]
-fn auth(reader: &mut Reader, needs: Needs) -> Option<Option<Auth>> {
-    let mode = reader.get("auth.mode", values::auth_mode);
+fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Option<Auth>> {
     let client_id = reader.text("auth.client_id");
     let client_secret = reader.secret("auth.client_secret", "auth.client_secret_file");
     let scope = reader.text("auth.scope");
@@ -295,7 +298,7 @@ fn auth(reader: &mut Reader, needs: Needs) -> Option<Option<Auth>> {
         return Some(None);
     }
     let mode = mode?;
-    if mode == values::AuthMode::StaticToken {
+    if mode == AuthMode::StaticToken {
         let token = reader.require("auth.token", token?, "set it in the environment, or auth.token_file");
         return Some(Some(Auth::StaticToken(token?)));
     }
@@ -309,7 +312,7 @@ fn auth(reader: &mut Reader, needs: Needs) -> Option<Option<Auth>> {
     let scope = reader.require("auth.scope", scope?, "the chat endpoint wants connect:post_checkout");
     let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope: scope? };
     Some(Some(match mode {
-        values::AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
+        AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
         _ => Auth::UserAssertion(credentials),
     }))
 }

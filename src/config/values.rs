@@ -21,11 +21,27 @@ pub enum LogFormat {
     Json,
 }
 
+/// `auth.mode`: which token reads an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AuthMode {
+pub enum AuthMode {
+    /// That of the order's Connect user.
     UserAssertion,
+    /// One for all, asked for.
     ClientCredentials,
+    /// One for all, issued by hand.
     StaticToken,
+}
+
+impl AuthMode {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserAssertion => "user_assertion",
+            Self::ClientCredentials => "client_credentials",
+            Self::StaticToken => "static_token",
+        }
+    }
 }
 
 const DURATION_HINT: &str = "write 500ms, 30s, 5m, 6h or 7d";
