@@ -7,11 +7,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chatsync::config::{self, ConfigFile, Needs, Sources};
+use chatsync::domain::{FailureKind, Then};
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::support::{Finished, Lab, tests};
 
-tests!(the_examples_of_the_readme_work, the_readme_names_what_there_is, the_two_commands_are_the_ones_that_ci_runs);
+tests!(
+    the_examples_of_the_readme_work,
+    the_readme_names_what_there_is,
+    the_two_commands_are_the_ones_that_ci_runs,
+    the_documented_policy_is_the_one_in_force,
+);
 
 const README: &str = include_str!("../../README.md");
 
@@ -74,7 +80,7 @@ async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
         sqlx::query_scalar("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('sync', 'chat')")
             .fetch_all(&lab.pool)
             .await?;
-    let sections = ["api", "auth", "pace", "database", "queue", "schedule", "admin", "log"];
+    let sections = ["api", "auth", "pace", "database", "queue", "breaker", "guard", "schedule", "admin", "log"];
     let mut mentioned = 0;
     for word in README.split('`').skip(1).step_by(2) {
         let Some((first, rest)) = word.split_once('.') else { continue };
@@ -96,6 +102,30 @@ async fn the_two_commands_are_the_ones_that_ci_runs(_lab: Arc<Lab>) -> anyhow::R
     assert_eq!(first, "cargo run --release -- demo\ncargo test\n");
     let ci = include_str!("../../.ci/run");
     assert!(ci.contains("cargo test --locked") && ci.contains("chatsync\" demo"), "ci runs something else");
+    Ok(())
+}
+
+async fn the_documented_policy_is_the_one_in_force(_lab: Arc<Lab>) -> anyhow::Result<()> {
+    let page = include_str!("../../docs/policy.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect())
+        .filter(|row: &Vec<&str>| row.len() == 7)
+        .collect();
+    // The head, its line, and a row for each.
+    assert_eq!(rows.len(), FailureKind::ALL.len() + 2);
+    let yes = |is_so| if is_so { "yes" } else { "no" };
+    for kind in FailureKind::ALL {
+        let name = format!("`{}`", kind.as_str());
+        let row = rows.iter().find(|row| row[2] == name).with_context(|| name.clone())?;
+        let policy = kind.policy();
+        let then = match policy.then {
+            Then::Later => "later",
+            Then::LaterCounted => "later, counted",
+            Then::Dead => "dead",
+        };
+        assert_eq!(row[3..6], [yes(policy.is_retried_at_once), then, yes(policy.hints_at_outage)], "{name}");
+    }
     Ok(())
 }
 
