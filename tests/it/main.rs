@@ -52,7 +52,8 @@ async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
-    let tests = [cli::tests, connect::tests, daemon::tests, docs::tests, sync::tests, tables::tests];
+    let tests =
+        [cli::tests, connect::tests, daemon::tests, docs::tests, support::proxy::tests, sync::tests, tables::tests];
     let trials = tests.iter().flat_map(|tests| tests(labs)).collect();
     libtest_mimic::run(arguments, trials).exit_code()
 }
