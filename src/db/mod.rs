@@ -31,8 +31,12 @@ const OLDEST_SERVER: i32 = 150_000;
 /// Guards migrations against each other; any constant does. Held within a transaction only.
 const MIGRATION_LOCK: i64 = 0x6368_6174_7379_6e63;
 
-/// How long to wait for a connection, be it a new one or one of the pool.
+/// How long to wait for the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait for a connection of the pool. A server that refuses is asked again all the while, so this is also
+/// how long it takes to notice that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to a server and makes sure that it is new enough.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
@@ -55,7 +59,7 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
     if version < OLDEST_SERVER {
         return Err(Error::OldServer { major: version / 10_000 });
     }
-    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
 }
 

@@ -6,8 +6,8 @@
 //! statement or one transaction, and harmless when done twice: a commit whose answer was lost has happened.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -30,8 +30,16 @@ pub struct Store {
     pool: PgPool,
     patience: Patience,
     stop: CancellationToken,
-    /// So that an outage is told once, however many operations meet it.
-    is_away: Arc<AtomicBool>,
+    outage: Arc<Mutex<Outage>>,
+}
+
+/// What the operations of a run know of each other's failures.
+#[derive(Debug, Default)]
+struct Outage {
+    /// Since when the database is away.
+    since: Option<Instant>,
+    /// Patience is at its end: nothing is tried twice any more.
+    is_given_up: bool,
 }
 
 /// A pooled connection that is not used again if an operation got stuck on it.
@@ -67,7 +75,7 @@ impl Store {
     /// The database behind `pool`. Once `stop` is cancelled patience is short.
     #[must_use]
     pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken) -> Self {
-        Self { pool, patience, stop, is_away: Arc::default() }
+        Self { pool, patience, stop, outage: Arc::default() }
     }
 
     /// Does an operation, again and again while the database is away. Fails with what the database refuses, or once
@@ -76,34 +84,55 @@ impl Store {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (mut wait, mut away_since) = (FIRST_WAIT, None);
+        let (mut wait, mut failing_since) = (FIRST_WAIT, None);
         loop {
             let error = match self.once(&mut operation).await {
                 Ok(done) => {
-                    if self.is_away.swap(false, Relaxed) {
-                        tracing::info!("the database is back");
-                    }
+                    self.is_back();
                     return Ok(done);
                 }
-                Err(error) if error.is_passing_conflict() || error.is_outage() => error,
+                Err(error) if error.is_passing_conflict() => error,
+                Err(error) if error.is_outage() => {
+                    self.is_away(&error);
+                    error
+                }
                 Err(error) => return Err(error),
             };
-            let since = *away_since.get_or_insert_with(Instant::now);
-            if error.is_outage() && !self.is_away.swap(true, Relaxed) {
-                tracing::warn!("the database is away, waiting for it: {error}");
-            }
-            let end = since + self.patience.give_up_after;
+            let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
-            if !self.wait_until(retry_at, since, end).await {
-                return Err(Error::GaveUp { lasted: since.elapsed(), last: Box::new(error) });
+            if self.outage().is_given_up || !self.wait_until(retry_at, since).await {
+                self.outage().is_given_up = true;
+                let lasted = self.outage().since.unwrap_or(since).elapsed();
+                return Err(Error::GaveUp { lasted, last: Box::new(error) });
             }
         }
     }
 
+    fn is_back(&self) {
+        let mut outage = self.outage();
+        if outage.since.take().is_some() {
+            tracing::info!("the database is back");
+        }
+    }
+
+    /// Tells it once, however many operations meet it.
+    fn is_away(&self, error: &Error) {
+        let mut outage = self.outage();
+        if outage.since.is_none() {
+            outage.since = Some(Instant::now());
+            tracing::warn!("the database is away, waiting for it: {error}");
+        }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        // Nothing panics while it is held; a poisoned state is still a state.
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the next try; false if there is none.
-    async fn wait_until(&self, retry_at: Instant, since: Instant, end: Instant) -> bool {
-        if retry_at > end {
+    async fn wait_until(&self, retry_at: Instant, since: Instant) -> bool {
+        if retry_at > since + self.patience.give_up_after {
             return false;
         }
         if self.stop.is_cancelled() {

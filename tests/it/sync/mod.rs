@@ -2,6 +2,7 @@
 //!
 //! Everything goes through the engine or the real binary; a [`Door`] before the API stops a run where a test wants it.
 
+mod database;
 mod door;
 mod due;
 mod leases;
@@ -30,7 +31,7 @@ pub(crate) use process::Process;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    let tests = [due::tests, leases::tests, refusal::tests, several::tests, storm::tests];
+    let tests = [database::tests, due::tests, leases::tests, refusal::tests, several::tests, storm::tests];
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 

@@ -37,6 +37,10 @@ impl Process {
         Ok(())
     }
 
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     pub(crate) fn send(&self, signal: Signal) -> anyhow::Result<()> {
         let id = self.child.id().context("it has ended already")?;
         Ok(kill(Pid::from_raw(id.try_into()?), signal)?)

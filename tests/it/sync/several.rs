@@ -66,7 +66,7 @@ async fn a_killed_process_loses_nothing_and_doubles_nothing(lab: Arc<Lab>) -> an
 
     door.open();
     Finished::of(lab.configured(&["sync"], api.url(), &more)).await?.expect_code(0);
-    assert_eq!(stored(&lab).await?, undisturbed(&lab).await?);
+    assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
     assert_eq!(
         lab.count(
             "SELECT count(*) FROM sync.order_queue WHERE state IN ('open', 'expired', 'closed') AND attempts = 0"
@@ -123,19 +123,19 @@ fn summary(finished: Finished) -> anyhow::Result<Value> {
 }
 
 /// Schema chat but for the times at which it was written.
-async fn stored(lab: &Lab) -> anyhow::Result<Vec<String>> {
+pub(super) async fn stored(lab: &Lab) -> anyhow::Result<Vec<String>> {
     let times = ["first_synced_at", "updated_at", "first_seen_at", "observed_at", "removed_at", "closed_at"];
     lab.dump_without("chat", &times).await
 }
 
 /// What the same orders come to in one run without any trouble, in a database of their own.
-async fn undisturbed(lab: &Lab) -> anyhow::Result<Vec<String>> {
+pub(super) async fn undisturbed(lab: &Lab, orders: i32) -> anyhow::Result<Vec<String>> {
     let other = Lab::open(lab.url()).await?;
     let api = Recorder::start(simulated).await;
-    feed(&other, ORDERS).await?;
+    feed(&other, orders).await?;
     let run = other.sync(api.url(), &[]).await?.run;
     let stored = stored(&other).await?;
     other.close(lab.url()).await?;
-    ensure!(run.status == "succeeded" && run.claimed == i64::from(ORDERS), "{run:?}");
+    ensure!(run.status == "succeeded" && run.claimed == i64::from(orders), "{run:?}");
     Ok(stored)
 }
