@@ -8,6 +8,7 @@ mod cli;
 mod connect;
 mod daemon;
 mod docs;
+mod expiry;
 mod support;
 mod sync;
 mod tables;
@@ -52,8 +53,16 @@ async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
-    let tests =
-        [cli::tests, connect::tests, daemon::tests, docs::tests, support::proxy::tests, sync::tests, tables::tests];
+    let tests = [
+        cli::tests,
+        connect::tests,
+        daemon::tests,
+        docs::tests,
+        expiry::tests,
+        support::proxy::tests,
+        sync::tests,
+        tables::tests,
+    ];
     let trials = tests.iter().flat_map(|tests| tests(labs)).collect();
     libtest_mimic::run(arguments, trials).exit_code()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chatsync::config::{self, ConfigFile, Needs, Settings, Sources};
@@ -78,6 +79,28 @@ impl Lab {
         Ok(())
     }
 
+    /// Moves every time in the database back, as if so much time had passed since. What the API said happened then stays:
+    /// a simulated API whose clock goes forward says the same again.
+    pub(crate) async fn let_time_pass(&self, time: Duration) -> anyhow::Result<()> {
+        let shifts: Vec<String> = sqlx::query_scalar(
+            "SELECT format('UPDATE %I.%I SET ', table_schema, table_name)
+                    || string_agg(format('%1$I = %1$I - make_interval(secs => $1)', column_name), ', ')
+             FROM information_schema.columns
+             WHERE table_schema IN ('sync', 'chat')
+               AND data_type = 'timestamp with time zone'
+               AND is_updatable = 'YES'
+               AND is_generated = 'NEVER'
+               AND column_name NOT IN ('created_at', 'read_at', 'first_message_at', 'last_message_at')
+             GROUP BY table_schema, table_name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for shift in shifts {
+            sqlx::query(AssertSqlSafe(shift)).bind(time.as_secs_f64()).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+
     /// Settings for an API at `base_url` with the static token `simulated-token`, fast, plus `more` keys.
     pub(crate) fn settings(&self, base_url: &str, more: &[(&str, &str)]) -> Settings {
         let environment = self.environment(base_url, more).into_iter().collect();
@@ -104,7 +127,11 @@ impl Lab {
 
     /// One run in this process, to its end.
     pub(crate) async fn sync(&self, base_url: &str, more: &[(&str, &str)]) -> anyhow::Result<Report> {
-        let worker = self.worker(&self.settings(base_url, more));
+        self.run(&self.worker(&self.settings(base_url, more))).await
+    }
+
+    /// One run of a worker, to its end.
+    pub(crate) async fn run(&self, worker: &Worker) -> anyhow::Result<Report> {
         let request = Request { trigger: Trigger::Manual, only: None, limit: None };
         Ok(worker.run(&request, &CancellationToken::new(), &Progress::default()).await?)
     }
