@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chatsync::simulator::{self, Options};
+use chrono::{TimeDelta, Utc};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -24,6 +25,9 @@ tests!(
     a_reader_may_leave_before_the_last_listed_order,
     simulate_says_where_it_listens_serves_and_ends_on_a_signal,
     simulate_says_which_address_it_cannot_have,
+    simulate_has_the_faults_it_is_told_until_it_is_told_otherwise,
+    simulate_says_what_is_wrong_with_a_fault,
+    of_a_lifecycle_only_the_orders_that_are_placed_are_listed,
 );
 
 async fn the_demo_shows_everything_and_leaves_nothing_behind(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -122,6 +126,48 @@ async fn simulate_says_where_it_listens_serves_and_ends_on_a_signal(lab: Arc<Lab
     assert_eq!((report.run.fetched, report.run.status.as_str()), (2, "succeeded"));
     send(&child, Signal::SIGTERM)?;
     Finished::of_child(child).await?.expect_code(0);
+    Ok(())
+}
+
+async fn simulate_has_the_faults_it_is_told_until_it_is_told_otherwise(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let arguments = ["simulate", "--listen", "127.0.0.1:0", "--not-found", "0", "--fault", "chat.status:403"];
+    let mut child = lab.command(&arguments).spawn()?;
+    let line = wait_for(&mut lines(&mut child)?, "listens on").await?;
+    let url = line.strip_prefix("the simulated API listens on ").context("an address")?;
+    lab.enqueue(&["one", "two"]).await?;
+    assert_eq!(lab.sync(url, &[]).await?.run.failed, 2);
+
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let faults = client.delete(format!("{url}/_simulator/faults")).send().await?.error_for_status()?.text().await?;
+    let faults: serde_json::Value = serde_json::from_str(&faults)?;
+    assert_eq!((&faults["faults"], &faults["stats"]["chat_requests"]), (&serde_json::json!([]), &serde_json::json!(2)));
+    lab.make_all_due().await?;
+    assert_eq!(lab.sync(url, &[]).await?.run.fetched, 2);
+    send(&child, Signal::SIGTERM)?;
+    Finished::of_child(child).await?.expect_code(0);
+    Ok(())
+}
+
+async fn simulate_says_what_is_wrong_with_a_fault(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (fault, told) in [("eror=0.5", "there is no such fault"), ("errors=50", "from 0 to 1")] {
+        let refused = Finished::of(lab.command(&["simulate", "--fault", fault])).await?.expect_code(2);
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    }
+    Ok(())
+}
+
+async fn of_a_lifecycle_only_the_orders_that_are_placed_are_listed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let listed = async |epoch: TimeDelta| -> anyhow::Result<String> {
+        let epoch = (Utc::now() + epoch).to_rfc3339();
+        let arguments = ["simulate", "--list-orders", "--orders", "90", "--lifecycle", "3h", "--epoch", &epoch];
+        Ok(Finished::of(lab.command(&arguments)).await?.expect_code(0).stdout)
+    };
+    assert_eq!(listed(TimeDelta::hours(1)).await?, "order_id,connect_user_id,completed_at\n");
+    let all = listed(TimeDelta::hours(-9)).await?;
+    let enqueued = Finished::of_input(lab.with_database(&["enqueue", "-"]), all.as_bytes()).await?.expect_code(0);
+    assert_eq!(enqueued.stdout, "90 added, 0 already known, 0 rejected\n");
+    let completed = "SELECT count(*) FROM sync.order_queue WHERE completed_at < now()";
+    assert_eq!(lab.count(completed).await?, 90);
     Ok(())
 }
 
