@@ -16,6 +16,8 @@ mod simulate;
 mod status;
 mod sync;
 mod table;
+mod times;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ enum Command {
     Run,
     /// Show the queue and the latest runs
     Status(status::Args),
+    /// Tell the life of one order: what was done, what is known, what comes next
+    Why(why::Args),
     /// Put orders back into the queue
     Retry(retry::Args),
     /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
@@ -128,6 +132,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
             Command::Sync(args) => sync::sync(&environment, args).await,
             Command::Run => run::run(&environment).await,
             Command::Status(args) => status::status(&environment, args).await,
+            Command::Why(args) => why::why(&environment, args).await,
             Command::Retry(args) => retry::retry(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,

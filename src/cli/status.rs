@@ -1,13 +1,14 @@
 //! `chatsync status`: the queue by state, what is due, the latest runs, the next tick.
 
 use anyhow::Context;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
 use super::database::{Database, Migrations};
 use super::output::print;
 use super::table::table;
+use super::times::time;
 use super::{End, Environment};
 use crate::config::{Needs, Settings};
 use crate::db::queue::{self, Overview};
@@ -85,8 +86,4 @@ fn runs_table(runs: &[Run]) -> Table {
 
 fn nearest_deadline(settings: &Settings, overview: &Overview) -> Option<DateTime<Utc>> {
     overview.nearest_deadline_base.map(|base| base + settings.queue.policy.readable_window)
-}
-
-fn time(time: Option<DateTime<Utc>>) -> String {
-    time.map_or_else(|| "–".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }

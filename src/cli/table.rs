@@ -25,6 +25,11 @@ where
     table
 }
 
+/// Named facts, a line each.
+pub(super) fn facts(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, value)| format!("{name:<13}{value}")).collect::<Vec<_>>().join("\n")
+}
+
 /// Text from a chat on one line, without what a terminal would act on.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod embedded;
 mod error;
 pub mod insight;
+pub mod life;
 pub mod queue;
 pub mod rejects;
 pub mod runs;

@@ -8,6 +8,7 @@ mod enqueue;
 mod feed;
 mod maintenance;
 mod sync;
+mod why;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
@@ -26,7 +27,8 @@ use tokio::process::Child;
 use crate::support::{Finished, Lab, Labs};
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    let groups = [configuration::tests, demo::tests, enqueue::tests, feed::tests, maintenance::tests, sync::tests];
+    let groups =
+        [configuration::tests, demo::tests, enqueue::tests, feed::tests, maintenance::tests, sync::tests, why::tests];
     groups.iter().flat_map(|tests| tests(labs)).collect()
 }
 

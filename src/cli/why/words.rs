@@ -1,0 +1,147 @@
+//! What is known of an order, in plain sentences: its state, its coverage, its token, its deadline, what comes next.
+//!
+//! Pure functions of what the database and the configuration say. They restate the policy in `domain`, they make none.
+
+use chrono::{DateTime, Utc};
+
+use crate::cli::table::one_line;
+use crate::cli::times::{distance, setting, time};
+use crate::config::AuthMode;
+use crate::db::life::{Life, QueuedOrder};
+use crate::domain::{Coverage, OrderState, QueuePolicy, Schedule};
+
+pub(super) const fn state(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Pending => "it has never been answered for",
+        OrderState::Open => "it was read, and is read again whenever it is due",
+        OrderState::Closed => "the API answered that it does not know the order (404, code 4000)",
+        OrderState::Expired => "the API said that the conversation is expired; it is not read any more",
+        OrderState::Settled => "the API never spoke of expiry and the chat was quiet for long; it is not read any more",
+        OrderState::Dead => "it was given up and waits for a person",
+    }
+}
+
+pub(super) const fn coverage(coverage: Coverage) -> &'static str {
+    match coverage {
+        Coverage::Pending => "nothing is stored yet",
+        Coverage::Captured => "the conversation is stored and proven complete",
+        Coverage::CapturedOpen => "the conversation is stored as last read, and may still grow",
+        Coverage::NoChat => "proven complete: nobody wrote",
+        Coverage::ExpiredPartial => {
+            "what was read is stored, but the last good read was too early to prove that nothing came after"
+        }
+        Coverage::ExpiredUnread => "lost: the conversation had expired before the first good read",
+        Coverage::NotFound => "nothing is stored: the API never knew the order",
+        Coverage::Failed => "given up before completeness was proven; what had been read is stored",
+    }
+}
+
+/// Whose token reads the order.
+pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
+    let mode_is = mode.as_str();
+    match (mode, &order.connect_user_id) {
+        (AuthMode::UserAssertion, Some(user)) => {
+            format!("that of Connect user {} (auth.mode = {mode_is})", one_line(user))
+        }
+        (AuthMode::UserAssertion, None) => format!(
+            "none: auth.mode = {mode_is} needs a connect_user_id; `chatsync enqueue --user-id U --reopen` gives it one"
+        ),
+        (AuthMode::ClientCredentials | AuthMode::StaticToken, _) => {
+            format!("the one for all orders (auth.mode = {mode_is})")
+        }
+    }
+}
+
+/// When the order has to be read; `None` where it is not read any more.
+pub(super) fn deadline(order: &QueuedOrder, policy: &QueuePolicy) -> Option<DateTime<Utc>> {
+    let is_live = matches!(order.state, OrderState::Pending | OrderState::Open | OrderState::Dead);
+    is_live.then(|| order.deadline_base + policy.readable_window)
+}
+
+/// What the deadline is counted from, and what is at stake.
+pub(super) fn deadline_means(order: &QueuedOrder, policy: &QueuePolicy, now: DateTime<Utc>) -> String {
+    let window = setting(policy.readable_window);
+    let Some(at) = deadline(order, policy) else { return "none: it is not read any more".to_owned() };
+    let (since, stake) = match (order.completed_at, order.last_fetched_at) {
+        (Some(_), _) => ("it was completed", "the conversation is readable until then"),
+        (None, Some(_)) => ("its last good read", "a read by then proves that nothing was missed"),
+        (None, None) => ("it was enqueued", "not read by then, its conversation may be lost"),
+    };
+    let passed = if at < now { "passed " } else { "" };
+    format!(
+        "{} ({passed}{}): queue.readable_window = {window} after {since}; {stake}",
+        time(Some(at)),
+        distance(now, at)
+    )
+}
+
+/// What comes next, and when.
+pub(super) struct Next {
+    /// When it is due, if it is read any more and nobody holds it.
+    pub(super) at: Option<DateTime<Utc>>,
+    pub(super) text: String,
+}
+
+pub(super) fn next(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let order = &life.order;
+    let nothing = |why: &str, then: &str| Next {
+        at: None,
+        text: format!("nothing: {why}; `chatsync retry --order {}` {then}", quoted(&order.order_id)),
+    };
+    match order.state {
+        OrderState::Pending | OrderState::Open => until_read(life, policy, schedule),
+        OrderState::Closed => nothing("closed", "puts it back"),
+        OrderState::Expired => nothing("expired", "asks once more, though the API will hardly show it again"),
+        OrderState::Settled => {
+            nothing(&format!("quiet for queue.settle_after = {}", setting(policy.settle_after)), "puts it back")
+        }
+        OrderState::Dead => nothing("given up", "puts it back once the cause is mended"),
+    }
+}
+
+fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let (order, now) = (&life.order, life.now);
+    if let Some(until) = order.leased_until.filter(|until| *until > now) {
+        let text = format!(
+            "the worker that holds it settles it; if that died, another takes it over from {} on",
+            time(Some(until))
+        );
+        return Next { at: None, text };
+    }
+    let tick = schedule.next_after(order.due_at.max(now));
+    let taken = format!("the first run from then on takes it, by schedule.cron at {}", time(tick));
+    let due = format!("due {} ({})", time(Some(order.due_at)), distance(now, order.due_at));
+    let text = if order.due_at <= now {
+        format!("{due}: the next run takes it, by schedule.cron at {}", time(tick))
+    } else {
+        format!("{due}, {}; {taken}", because(life, policy))
+    };
+    Next { at: Some(order.due_at), text }
+}
+
+/// Why an order is not due yet.
+fn because(life: &Life, policy: &QueuePolicy) -> String {
+    let order = &life.order;
+    if order.attempts > 0 {
+        return format!(
+            "because it failed {} time(s) in a row: queue.retry_backoff = {}, doubled each time up to queue.retry_backoff_max = {}",
+            order.attempts,
+            setting(policy.retry_backoff),
+            setting(policy.retry_backoff_max),
+        );
+    }
+    let settled_at = life.attempts.last().and_then(|attempt| attempt.settled_at);
+    if settled_at.is_some_and(|settled| settled + policy.refresh_after == order.due_at) {
+        return format!("because queue.refresh_after = {}", setting(policy.refresh_after));
+    }
+    if order.state == OrderState::Pending {
+        return "as whoever enqueued it wished".to_owned();
+    }
+    format!("as it was set when queue.refresh_after was another than the present {}", setting(policy.refresh_after))
+}
+
+/// An id as an argument of a shell command.
+fn quoted(id: &str) -> String {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@%+".contains(&byte));
+    if is_plain && !id.starts_with('-') { id.to_owned() } else { format!("'{}'", one_line(id).replace('\'', r"'\''")) }
+}

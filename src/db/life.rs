@@ -1,0 +1,204 @@
+//! The life of one order, for `chatsync why`: its queue row, its last attempts and what they wrote, its rejects, and
+//! how much of it is stored. Read in one snapshot, by key; no chat text, no names.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::Error;
+use crate::domain::{Coverage, OrderState};
+
+/// Everything that is known of one order.
+#[derive(Debug)]
+pub struct Life {
+    /// The database's time of all that follows.
+    pub now: DateTime<Utc>,
+    /// Its row in the queue.
+    pub order: QueuedOrder,
+    /// What is proven about completeness.
+    pub coverage: Coverage,
+    /// What is in schema `chat`.
+    pub stored: Stored,
+    /// The last attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// How many parts of replies were not understood.
+    pub reject_count: u64,
+    /// The latest of them, newest first.
+    pub rejects: Vec<Reject>,
+    /// Workers with a run under way, if somebody holds the order: a lease does not say whose it is.
+    pub workers: Vec<String>,
+}
+
+/// A row of `sync.order_queue`.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "columns of sync.order_queue")]
+pub struct QueuedOrder {
+    pub order_id: String,
+    pub state: OrderState,
+    pub connect_user_id: Option<String>,
+    pub ids_internal: Option<bool>,
+    pub retailer_id: Option<String>,
+    pub priority: i16,
+    pub due_at: DateTime<Utc>,
+    pub attempts: i32,
+    pub lease_id: Option<Uuid>,
+    pub leased_until: Option<DateTime<Utc>>,
+    pub last_error_kind: Option<String>,
+    pub last_error: Option<String>,
+    pub last_fetched_at: Option<DateTime<Utc>>,
+    pub last_changed_at: Option<DateTime<Utc>>,
+    pub completed_at: Option<DateTime<Utc>>,
+    pub expired_at: Option<DateTime<Utc>>,
+    pub closed_at: Option<DateTime<Utc>>,
+    pub enqueued_at: DateTime<Utc>,
+    pub source: Option<String>,
+    pub deadline_base: DateTime<Utc>,
+}
+
+/// How much of a conversation is stored.
+#[derive(Debug, Serialize)]
+pub struct Stored {
+    /// Rows in `chat.messages`, removed ones included.
+    pub messages: i64,
+    /// Those that the API no longer shows.
+    pub removed: i64,
+    /// When the earliest was written.
+    pub first_message_at: Option<DateTime<Utc>>,
+    /// When the latest was written.
+    pub last_message_at: Option<DateTime<Utc>>,
+    /// People in `chat.participants`.
+    pub participants: i64,
+}
+
+/// An element of `sync.order_queue.history`, and the messages that were written in the same transaction.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "fields of the type sync.attempt")]
+pub struct Attempt {
+    pub asked_at: Option<DateTime<Utc>>,
+    pub settled_at: Option<DateTime<Utc>>,
+    pub latency_ms: Option<i32>,
+    pub requests: Option<i32>,
+    pub http_status: Option<i16>,
+    pub outcome: Option<String>,
+    /// Messages that it added.
+    pub messages_inserted: i64,
+    /// Messages whose latest change it is: a later change hides an earlier one.
+    pub messages_updated: i64,
+}
+
+/// A row of `sync.rejects`, without the part itself.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "columns of sync.rejects")]
+pub struct Reject {
+    pub received_at: DateTime<Utc>,
+    pub http_status: Option<i16>,
+    pub kind: String,
+    pub json_path: String,
+    pub reason: String,
+}
+
+/// Looks an order up; `None` if it is not in the queue. At most `most_rejects` rejects are listed. Takes no locks.
+pub async fn life(pool: &PgPool, order_id: &str, most_rejects: i64) -> Result<Option<Life>, Error> {
+    // One snapshot, or an attempt that is settled meanwhile would show in one part and not in another.
+    let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let row = sqlx::query_file!("src/db/sql/life.sql", order_id).fetch_optional(&mut *snapshot).await?;
+    let Some(row) = row else { return Ok(None) };
+    let (attempts, reject_count, rejects) = (
+        attempts(&mut snapshot, order_id).await?,
+        count_rejects(&mut snapshot, order_id).await?,
+        rejects(&mut snapshot, order_id, most_rejects).await?,
+    );
+    let is_held = row.leased_until.is_some_and(|until| until > row.now);
+    let workers = if is_held { workers(&mut snapshot).await? } else { Vec::new() };
+    snapshot.commit().await?;
+    let coverage = match row.coverage {
+        None => Coverage::Pending,
+        Some(text) => Coverage::parse(&text).ok_or(Error::Decode { column: "orders.coverage" })?,
+    };
+    let order = QueuedOrder {
+        order_id: row.order_id,
+        state: OrderState::parse(&row.state).ok_or(Error::Decode { column: "order_queue.state" })?,
+        connect_user_id: row.connect_user_id,
+        ids_internal: row.ids_internal,
+        retailer_id: row.retailer_id,
+        priority: row.priority,
+        due_at: row.due_at,
+        attempts: row.attempts,
+        lease_id: row.lease_id,
+        leased_until: row.leased_until,
+        last_error_kind: row.last_error_kind,
+        last_error: row.last_error,
+        last_fetched_at: row.last_fetched_at,
+        last_changed_at: row.last_changed_at,
+        completed_at: row.completed_at,
+        expired_at: row.expired_at,
+        closed_at: row.closed_at,
+        enqueued_at: row.enqueued_at,
+        source: row.source,
+        deadline_base: row.deadline_base,
+    };
+    let stored = Stored {
+        messages: row.messages,
+        removed: row.removed,
+        first_message_at: row.first_message_at,
+        last_message_at: row.last_message_at,
+        participants: row.participants,
+    };
+    Ok(Some(Life { now: row.now, order, coverage, stored, attempts, reject_count, rejects, workers }))
+}
+
+async fn attempts(connection: &mut PgConnection, order_id: &str) -> Result<Vec<Attempt>, Error> {
+    // Both defaults of chat.messages, and settled_at, are the time of the one transaction: equality is exact.
+    let attempts = sqlx::query_as!(
+        Attempt,
+        r#"SELECT a.asked_at, a.settled_at, a.latency_ms, a.requests, a.http_status, a.outcome,
+                  m.inserted AS "messages_inserted!", m.updated AS "messages_updated!"
+           FROM sync.order_queue AS q
+           CROSS JOIN LATERAL unnest(q.history) WITH ORDINALITY
+                AS a (asked_at, settled_at, latency_ms, requests, http_status, outcome, place)
+           CROSS JOIN LATERAL (
+               SELECT count(*) FILTER (WHERE first_synced_at = a.settled_at) AS inserted,
+                      count(*) FILTER (WHERE updated_at = a.settled_at AND first_synced_at < a.settled_at) AS updated
+               FROM chat.messages
+               WHERE order_id = q.order_id
+           ) AS m
+           WHERE q.order_id = $1
+           ORDER BY a.place"#,
+        order_id,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(attempts)
+}
+
+async fn count_rejects(connection: &mut PgConnection, order_id: &str) -> Result<u64, Error> {
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM sync.rejects WHERE order_id = $1"#, order_id)
+        .fetch_one(connection)
+        .await?;
+    Ok(count.unsigned_abs())
+}
+
+async fn rejects(connection: &mut PgConnection, order_id: &str, most: i64) -> Result<Vec<Reject>, Error> {
+    let rejects = sqlx::query_as!(
+        Reject,
+        "SELECT received_at, http_status, kind, json_path, reason
+         FROM sync.rejects
+         WHERE order_id = $1
+         ORDER BY reject_id DESC
+         LIMIT $2",
+        order_id,
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rejects)
+}
+
+async fn workers(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    let workers =
+        sqlx::query_scalar!("SELECT worker FROM sync.runs WHERE status = 'running' AND alive_until > now() ORDER BY 1")
+            .fetch_all(connection)
+            .await?;
+    Ok(workers)
+}

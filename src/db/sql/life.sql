@@ -1,0 +1,30 @@
+-- One order: its queue row, its coverage, and how much is stored of it. By key throughout.
+SELECT
+    now() AS "now!",
+    q.order_id, q.state, q.connect_user_id, q.ids_internal, q.retailer_id, q.priority, q.due_at, q.attempts,
+    q.lease_id, q.leased_until, q.last_error_kind, q.last_error, q.last_fetched_at, q.last_changed_at,
+    q.completed_at, q.expired_at, q.closed_at, q.enqueued_at, q.source, q.deadline_base,
+    o.coverage AS "coverage?",
+    m.messages AS "messages!",
+    m.removed AS "removed!",
+    m.first_message_at,
+    m.last_message_at,
+    p.participants AS "participants!"
+FROM sync.order_queue AS q
+LEFT JOIN chat.orders AS o ON o.order_id = q.order_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS messages,
+        count(removed_at) AS removed,
+        min(created_at) AS first_message_at,
+        max(created_at) AS last_message_at
+    FROM chat.messages
+    WHERE order_id = q.order_id
+) AS m
+CROSS JOIN LATERAL (
+    -- A person may have more than one role.
+    SELECT count(DISTINCT (user_type, user_id)) AS participants
+    FROM chat.participants
+    WHERE order_id = q.order_id
+) AS p
+WHERE q.order_id = $1
