@@ -9,6 +9,7 @@ mod enqueue;
 mod failure;
 mod migrate;
 mod output;
+mod plan;
 mod progress;
 mod retry;
 mod run;
@@ -64,6 +65,8 @@ enum Command {
     Status(status::Args),
     /// Tell the life of one order: what was done, what is known, what comes next
     Why(why::Args),
+    /// Tell what a run would do now: orders, requests, time, deadlines missed
+    Plan(plan::Args),
     /// Put orders back into the queue
     Retry(retry::Args),
     /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
@@ -133,6 +136,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
             Command::Run => run::run(&environment).await,
             Command::Status(args) => status::status(&environment, args).await,
             Command::Why(args) => why::why(&environment, args).await,
+            Command::Plan(args) => plan::plan(&environment, args).await,
             Command::Retry(args) => retry::retry(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,

@@ -7,6 +7,7 @@
 pub mod chat;
 pub mod embedded;
 mod error;
+pub mod forecast;
 pub mod insight;
 pub mod life;
 pub mod queue;

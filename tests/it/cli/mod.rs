@@ -7,6 +7,7 @@ mod demo;
 mod enqueue;
 mod feed;
 mod maintenance;
+mod plan;
 mod sync;
 mod why;
 
@@ -27,8 +28,16 @@ use tokio::process::Child;
 use crate::support::{Finished, Lab, Labs};
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    let groups =
-        [configuration::tests, demo::tests, enqueue::tests, feed::tests, maintenance::tests, sync::tests, why::tests];
+    let groups = [
+        configuration::tests,
+        demo::tests,
+        enqueue::tests,
+        feed::tests,
+        maintenance::tests,
+        plan::tests,
+        sync::tests,
+        why::tests,
+    ];
     groups.iter().flat_map(|tests| tests(labs)).collect()
 }
 

@@ -267,7 +267,7 @@ async fn looking_changes_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 async fn a_database_without_tables_stays_so(lab: Arc<Lab>) -> anyhow::Result<()> {
     with_empty_database(&lab, async |url| {
-        for arguments in [["why", "order"].as_slice()] {
+        for arguments in [["why", "order"].as_slice(), &["plan"]] {
             let mut command = lab.command(arguments);
             command.env("DATABASE_URL", url);
             let finished = Finished::of(command).await?.expect_code(1);

@@ -1,0 +1,30 @@
+-- The due orders whose turn comes after their deadline: how many, and the first $4 of them. Turns are counted in the
+-- order of claiming, which is that of the claim index. $1 limit, $2 readable window, $3 seconds per order.
+WITH turns AS (
+    SELECT
+        order_id, deadline_base, -priority::integer AS rank,
+        deadline_base + $2 AS deadline,
+        row_number() OVER claim AS turn
+    FROM sync.order_queue
+    WHERE state IN ('pending', 'open')
+      AND due_at <= now()
+    WINDOW claim AS (ORDER BY -priority::integer, deadline_base, order_id)
+    ORDER BY -priority::integer, deadline_base, order_id
+    LIMIT $1
+),
+timed AS (
+    -- A century at most: the calendar ends somewhere.
+    SELECT *, now() + least(turn * $3::double precision, 3e9) * interval '1 second' AS turn_at
+    FROM turns
+),
+missed AS (
+    SELECT order_id, deadline, turn_at, row_number() OVER (ORDER BY rank, deadline_base, order_id) AS nth
+    FROM timed
+    WHERE deadline < turn_at
+)
+SELECT
+    count(*) AS "orders!",
+    coalesce(array_agg(order_id ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "order_ids!",
+    coalesce(array_agg(deadline ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "deadlines!",
+    coalesce(array_agg(turn_at ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "turns!"
+FROM missed

@@ -1,0 +1,28 @@
+-- What a run that starts now would do: one pass over the live orders, nothing sorted but the users of the due ones.
+-- $3 to $5 are the place of the run's last order, if it has a limit; $1 is the readable window, $2 the next tick.
+WITH live AS (
+    SELECT
+        state, connect_user_id,
+        deadline_base + $1 AS deadline,
+        leased_until > now() AS is_held,
+        greatest(due_at, $2::timestamptz) AS later_at,
+        due_at <= now() AS is_due,
+        due_at <= now()
+            AND ($5::text IS NULL OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
+            AS is_in_run
+    FROM sync.order_queue
+    WHERE state IN ('pending', 'open')
+)
+SELECT
+    now() AS "now!",
+    count(*) FILTER (WHERE is_in_run AND state = 'pending') AS "pending!",
+    count(*) FILTER (WHERE is_in_run AND state = 'open') AS "open!",
+    count(*) FILTER (WHERE is_in_run AND is_held) AS "held!",
+    count(*) FILTER (WHERE is_in_run AND connect_user_id IS NULL) AS "without_user!",
+    count(DISTINCT connect_user_id COLLATE "C") FILTER (WHERE is_in_run) AS "users!",
+    count(*) FILTER (WHERE is_due AND NOT is_in_run) AS "left_due!",
+    count(*) FILTER (WHERE is_in_run AND deadline < now()) AS "past!",
+    min(deadline) FILTER (WHERE is_in_run) AS nearest_deadline,
+    count(*) FILTER (WHERE NOT is_in_run AND deadline < later_at) AS "later_missed!",
+    count(*) FILTER (WHERE NOT is_in_run AND deadline < now()) AS "later_past!"
+FROM live
