@@ -66,7 +66,7 @@ pub(super) async fn run_with_progress(
     request: &Request,
 ) -> anyhow::Result<Report> {
     let progress = Arc::new(Progress::default());
-    let run = worker.run(request, &environment.shutdown.soft, &progress);
+    let run = Box::pin(worker.run(request, &environment.shutdown.soft, &progress));
     Ok(environment.screen.watch(Arc::clone(&progress), run).await?)
 }
 

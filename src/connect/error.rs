@@ -159,17 +159,15 @@ impl Error {
             // The rest are no failures of an order; whoever asks all the same gets what costs it least.
             Self::Transport { .. } | Self::Stopped | Self::Outage { .. } => FailureKind::Interrupted,
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
-            Self::AllRefused { .. } => FailureKind::Forbidden,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
             Self::Redirect { .. } => FailureKind::Redirect,
-            Self::NotUnderstood { .. } => FailureKind::NotUnderstood,
-            Self::Status { status: 403, .. } => FailureKind::Forbidden,
+            Self::AllRefused { .. } | Self::Status { status: 403, .. } => FailureKind::Forbidden,
             Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
             Self::Status { status: 429, .. } => FailureKind::Throttled,
             Self::Status { status: 408 | 500..=599, .. } => FailureKind::ServerError,
             Self::Status { status: 400..=499, .. } => FailureKind::Refused,
-            // 1xx, 2xx without a conversation, 3xx without a target.
-            Self::Status { .. } => FailureKind::NotUnderstood,
+            // Of the statuses there remain 1xx, 2xx without a conversation, 3xx without a target.
+            Self::NotUnderstood { .. } | Self::Status { .. } => FailureKind::NotUnderstood,
         }
     }
 }

@@ -149,14 +149,12 @@ impl Store {
     {
         let is_stuck = Arc::new(AtomicBool::new(false));
         let inner = self.pool.acquire().await?;
-        let operation = operation(Link { inner, is_stuck: Arc::clone(&is_stuck) });
-        tokio::pin!(operation);
-        match tokio::time::timeout(self.patience.timeout, operation.as_mut()).await {
-            Ok(result) => result,
-            Err(_) => {
-                is_stuck.store(true, Relaxed);
-                Err(Error::Stuck { timeout: self.patience.timeout })
-            }
+        // On the heap: the callers' futures would be as large as the largest operation many times over.
+        let mut operation = Box::pin(operation(Link { inner, is_stuck: Arc::clone(&is_stuck) }));
+        if let Ok(result) = tokio::time::timeout(self.patience.timeout, operation.as_mut()).await {
+            return result;
         }
+        is_stuck.store(true, Relaxed);
+        Err(Error::Stuck { timeout: self.patience.timeout })
     }
 }

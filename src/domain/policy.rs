@@ -68,9 +68,8 @@ impl FailureKind {
     pub fn policy(self) -> Policy {
         let row = |is_retried_at_once, then, hints_at_outage| Policy { is_retried_at_once, then, hints_at_outage };
         match self {
-            Self::NotUnderstood => row(false, Then::LaterCounted, true),
+            Self::NotUnderstood | Self::Unauthorized | Self::TokenRefused => row(false, Then::LaterCounted, true),
             Self::NotFoundUnproven | Self::Redirect => row(false, Then::Later, true),
-            Self::Unauthorized | Self::TokenRefused => row(false, Then::LaterCounted, true),
             Self::Forbidden => row(false, Then::Later, false),
             Self::Refused | Self::NoUser => row(false, Then::Dead, false),
             Self::Throttled | Self::ServerError | Self::Timeout | Self::Connect | Self::Interrupted => {

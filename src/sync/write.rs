@@ -67,7 +67,7 @@ impl Writer<'_> {
             counters.messages_inserted = written.messages_inserted;
             counters.messages_updated = written.messages_updated;
             counters.users_written = written.users;
-            runs::count(&mut *transaction, run_id, &counters).await?;
+            runs::count(&mut transaction, run_id, &counters).await?;
             transaction.commit().await?;
             Ok(())
         };
