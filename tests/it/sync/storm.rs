@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chatsync::db::runs::Trigger;
+use chatsync::sync::{Progress, Request};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{execute, feed};
 use crate::support::http::{Answer, Asked, Recorder};
@@ -64,9 +67,8 @@ async fn storms_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()>
     let mut is_stopped = false;
     for _ in 0..10 {
         let worker = lab.worker(&lab.settings(api.url(), &[]));
-        let request =
-            chatsync::sync::Request { trigger: chatsync::db::runs::Trigger::Manual, only: None, limit: Some(20) };
-        let report = worker.run(&request, &Default::default(), &Default::default()).await?;
+        let request = Request { trigger: Trigger::Manual, only: None, limit: Some(20) };
+        let report = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
         closed += report.run.closed;
         is_stopped |= report.failure.is_some();
     }
@@ -184,7 +186,7 @@ fn every(n: usize, answer: fn(&Asked) -> Answer) -> impl Fn(&Asked) -> Answer + 
     let turn = AtomicUsize::new(0);
     move |asked| {
         let special = answer(asked);
-        if turn.fetch_add(1, Ordering::Relaxed) % n == 0 {
+        if turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(n) {
             special
         } else if special.status == 404 {
             simulated_read(asked)
