@@ -12,7 +12,7 @@ use url::Url;
 
 use super::error::{ApiError, Asked, Broken, Error};
 use super::memory::{self, Memory, Reservation};
-use super::pace::Pace;
+use super::pace::{Pace, retry_after};
 use super::session::Errand;
 use crate::config::{Api, is_loopback};
 use crate::domain::Fault;
@@ -23,7 +23,7 @@ const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Http {
     pub(super) client: reqwest::Client,
     pub(super) base_url: Url,
-    pace: Pace,
+    pub(super) pace: Pace,
     memory: Memory,
     timeout: Duration,
     max_response_bytes: usize,
@@ -87,10 +87,15 @@ impl Http {
         let response = time.limit(request.send()).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            self.pace.was_throttled(turn);
+            self.pace.was_throttled(&turn);
             errand.count_throttled();
         } else if !status.is_server_error() {
-            self.pace.went_well(turn);
+            self.pace.went_well(&turn);
+        }
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            && let Some(wait) = retry_after(response.headers())
+        {
+            self.pace.hold_for(wait);
         }
         if status.is_redirection()
             && let Some(location) = response.headers().get(LOCATION)

@@ -22,6 +22,7 @@ use secrecy::ExposeSecret;
 
 pub use error::{ApiError, Asked, Broken, Error};
 pub use memory::Reservation;
+pub use pace::Pace;
 pub use reply::decode;
 pub use session::{Answer, Fetched, Session, Tally};
 
@@ -29,7 +30,6 @@ use crate::config::{Api, Auth};
 use crate::domain::{ClaimedOrder, Outcome};
 use auth::{Token, Tokens};
 use http::Http;
-use pace::Pace;
 use session::Errand;
 
 /// A client for one Connect server with one set of credentials. Cheap to share, not to make.
@@ -52,6 +52,18 @@ impl Client {
             retailer_id: api.retailer_id.clone(),
             accept_language: api.accept_language.clone(),
         })
+    }
+
+    /// The server's base URL: what a pace is kept for.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        self.http.base_url.as_str()
+    }
+
+    /// How fast it asks.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.http.pace
     }
 
     /// One try, with the token renewed if it was refused. What the reply takes of memory comes with the outcome.

@@ -10,6 +10,7 @@ mod error;
 pub mod forecast;
 pub mod insight;
 pub mod life;
+pub mod pace;
 pub mod queue;
 pub mod rejects;
 pub mod runs;

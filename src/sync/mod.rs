@@ -10,6 +10,7 @@ mod guard;
 mod held;
 mod pipeline;
 mod progress;
+mod share;
 mod write;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::db::{self, Store};
 use clock::DatabaseClock;
 use guard::{Guard, PAST_RUNS};
 use pipeline::Pipeline;
+use share::Share;
 
 /// Looks again after at most this long whether orders that another worker holds are done.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
@@ -129,12 +131,13 @@ impl Worker {
         let scope = Scope { due_by: started_at, only: request.only.clone() };
         let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at), store.clone(), halt);
         tracing::info!(%run_id, trigger = request.trigger.as_str(), "run started");
+        let share = Box::pin(Share::join(store.clone(), Arc::clone(&self.client), run_id)).await;
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();
             self.work(&pipeline, request.limit, &mut guard, stop, progress).await
         };
-        let (end, ()) = tokio::join!(work, pipeline.stay_alive(&ended));
+        let (end, (), ()) = tokio::join!(work, pipeline.stay_alive(&ended), Box::pin(share.keep(&ended)));
         let (status, failure) = match end {
             Ok(End::Stopped) => (Some(Status::Interrupted), None),
             Ok(End::Done) => (None, None),

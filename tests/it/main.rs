@@ -9,6 +9,7 @@ mod connect;
 mod daemon;
 mod docs;
 mod expiry;
+mod pace;
 mod support;
 mod sync;
 mod tables;
@@ -59,6 +60,7 @@ fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
         daemon::tests,
         docs::tests,
         expiry::tests,
+        pace::tests,
         support::proxy::tests,
         sync::tests,
         tables::tests,

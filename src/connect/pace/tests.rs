@@ -1,0 +1,213 @@
+//! The pace against model servers of three kinds, on a clock that moves only when everybody waits.
+//!
+//! `model` is the server and its clients; here is what they must come to.
+
+mod model;
+mod shared;
+mod slow;
+
+use std::sync::Arc;
+
+use model::{Case, Count, KINDS, Kind, World};
+
+use super::*;
+
+/// What counts as keeping to a limit: the share of it that is used, and of the requests that are refused.
+const USED: f64 = 0.95;
+const REFUSED: f64 = 0.01;
+
+/// Latencies from quick to slow, with as many requests in flight as they need at 400 requests per second, or more.
+const LATENCIES: [(u64, usize); 4] = [(5, 32), (50, 32), (50, 200), (200, 200)];
+
+fn cases() -> impl Iterator<Item = Case> {
+    let seeds = [(1, true), (2, false), (3, true)];
+    KINDS.into_iter().flat_map(move |kind| {
+        [40.0, 400.0].into_iter().flat_map(move |limit| {
+            LATENCIES.into_iter().zip(seeds.into_iter().cycle()).map(
+                move |((latency, in_flight), (seed, refuses_late))| Case {
+                    kind,
+                    limit,
+                    latency,
+                    in_flight,
+                    refuses_late,
+                    seed,
+                },
+            )
+        })
+    })
+}
+
+/// Lets one worker that knows nothing ask.
+fn asked_by_one(case: Case) -> (World, Arc<Pace>) {
+    let mut world = World::new(case);
+    let pace = Arc::new(Pace::new(20.0, None));
+    world.ask(&pace);
+    (world, pace)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hidden_limit_is_found_and_nearly_all_of_it_used_at_hardly_any_refusal() {
+    for case in cases() {
+        let (world, _pace) = asked_by_one(case);
+        world.pass(15).await;
+        let count = world.pass(60).await;
+        assert!(count.served_of(case.limit) >= USED && count.refused_share() <= REFUSED, "{case:?}: {count:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_halves_or_doubles_is_found_again_within_15_seconds() {
+    for case in cases() {
+        let (world, _pace) = asked_by_one(case);
+        // At different moments of the search for more.
+        world.pass(13 + u32::try_from(case.seed).unwrap() * 3).await;
+        for limit in [case.limit / 2.0, case.limit] {
+            world.set_limit(limit);
+            world.pass(15).await;
+            let count = world.pass(10).await;
+            assert!(count.served_of(limit) >= USED, "{case:?}, to {limit}: {count:?}");
+            // A bucket gives a second's worth more before it refuses a first time, and that may be only now. Otherwise
+            // there may be one search more in these seconds than they have room for.
+            let refused = if case.kind == Kind::Bucket { 0.05 } else { REFUSED + 1.0 / (limit * 10.0) };
+            assert!(count.refused_share() <= refused, "{case:?}, to {limit}: {count:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_far_above_the_limit_costs_a_second_of_refusals() {
+    for kind in KINDS {
+        let case = Case { kind, limit: 40.0, latency: 50, in_flight: 32, refuses_late: true, seed: 1 };
+        let mut world = World::new(case);
+        world.ask(&Arc::new(Pace::new(5000.0, None)));
+        let first = world.pass(3).await;
+        assert!(first.refused <= 40, "{kind:?}: {first:?}");
+        let count = world.pass(5).await;
+        assert!(count.served_of(40.0) >= 0.9 && count.refused_share() <= 0.02, "{kind:?}: {count:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_rate_that_has_become_wrong_is_mended() {
+    for kind in KINDS {
+        for (kept, seconds) in [(100.0, 25), (2000.0, 5)] {
+            let case = Case { kind, limit: 400.0, latency: 50, in_flight: 200, refuses_late: true, seed: 1 };
+            let mut world = World::new(case);
+            let pace = Arc::new(Pace::new(20.0, None));
+            pace.share(1, Some(kept));
+            world.ask(&pace);
+            world.pass(seconds).await;
+            let count = world.pass(20).await;
+            assert!(count.served_of(400.0) >= USED && count.refused_share() <= 0.02, "{kind:?} {kept}: {count:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_refused_everything_for_a_while_is_soon_asked_at_full_pace_again() {
+    for case in cases().filter(|case| case.latency == 50) {
+        let (world, pace) = asked_by_one(case);
+        world.pass(20).await;
+        world.set_limit(0.0);
+        world.pass(20).await;
+        assert!(pace.rate() <= 1.0, "{case:?}: {}", pace.rate());
+        world.set_limit(case.limit);
+        world.pass(20).await;
+        let count = world.pass(10).await;
+        assert!(count.served_of(case.limit) >= 0.9, "{case:?}: {count:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_below_the_ceiling_is_found_from_a_belief_far_above_it() {
+    let mut world = World::new(Case {
+        kind: Kind::FixedWindow,
+        limit: 40.0,
+        latency: 50,
+        in_flight: 32,
+        refuses_late: true,
+        seed: 1,
+    });
+    let pace = Arc::new(Pace::new(20.0, Some(60.0)));
+    pace.share(1, Some(5000.0));
+    world.ask(&pace);
+    world.pass(3).await;
+    let count = world.pass(20).await;
+    assert!(count.served_of(40.0) >= USED && count.refused_share() <= REFUSED, "{count:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_go_evenly_and_no_faster_than_the_ceiling() {
+    let pace = Pace::new(1000.0, Some(10.0));
+    let start = Instant::now();
+    for _ in 0..21 {
+        let turn = pace.turn().await;
+        pace.went_well(&turn);
+    }
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((1.99..2.1).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_timer_is_made_up_for_but_no_second_holds_more_than_the_ceiling() {
+    let pace = Pace::new(100.0, Some(100.0));
+    let mut sent = Vec::new();
+    for turn in 0..500 {
+        let turn_at = pace.turn().await.sent_at;
+        sent.push(turn_at);
+        if turn % 70 == 0 {
+            tokio::time::advance(Duration::from_millis(60)).await;
+        }
+    }
+    let most =
+        sent.iter().map(|at| sent.iter().filter(|sent| *at <= **sent && **sent < *at + Duration::from_secs(1)).count());
+    assert_eq!(most.max(), Some(100));
+    let seconds = (sent[499] - sent[0]).as_secs_f64();
+    assert!(seconds < 5.3, "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_come_slowly_teach_no_higher_pace() {
+    let pace = Pace::new(100.0, None);
+    for _ in 0..500 {
+        let turn = pace.turn().await;
+        pace.went_well(&turn);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(pace.rate() < 101.0, "{}", pace.rate());
+    assert_eq!(pace.found(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_sends_while_the_api_wants_to_be_left_alone() {
+    for (asked_for, kept) in [(0, 1), (7, 7), (1_000_000_000, 60)] {
+        let pace = Arc::new(Pace::new(100.0, None));
+        pace.turn().await;
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let pace = Arc::clone(&pace);
+                tokio::spawn(async move { pace.turn().await.sent_at })
+            })
+            .collect();
+        let held_at = Instant::now();
+        pace.hold_for(Duration::from_secs(asked_for));
+        for turn in waiting {
+            let waited = turn.await.unwrap().duration_since(held_at).as_secs_f64();
+            assert!((f64::from(kept)..f64::from(kept) + 0.1).contains(&waited), "{asked_for} s: {waited}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_many_refusals_of_one_moment_are_one_piece_of_news() {
+    let pace = Pace::new(100.0, None);
+    pace.share(1, Some(98.0));
+    let mut turns = Vec::new();
+    for _ in 0..200 {
+        turns.push(pace.turn().await);
+    }
+    for turn in turns.iter().rev().take(10) {
+        pace.was_throttled(turn);
+    }
+    assert!((85.0..97.0).contains(&pace.rate()), "{}", pace.rate());
+}
