@@ -41,7 +41,8 @@ pub struct Worker {
     pub pool: sqlx::PgPool,
     /// Who this is, in `sync.runs`: new at every start.
     pub name: String,
-    client: Arc<Client>,
+    /// The API.
+    pub client: Arc<Client>,
     queue: config::Queue,
     guard: config::Guard,
     patience: Patience,

@@ -177,8 +177,10 @@ async fn a_wait_that_the_api_asks_for_is_kept_by_everybody(lab: Arc<Lab>) -> any
 const API: &str = "http://127.0.0.1:1/";
 
 async fn start_run(lab: &Lab, api: &str) -> anyhow::Result<(Uuid, Shared)> {
-    let (run_id, _) = runs::start(&lab.pool, Trigger::Manual, "test", Duration::from_mins(1)).await?;
-    Ok((run_id, pace::join(&lab.pool, run_id, api).await?))
+    let run_id = Uuid::now_v7();
+    runs::start(&lab.pool, run_id, Trigger::Manual, "test", Duration::from_mins(1)).await?;
+    let mut connection = lab.pool.acquire().await?;
+    Ok((run_id, pace::join(&mut connection, run_id, api).await?))
 }
 
 async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -191,7 +193,7 @@ async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyho
     let (second, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, together);
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, together);
-    runs::finish(&lab.pool, second, Status::Succeeded, None).await?;
+    runs::finish(&lab.pool, second, Status::Succeeded, None, (0, 0)).await?;
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, alone);
     execute(&lab, "UPDATE sync.runs SET alive_until = now() - interval '1 second'").await?;
     assert_eq!(start_run(&lab, API).await?.1, alone);
