@@ -104,13 +104,9 @@ impl<R: BufRead> Feed<R> {
             self.skip_rest_of_line().map_err(failed(self.line))?;
             return Ok(Some(Err(format!("the line is longer than {MAX_LINE_BYTES} bytes"))));
         }
-        let bytes = if self.line == 1 {
-            self.buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.buffer)
-        } else {
-            &self.buffer
-        };
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(Ok(text.trim().to_owned()))),
+        match std::str::from_utf8(&self.buffer) {
+            // A byte order mark starts a file; files that were joined have more of them.
+            Ok(text) => Ok(Some(Ok(text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').to_owned()))),
             Err(error) => Ok(Some(Err(format!("it is not UTF-8 from byte {} on", error.valid_up_to() + 1)))),
         }
     }
@@ -128,6 +124,8 @@ impl<R: BufRead> Feed<R> {
     fn parse(&self, text: &str) -> Result<NewOrder, String> {
         let row = match &self.format {
             Some(Format::Csv(columns)) => csv_row(columns, text)?,
+            // serde would take the values of a list for fields in order.
+            Some(Format::Ndjson) if text.starts_with('[') => return Err("it is a list, not an object".to_owned()),
             Some(Format::Ndjson) => serde_json::from_str(text).map_err(|error| json_problem(&error))?,
             Some(Format::Plain) | None => Row { order_id: text.to_owned(), ..Row::default() },
         };
@@ -190,18 +188,21 @@ fn detect(first: &str, line: u64) -> Result<Format, FeedError> {
     if first.starts_with('{') {
         return Ok(Format::Ndjson);
     }
-    let names: Vec<String> = match csv_fields(first) {
-        Ok(fields) => fields.iter().map(|name| name.trim().to_lowercase()).collect(),
-        Err(_) => return Ok(Format::Plain),
-    };
+    let fields = csv_fields(first).unwrap_or_default();
+    let names: Vec<String> = fields.iter().map(|name| name.trim().to_lowercase()).collect();
     let header = |problem| FeedError::Header { line, problem };
     if !names.iter().any(|name| name == "order_id") {
         // Read as plain ids, a table with other separators or without the one column would fill the queue with rubbish.
         let looks_like_a_header = first
-            .split([',', ';', '\t', '|'])
+            .split([',', ';', '\t', '|', '\r'])
             .any(|name| COLUMNS.split(", ").any(|column| name.trim().trim_matches('"').eq_ignore_ascii_case(column)));
         if looks_like_a_header {
-            return Err(header("has no column order_id, or is not separated by commas".to_owned()));
+            let problem = if first.contains('\r') {
+                "ends in a carriage return alone: end lines with line feeds"
+            } else {
+                "has no column order_id, or is not separated by commas"
+            };
+            return Err(header(problem.to_owned()));
         }
         return Ok(Format::Plain);
     }
@@ -229,6 +230,10 @@ fn csv_fields(text: &str) -> Result<csv::StringRecord, String> {
     let quoted_field_is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
     if quoted_field_is_open {
         return Err("a quoted field is not closed on this line".to_owned());
+    }
+    if text.contains('\r') {
+        // The reader would take it for the end of the record, and the rest would be lost without a word.
+        return Err("it contains a carriage return that is no line break".to_owned());
     }
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn plain_lines_are_ids_whatever_is_in_them() {
-        let orders = read("\u{feff}first\r\n\n  a,b  \n\"c\"\nd e/f");
+        let orders = read("\u{feff}first\r\n\n  a,b  \n\"c\"\n\u{feff}d e/f");
         assert_eq!(ids(&orders), ["first", "a,b", "\"c\"", "d e/f"]);
         assert_eq!(orders[0].as_ref().expect("good").connect_user_id.as_deref(), Some("default-user"));
     }
@@ -343,8 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn a_carriage_return_inside_a_line_hides_nothing() {
+        assert_eq!(ids(&read("order_id,priority\na,1\rb,2\nc,3\r\n")), ["line 2", "c"]);
+        assert_eq!(ids(&read("a\rb\nc\r\n")), ["line 1", "c"]);
+        let template = NewOrder::new(OrderId::new("t").expect("valid"));
+        let results: Vec<_> = Feed::new("order_id\rA-1\rA-2\r".as_bytes(), template).collect();
+        assert!(matches!(results.as_slice(), [Err(FeedError::Header { line: 1, .. })]));
+    }
+
+    #[test]
+    fn a_list_is_no_object_with_fields() {
+        assert_eq!(ids(&read("{\"order_id\":\"a\"}\n[\"b\",null,null,null,null,null]")), ["a", "line 2"]);
+    }
+
+    #[test]
     fn a_header_that_is_not_understood_stops_before_anything_is_added() {
-        for header in ["order_id,colour\n", "order_id,order_id\n", "order_id;priority\n", "id,connect_user_id\n"] {
+        for header in [
+            "order_id,colour\n",
+            "order_id,order_id\n",
+            "order_id;priority\n",
+            "id,connect_user_id\n",
+            "order_id,\"priority\n",
+        ] {
             let feed = Feed::new(header.as_bytes(), NewOrder::new(OrderId::new("t").expect("valid")));
             let results: Vec<_> = feed.collect();
             assert!(matches!(results.as_slice(), [Err(FeedError::Header { line: 1, .. })]), "{header}");
