@@ -225,7 +225,8 @@ fn read(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation,
         state,
         // With a message left out, this read proves nothing about completeness.
         fetched_at: (!is_emptied && !conversation.lacks_messages()).then_some(asked_at),
-        order: (is_changed || is_quiet).then_some(OrderChange {
+        // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.
+        order: (is_changed || is_quiet || order.content_hash.is_none()).then_some(OrderChange {
             status: state,
             coverage: Coverage::CapturedOpen,
             closed_at: None,

@@ -117,6 +117,14 @@ fn an_emptied_reply_is_neither_news_nor_a_good_read() {
 }
 
 #[test]
+fn an_order_put_back_is_open_even_if_its_conversation_was_emptied() {
+    let put_back = ClaimedOrder { content_hash: None, ..read_before(1, true) };
+    let settled = settle_now(&put_back, Outcome::Read(Conversation::default()));
+    assert_eq!(settled.order.map(|order| (order.status, order.closed_at)), Some((OrderState::Open, None)));
+    assert!(settled.fetched_at.is_none() && settled.conversation.is_none() && settled.content_hash.is_none());
+}
+
+#[test]
 fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
     let settled = settle_now(&read_before(1, true), Outcome::Read(one_message()));
     assert_eq!(settled.fetched_at, Some(now()));
