@@ -28,9 +28,26 @@ merged AS (
         coalesce(char_length(i.body), m.body_length) AS body_length,
         coalesce(i.image_url, m.image_url) AS image_url,
         coalesce(i.extra, m.extra) AS extra,
-        i.is_altered
+        a.is_altered
     FROM incoming AS i
     LEFT JOIN chat.messages AS m USING (order_id, message_id)
+    CROSS JOIN LATERAL (
+        -- Altered before, altered still, as long as a replacement stays in what the API no longer says.
+        SELECT i.is_altered OR (
+            coalesce(m.is_altered, false) AND (
+                (i.extra IS NULL AND m.extra IS NOT NULL)
+                OR strpos(
+                    concat(
+                        CASE WHEN i.body IS NULL THEN m.body END,
+                        CASE WHEN i.image_url IS NULL THEN m.image_url END,
+                        CASE WHEN i.sender_type IS NULL THEN m.sender_type END,
+                        CASE WHEN i.recipient_type IS NULL THEN m.recipient_type END
+                    ),
+                    chr(65533)
+                ) > 0
+            )
+        ) AS is_altered
+    ) AS a
     WHERE m.message_id IS NULL
        -- It is there again.
        OR m.removed_at IS NOT NULL
@@ -47,7 +64,7 @@ merged AS (
               coalesce(i.body, m.body),
               coalesce(i.image_url, m.image_url),
               coalesce(i.extra, m.extra),
-              i.is_altered
+              a.is_altered
           ) IS DISTINCT FROM ROW (
               m.position, m.instacart_order_id, m.created_at, m.sender_type, m.sender_id, m.recipient_type,
               m.recipient_id, m.is_read, m.read_at, m.body, m.image_url, m.extra, m.is_altered
