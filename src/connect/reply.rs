@@ -142,11 +142,7 @@ fn read_metadata(metadata: &Object, faults: &mut Vec<Fault>) -> Metadata {
     for (index, raw) in list.iter().enumerate().filter(|(_, raw)| raw.get() != "null") {
         let shopper =
             Object::read(raw.get(), &format!("$.metadata.shoppers[{index}]")).and_then(|user| read_user(&user));
-        if let Some(Some(shopper)) = keep(shopper, Some(raw), faults)
-            && !shoppers.iter().any(|known| known.id == shopper.id)
-        {
-            shoppers.push(shopper);
-        }
+        shoppers.extend(keep(shopper, Some(raw), faults).flatten());
     }
     Metadata { customer, current_shopper, shoppers }
 }

@@ -139,11 +139,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Every shopper once: `shoppers`, and the current one if it is missing there.
+    /// Every mention of a shopper. Who is mentioned twice may be named in one place only.
     pub fn all_shoppers(&self) -> impl Iterator<Item = &ChatUser> {
-        let current =
-            self.current_shopper.iter().filter(|current| !self.shoppers.iter().any(|shopper| shopper.id == current.id));
-        self.shoppers.iter().chain(current)
+        self.shoppers.iter().chain(&self.current_shopper)
     }
 }
 
