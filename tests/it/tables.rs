@@ -256,11 +256,14 @@ async fn what_postgresql_cannot_store_is_replaced_and_marked(lab: Arc<Lab>) -> a
 }
 
 async fn unknown_fields_are_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let message = json!({"id": 1, "sender_type": "bot", "sender_id": 9, "reactions": [{"emoji": "👍", "count": 2}]});
-    let api = Api::start(json!({"chat_messages": [message], "surprise": 1})).await;
+    let unknown = r#""reactions": [{"emoji": "👍", "count": 2}], "cents": 123456789012345678901234567890.10"#;
+    let message = format!(r#"{{"id": 1, "sender_type": "bot", "sender_id": 9, {unknown}}}"#);
+    let api = Api::start(Value::Null).await;
+    api.answer(Answer::new(200, format!(r#"{{"chat_messages": [{message}], "surprise": 1}}"#)));
     api.sync(&lab).await?;
     let stored = lab.text("SELECT extra::text || ' ' || sender_type FROM chat.messages").await?;
-    assert_eq!(stored.as_deref(), Some(r#"{"reactions": [{"count": 2, "emoji": "👍"}]} bot"#));
+    let expected = r#"{"cents": 123456789012345678901234567890.10, "reactions": [{"count": 2, "emoji": "👍"}]} bot"#;
+    assert_eq!(stored.as_deref(), Some(expected));
     assert_eq!(lab.text("SELECT user_type || user_id FROM chat.users").await?.as_deref(), Some("bot9"));
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::domain::Extra;
 /// Values nested deeper stay text: each level is scanned once more than the one around it.
 const MAX_DEPTH: usize = 16;
 
-/// The range of a 64-bit float. `jsonb` writes numbers without exponents: larger ones would swell when they are read.
+/// As far as 64-bit floats go. `jsonb` writes numbers without exponents: larger ones would swell when they are read.
 const MAX_EXPONENT: u32 = 308;
 
 /// Longer numbers stay text: `numeric` ends somewhere, and no honest number is near it.
@@ -154,4 +154,5 @@ fn is_storable_number(json: &str) -> bool {
     let exponent = json.split_once(['e', 'E']).map_or("0", |(_, exponent)| exponent);
     json.len() <= MAX_NUMBER_BYTES
         && exponent.trim_start_matches(['+', '-']).parse().is_ok_and(|exponent: u32| exponent <= MAX_EXPONENT)
+        && json.parse().is_ok_and(f64::is_finite)
 }
