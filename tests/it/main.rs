@@ -10,6 +10,7 @@ mod daemon;
 mod docs;
 mod expiry;
 mod pace;
+mod properties;
 mod support;
 mod sync;
 mod tables;
@@ -61,6 +62,7 @@ fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
         docs::tests,
         expiry::tests,
         pace::tests,
+        properties::tests,
         support::proxy::tests,
         sync::tests,
         tables::tests,

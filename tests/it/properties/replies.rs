@@ -1,0 +1,240 @@
+//! What the API may answer, over a universe so small that everything meets everything: three message ids, three people
+//! of each type, fields that come, change and go.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Value, json};
+
+use crate::support::http::Answer;
+
+/// One answer for one order.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Talk(Talk),
+    /// A 500 first.
+    TalkAtSecondTry(Talk),
+    /// The API's own 404.
+    NotFound,
+    /// Somebody else's 404.
+    Page,
+    Forbidden,
+    NotJson,
+    /// 422: refused for good.
+    Refused,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Talk {
+    pub(super) elements: Vec<Element>,
+    pub(super) people: Option<People>,
+    pub(super) expiry: Expiry,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Element {
+    Good(Message),
+    /// No message: it has no id, or is none at all.
+    Bad(Value),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Message {
+    pub(super) id: i64,
+    pub(super) order_id: Option<i64>,
+    pub(super) created_at: Option<&'static str>,
+    pub(super) sender: Option<(&'static str, i64)>,
+    pub(super) recipient: Option<(&'static str, i64)>,
+    pub(super) read: Option<bool>,
+    pub(super) read_at: Option<&'static str>,
+    pub(super) body: Option<&'static str>,
+    pub(super) image: Option<&'static str>,
+    pub(super) mood: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct People {
+    /// Of the names and pictures: what one reply says of a person, it says everywhere.
+    pub(super) version: u8,
+    pub(super) customer: Option<Person>,
+    pub(super) current_shopper: Option<Person>,
+    pub(super) shoppers: Option<Vec<Person>>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Person {
+    pub(super) id: i64,
+    pub(super) is_named: bool,
+    pub(super) is_shown: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// The older API.
+    Unsaid,
+    No,
+    Yes,
+    YesInMetadata,
+}
+
+pub(super) fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    // Shorter than queue.max_attempts: no order dies of its failures.
+    vec(step(talk().boxed()), 1..7)
+}
+
+/// A sequence, and the same answers in another order with some of them repeated. What an answer without messages says
+/// of people counts only while nothing is stored, so here it says nothing of them.
+pub(super) fn shuffled_with_repetitions() -> impl Strategy<Value = (Vec<Step>, Vec<Step>)> {
+    let talk = talk().prop_map(|talk| {
+        let has_messages = talk.elements.iter().any(|element| matches!(element, Element::Good(_)));
+        Talk { people: talk.people.filter(|_| has_messages), ..talk }
+    });
+    (vec(step(talk.boxed()), 1..6), vec(any::<Index>(), 0..3)).prop_flat_map(|(steps, repeated)| {
+        let repeated: Vec<Step> = repeated.iter().map(|index| index.get(&steps).clone()).collect();
+        let all = [steps.clone(), repeated].concat();
+        (Just(steps), Just(all).prop_shuffle())
+    })
+}
+
+fn step(talk: BoxedStrategy<Talk>) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => talk.clone().prop_map(Step::Talk),
+        1 => talk.prop_map(Step::TalkAtSecondTry),
+        2 => Just(Step::NotFound),
+        1 => select(vec![Step::Page, Step::Forbidden, Step::NotJson]),
+        1 => Just(Step::Refused),
+    ]
+}
+
+fn talk() -> impl Strategy<Value = Talk> {
+    let expiry = prop_oneof![
+        3 => Just(Expiry::Unsaid),
+        3 => Just(Expiry::No),
+        1 => Just(Expiry::Yes),
+        1 => Just(Expiry::YesInMetadata),
+    ];
+    (vec(element(), 0..5), option::weighted(0.7, people()), expiry).prop_map(|(elements, people, expiry)| Talk {
+        elements,
+        people,
+        expiry,
+    })
+}
+
+fn element() -> impl Strategy<Value = Element> {
+    let bad = select(vec![json!({"body": "no id"}), json!({"body": "other"}), json!({"id": "1"}), json!(5)]);
+    prop_oneof![
+        9 => message().prop_map(Element::Good),
+        1 => bad.prop_map(Element::Bad),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let user = || option::of((select(vec!["user", "driver"]), 1..4_i64));
+    let time = || option::of(select(vec!["2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z"]));
+    (
+        1..4_i64,
+        option::of(77..79_i64),
+        time(),
+        user(),
+        user(),
+        any::<Option<bool>>(),
+        time(),
+        option::of(select(vec!["hello", "hello again", "cut \0 off"])),
+        option::of(select(vec!["", "https://images.example/1.jpg"])),
+        option::of(0..2_i64),
+    )
+        .prop_map(|(id, order_id, created_at, sender, recipient, read, read_at, body, image, mood)| Message {
+            id,
+            order_id,
+            created_at,
+            sender,
+            recipient,
+            read,
+            read_at,
+            body,
+            image,
+            mood,
+        })
+}
+
+fn people() -> impl Strategy<Value = People> {
+    let person = || {
+        (1..4_i64, any::<bool>(), any::<bool>()).prop_map(|(id, is_named, is_shown)| Person { id, is_named, is_shown })
+    };
+    (0..3_u8, option::of(person()), option::of(person()), option::of(vec(person(), 0..3))).prop_map(
+        |(version, customer, current_shopper, shoppers)| People { version, customer, current_shopper, shoppers },
+    )
+}
+
+impl Step {
+    /// The answers to the requests that it takes. Users' ids start after `offset`.
+    pub(super) fn answers(&self, offset: i64) -> Vec<Answer> {
+        match self {
+            Self::Talk(talk) => vec![Answer::json(200, &talk.json(offset))],
+            Self::TalkAtSecondTry(talk) => vec![Answer::new(500, ""), Answer::json(200, &talk.json(offset))],
+            Self::NotFound => vec![Answer::not_found()],
+            Self::Page => vec![Answer::new(404, "<html>not here</html>")],
+            Self::Forbidden => vec![Answer::new(403, "")],
+            Self::NotJson => vec![Answer::new(200, "<html>maintenance</html>")],
+            Self::Refused => vec![Answer::new(422, "{}")],
+        }
+    }
+}
+
+impl Talk {
+    fn json(&self, offset: i64) -> Value {
+        let elements: Vec<Value> = self.elements.iter().map(|element| element.json(offset)).collect();
+        let mut reply = json!({"chat_messages": elements});
+        if let Some(people) = &self.people {
+            reply["metadata"] = people.json(offset);
+        }
+        match self.expiry {
+            Expiry::Unsaid => {}
+            Expiry::No => reply["is_expired"] = false.into(),
+            Expiry::Yes => reply["is_expired"] = true.into(),
+            Expiry::YesInMetadata => reply["metadata"]["is_expired"] = true.into(),
+        }
+        reply
+    }
+}
+
+impl Element {
+    fn json(&self, offset: i64) -> Value {
+        let message = match self {
+            Self::Bad(value) => return value.clone(),
+            Self::Good(message) => message,
+        };
+        let Message { id, order_id, created_at, read, read_at, body, image, mood, .. } = message;
+        let fields = json!({
+            "id": id, "order_id": order_id, "created_at": created_at, "read": read, "read_at": read_at, "body": body,
+            "image": image, "mood": mood,
+            "sender_type": message.sender.map(|user| user.0), "sender_id": message.sender.map(|user| user.1 + offset),
+            "recipient_type": message.recipient.map(|user| user.0),
+            "recipient_id": message.recipient.map(|user| user.1 + offset),
+        });
+        let Value::Object(mut fields) = fields else { unreachable!("an object") };
+        // Null and absent are the same, but not for unknown fields.
+        fields.retain(|name, value| name != "mood" || !value.is_null());
+        Value::Object(fields)
+    }
+}
+
+impl People {
+    fn json(&self, offset: i64) -> Value {
+        let person = |person: &Person| json!({"id": person.id + offset, "display_name": self.name(person), "avatar_url": self.picture(person)});
+        json!({
+            "customer": self.customer.as_ref().map(person),
+            "current_shopper": self.current_shopper.as_ref().map(person),
+            "shoppers": self.shoppers.as_ref().map(|shoppers| shoppers.iter().map(person).collect::<Vec<_>>()),
+        })
+    }
+
+    pub(super) fn name(&self, person: &Person) -> Option<String> {
+        person.is_named.then(|| format!("name {}", self.version))
+    }
+
+    pub(super) fn picture(&self, person: &Person) -> Option<String> {
+        person.is_shown.then(|| format!("{}.jpg", self.version))
+    }
+}
