@@ -16,6 +16,10 @@ test *ARGS:
 test-container:
     TEST_POSTGRES_IMAGE=$(script/postgres-image) cargo test
 
+# spoilt replies and files for so many seconds each, two processors at work; on failure it prints the input
+fuzz SECONDS="600":
+    CHATSYNC_FUZZ_SECONDS={{ SECONDS }} cargo test --test fuzz -- --nocapture
+
 # format, lints, documentation, checked statements
 lint:
     cargo fmt --check

@@ -1,0 +1,172 @@
+//! Replies: `connect::decode` against a second reading of the same bytes by `serde_json`'s own tree.
+
+use std::collections::HashSet;
+
+use chatsync::connect::decode;
+use chatsync::domain::{Conversation, Fault, Message, UserType};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::corpus::replies;
+use crate::fuzz;
+
+/// The documented fields of a message.
+const KNOWN: [&str; 11] = [
+    "id",
+    "order_id",
+    "created_at",
+    "recipient_id",
+    "recipient_type",
+    "sender_id",
+    "sender_type",
+    "read",
+    "read_at",
+    "body",
+    "image",
+];
+
+#[test]
+fn every_element_of_a_reply_is_stored_or_explained() {
+    fuzz("decoder", 4_000, &replies(), check);
+}
+
+fn check(reply: &[u8]) {
+    let decoded = decode(reply);
+    assert_eq!(decoded, decode(reply), "twice the same bytes");
+    match &decoded {
+        Ok(conversation) => {
+            assert_eq!(conversation.content_hash(), decode(reply).expect("as before").content_hash());
+            check_conversation(conversation, reply);
+        }
+        Err(fault) => {
+            check_fault(fault, reply.len());
+            assert_eq!(fault.body_bytes(), reply.len(), "all of it is kept aside");
+            assert!(fault.path == "$" || fault.path == "$.chat_messages", "{fault}");
+            assert!(!is_conversation(reply), "refused as a whole: {fault}");
+        }
+    }
+}
+
+/// Whether a reply surely is a conversation.
+fn is_conversation(reply: &[u8]) -> bool {
+    let Ok(Value::Object(root)) = serde_json::from_slice(reply) else { return false };
+    let is_list = |name: &str| root.get(name).is_none_or(|list| list.is_array() || list.is_null());
+    let is_known = ["chat_messages", "metadata", "is_expired"].iter().any(|name| root.contains_key(*name));
+    // serde_json's tree has no limit of its own for the number of fields; ours counts repeated names as well.
+    let may_be_too_much = reply.split(|byte| *byte == b',').count() > 1_000;
+    is_known && is_list("chat_messages") && !may_be_too_much
+}
+
+fn check_conversation(conversation: &Conversation, reply: &[u8]) {
+    for fault in &conversation.faults {
+        check_fault(fault, reply.len());
+    }
+    let mut ids = HashSet::new();
+    for message in &conversation.messages {
+        assert!(ids.insert(message.id), "message {} twice", message.id);
+        check_texts(message);
+    }
+    for user in conversation.metadata.all_shoppers().chain(&conversation.metadata.customer) {
+        for text in [&user.display_name, &user.avatar_url].into_iter().flatten() {
+            assert!(!text.contains('\0'));
+        }
+    }
+    let Some(elements) = elements(reply) else { return };
+    let place = |fault: &Fault| {
+        let index = fault.path.strip_prefix("$.chat_messages[")?.split(']').next()?;
+        Some(index.parse::<usize>().expect("an index"))
+    };
+    let left_out: HashSet<usize> = conversation.faults.iter().filter_map(place).collect();
+    let mut messages = conversation.messages.iter().peekable();
+    for (index, element) in elements.iter().enumerate() {
+        let message = messages.next_if(|message| usize::try_from(message.position) == Ok(index));
+        match (message, left_out.contains(&index)) {
+            (Some(_), true) => panic!("element {index} is stored and left out"),
+            (Some(message), false) => check_message(message, element),
+            (None, true) => {}
+            // Said twice.
+            (None, false) => {
+                let alone = decode(format!(r#"{{"chat_messages":[{}]}}"#, element.get()).as_bytes());
+                let alone = alone.expect("a conversation").messages.pop().expect("a good message");
+                let earlier = conversation.messages.iter().find(|message| message.id == alone.id).expect("said before");
+                assert_eq!(Message { position: earlier.position, ..alone }, *earlier);
+            }
+        }
+    }
+    assert_eq!(messages.next(), None, "a message that is no element");
+}
+
+fn check_fault(fault: &Fault, most: usize) {
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "$.[]_".contains(c);
+    assert!(fault.path.starts_with('$') && fault.path.chars().all(is_path) && fault.path.len() < 64, "{fault}");
+    // Reasons are ours: a text of the reply would be longer, or hold something else.
+    assert!(fault.reason.is_ascii() && fault.reason.len() < 100, "{fault}");
+    assert!(fault.body().len() <= Fault::MAX_BODY_BYTES && fault.body_bytes() <= most);
+    assert!(!fault.body().contains('\0'));
+}
+
+/// PostgreSQL takes every text of it.
+fn check_texts(message: &Message) {
+    let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
+    let texts = [&message.body, &message.image_url].into_iter().flatten().map(String::as_str);
+    for text in types.clone().chain(texts) {
+        assert!(!text.contains('\0'));
+    }
+    assert!(types.clone().all(|name| name.len() <= 128));
+    if let Some(extra) = &message.extra {
+        let text = extra.json().get();
+        let value: Value = serde_json::from_str(text).expect("what is stored is JSON that is not too deep");
+        assert!(value.is_object() && !has_nul(&value) && !text.contains("\\u0000"));
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(list) => list.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
+    }
+}
+
+/// The elements of `chat_messages`, found in another way.
+fn elements(reply: &[u8]) -> Option<Vec<Box<RawValue>>> {
+    #[derive(Deserialize)]
+    struct Root {
+        #[serde(default)]
+        chat_messages: Option<Vec<Box<RawValue>>>,
+    }
+    // Fails where the name is repeated.
+    let root: Root = serde_json::from_slice(reply).ok()?;
+    Some(root.chat_messages.unwrap_or_default())
+}
+
+/// The message says what its JSON says, where `serde_json`'s tree can hold that and nothing had to be replaced.
+fn check_message(message: &Message, element: &RawValue) {
+    let Ok(Value::Object(said)) = serde_json::from_str(element.get()) else { return };
+    assert_eq!(said.get("id").and_then(Value::as_i64), Some(message.id));
+    for (field, value) in [
+        ("order_id", message.instacart_order_id),
+        ("sender_id", message.sender_id),
+        ("recipient_id", message.recipient_id),
+    ] {
+        assert_eq!(said.get(field).and_then(Value::as_i64), value, "{field}");
+    }
+    assert_eq!(said.get("read").and_then(Value::as_bool), message.is_read);
+    let time = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    for (field, value) in [("created_at", message.created_at), ("read_at", message.read_at)] {
+        assert_eq!(time(field).map(|text| text.parse().expect("a time")), value, "{field}");
+    }
+    if message.is_altered {
+        return;
+    }
+    let text = |field: &str| said.get(field).and_then(Value::as_str);
+    assert_eq!(text("body"), message.body.as_deref());
+    assert_eq!(text("image").filter(|url| !url.is_empty()), message.image_url.as_deref());
+    assert_eq!(text("sender_type"), message.sender_type.as_ref().map(UserType::as_str));
+    assert_eq!(text("recipient_type"), message.recipient_type.as_ref().map(UserType::as_str));
+    let unknown: Map<String, Value> = said.into_iter().filter(|(name, _)| !KNOWN.contains(&name.as_str())).collect();
+    let extra = message.extra.as_ref().map(|extra| serde_json::from_str(extra.json().get()).expect("JSON"));
+    assert_eq!(extra.unwrap_or_else(|| Value::Object(Map::new())), Value::Object(unknown));
+}
