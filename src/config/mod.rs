@@ -276,7 +276,7 @@ fn api(reader: &mut Reader) -> Option<Api> {
     let accept_language = reader.optional("api.accept_language", values::header_text);
     let connect_timeout = reader.get("api.connect_timeout", values::positive_duration);
     let timeout = reader.get("api.timeout", values::positive_duration);
-    let max_response_bytes = reader.get("api.max_response_bytes", values::between::<usize, 1_024, 1_073_741_824>);
+    let max_response_bytes = reader.get("api.max_response_bytes", values::between::<usize, 1_024, 134_217_728>);
     Some(Api {
         base_url: base_url?,
         treat_ids_as_internal: treat_ids_as_internal?,

@@ -6,6 +6,9 @@ mod database;
 mod door;
 mod due;
 mod leases;
+// The kernel's own count of a process's memory.
+#[cfg(target_os = "linux")]
+mod memory;
 mod process;
 mod refusal;
 mod several;
@@ -31,7 +34,16 @@ pub(crate) use process::Process;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
-    let tests = [database::tests, due::tests, leases::tests, refusal::tests, several::tests, storm::tests];
+    let tests = [
+        database::tests,
+        due::tests,
+        leases::tests,
+        #[cfg(target_os = "linux")]
+        memory::tests,
+        refusal::tests,
+        several::tests,
+        storm::tests,
+    ];
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 

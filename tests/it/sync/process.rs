@@ -42,8 +42,11 @@ impl Process {
     }
 
     pub(crate) fn send(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = self.child.id().context("it has ended already")?;
-        Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
+        Ok(kill(Pid::from_raw(self.id()?.try_into()?), signal)?)
+    }
+
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().context("it has ended already")
     }
 
     /// Kills it: no chance to put anything in order.
