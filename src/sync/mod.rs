@@ -3,7 +3,7 @@
 //! [`Worker::run`] works off everything that is due when it starts. Three stages overlap, joined by bounded channels:
 //! `claim` takes orders out of the queue in due order, `fetch` asks the API for many at once, `write` puts batches
 //! into the database. `held` knows which orders are between claim and write: their leases are renewed
-//! while the run lasts and given back when it ends early.
+//! while the run lasts and given back when it ends early. `share` agrees with other workers on the pace meanwhile.
 
 mod clock;
 mod guard;

@@ -4,7 +4,6 @@
 //! own replies and tells the database, which keeps a mean. A worker that joins or leaves changes `n`, not the pace.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ pub(super) struct Share {
     client: Arc<Client>,
     run_id: Uuid,
     /// How many shared the pace at the last turn; 0 if others were there at the start, who have not heard of it yet.
-    workers: AtomicU32,
+    workers: u32,
 }
 
 impl Share {
@@ -48,11 +47,11 @@ impl Share {
             }
             Err(error) => tracing::warn!("the pace of other runs is unknown: {error}"),
         }
-        Self { store, client, run_id, workers: AtomicU32::new(workers) }
+        Self { store, client, run_id, workers }
     }
 
     /// Keeps to the agreement until the run has ended. A turn that fails is made up for by the next.
-    pub(super) async fn keep(&self, ended: &CancellationToken) {
+    pub(super) async fn keep(mut self, ended: &CancellationToken) {
         let mut wait = FIRST_TURN;
         while ended.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
             self.turn().await;
@@ -64,9 +63,9 @@ impl Share {
         }
     }
 
-    async fn turn(&self) {
+    async fn turn(&mut self) {
         let pace = self.client.pace();
-        let before = self.workers.load(Ordering::Relaxed);
+        let before = self.workers;
         let report = &Report { rate: pace.rate(), found: pace.found(), workers: before };
         let (run_id, api) = (self.run_id, self.client.base_url());
         let tell = |mut connection: Link| async move { pace::report(&mut *connection, run_id, api, report).await };
@@ -81,6 +80,6 @@ impl Share {
         } else if let Some(total) = shared.total.filter(|_| shared.workers > 1) {
             pace.lean_to(total);
         }
-        self.workers.store(shared.workers, Ordering::Relaxed);
+        self.workers = shared.workers;
     }
 }

@@ -63,9 +63,9 @@ impl Limit {
         self.base * growth
     }
 
-    /// Whether it was met, or is known to be higher than it was.
+    /// Whether it was met, or a second at full pace has confirmed it.
     pub(super) fn is_found(&self) -> bool {
-        !self.is_searching && (self.is_met || self.age > 0.0)
+        !self.is_searching && (self.is_met || self.age >= 1.0)
     }
 
     /// A request at full pace was served; the next goes `seconds` later.

@@ -37,7 +37,7 @@ const LONGEST_HOLD: Duration = Duration::from_mins(1);
 const LEAN: f64 = 1.1;
 
 /// A change of the pace by this factor is worth a line in the log.
-const NEWS: f64 = 1.25;
+const NEWS: f64 = 1.5;
 
 /// The pace of one [`Client`](super::Client), shared by all its requests.
 #[derive(Debug)]

@@ -211,3 +211,17 @@ async fn the_many_refusals_of_one_moment_are_one_piece_of_news() {
     }
     assert!((85.0..97.0).contains(&pace.rate()), "{}", pace.rate());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_429_counts_the_second_before_its_request() {
+    let pace = Pace::new(20.0, None);
+    pace.share(1, Some(98.0));
+    let mut turns = Vec::new();
+    for _ in 0..110 {
+        turns.push(pace.turn().await);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    pace.turn().await;
+    pace.was_throttled(&turns[109]);
+    assert!((90.0..97.0).contains(&pace.rate()), "{}", pace.rate());
+}
