@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::error::{ApiError, Asked, Broken, Error};
-use super::memory::{self, Memory, Reservation};
+use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
 use super::session::Errand;
 use crate::config::{Api, is_loopback};
@@ -61,7 +61,7 @@ impl Http {
             client: builder.build()?,
             base_url: api.base_url.clone(),
             pace,
-            memory: Memory::new(api.max_response_bytes),
+            memory: Memory::new(),
             timeout: api.timeout,
             max_response_bytes: api.max_response_bytes,
         })
@@ -111,20 +111,24 @@ impl Http {
         let status = response.status();
         // Unknown where the body is compressed or chunked.
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let largest = announced.unwrap_or(usize::MAX).min(self.max_response_bytes);
-        let mut reservation = None;
+        let mut reservation: Option<Reservation> = None;
         let mut body = Vec::new();
         // Decompressed bytes: a small reply that swells is cut as well.
         while let Some(chunk) = time.limit(response.chunk()).await? {
-            if reservation.is_none() && body.len() + chunk.len() > memory::FREE {
-                reservation = Some(time.pause(self.memory.reserve(largest)).await);
-            }
-            body.extend_from_slice(&chunk);
-            if body.len() > self.max_response_bytes {
+            let size = body.len() + chunk.len();
+            if size > self.max_response_bytes {
+                body.extend_from_slice(&chunk);
                 let reason = format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes);
                 let fault = Fault::new("$", reason, &body);
                 return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
             }
+            let is_large = size.max(announced.unwrap_or(0)) > LARGE;
+            if is_large && !reservation.as_ref().is_some_and(Reservation::is_large) {
+                reservation = Some(time.pause(self.memory.reserve_large()).await);
+            } else if size > FREE && reservation.is_none() {
+                reservation = Some(time.pause(self.memory.reserve(announced.unwrap_or(LARGE))).await);
+            }
+            body.extend_from_slice(&chunk);
         }
         let mut reservation = match reservation {
             Some(reservation) => reservation,

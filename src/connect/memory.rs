@@ -1,48 +1,67 @@
 //! The memory that replies may take, from their first bytes until their rows are committed.
 //!
 //! Requests under way are bounded in number, but a reply can be a thousand times larger than usual. So each reply owns
-//! a [`Reservation`] of its size; while there is no room, reading goes no further and the connection fills up. What a
-//! reply needs is reserved at once and not by and by: two half-read replies can never wait for each other.
+//! a [`Reservation`] of its size; while there is no room, reading goes no further and the connection fills up. Large
+//! replies take turns instead, one at a time, so that two half-read ones never wait for each other's room.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// For all replies together, in bytes of body. Decoded and as columns of a statement a body is several times as large.
-const TOTAL: usize = 12 * 1024 * 1024;
-/// Read before anything is reserved: the replies of most orders are smaller.
-pub(super) const FREE: usize = 32 * 1024;
+/// For all replies together but the large one, in bytes of body. Decoded and as columns of a statement a body is
+/// several times as large.
+const TOTAL: usize = 8 * 1024 * 1024;
+/// Read before anything is reserved: the replies of most orders are smaller. While a reply waits, its connection holds
+/// several times as much.
+pub(super) const FREE: usize = 16 * 1024;
+/// A reply beyond this size is large.
+pub(super) const LARGE: usize = 1024 * 1024;
 /// Bytes per permit.
 const UNIT: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct Memory {
+    room: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+}
 
 /// Room for one reply; given back on drop.
 #[derive(Debug, Default)]
-pub struct Reservation(Option<OwnedSemaphorePermit>);
+pub struct Reservation {
+    room: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Memory {
-    /// Room for many replies, and for one of the largest at least.
-    pub(super) fn new(max_response_bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(units(TOTAL.max(max_response_bytes)))))
+    pub(super) fn new() -> Self {
+        Self { room: Arc::new(Semaphore::new(units(TOTAL))), turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Waits for room. First come, first served.
+    /// Waits for room, for a reply of at most [`LARGE`] bytes. First come, first served.
     pub(super) async fn reserve(&self, bytes: usize) -> Reservation {
-        let count = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.0).acquire_many_owned(count).await;
-        Reservation(Some(permit.expect("the semaphore is never closed")))
+        let count = u32::try_from(units(bytes.min(LARGE))).expect("a million at most");
+        let room = Arc::clone(&self.room).acquire_many_owned(count).await;
+        Reservation { room: Some(room.expect("the semaphore is never closed")), turn: None }
+    }
+
+    /// Waits for the turn of a large reply.
+    pub(super) async fn reserve_large(&self) -> Reservation {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        Reservation { room: None, turn: Some(turn.expect("the semaphore is never closed")) }
     }
 }
 
 impl Reservation {
     /// Gives back what turned out not to be needed.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.0 {
-            let excess = permit.num_permits().saturating_sub(units(bytes));
-            drop(permit.split(excess));
+        if let Some(room) = &mut self.room {
+            let excess = room.num_permits().saturating_sub(units(bytes));
+            drop(room.split(excess));
         }
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        self.turn.is_some()
     }
 }
 
@@ -52,23 +71,39 @@ fn units(bytes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_large_reply_waits_until_others_made_room() {
-        let memory = Memory::new(8 * 1024 * 1024);
-        let mut first = memory.reserve(8 * 1024 * 1024).await;
-        let second = memory.reserve(8 * 1024 * 1024);
-        tokio::pin!(second);
-        assert!(futures_util::FutureExt::now_or_never(second.as_mut()).is_none());
-        first.shrink_to(100);
-        assert!(futures_util::FutureExt::now_or_never(second.as_mut()).is_some());
+    async fn a_reply_waits_until_others_made_room() {
+        let memory = Memory::new();
+        let mut all = Vec::new();
+        while let Some(reservation) = memory.reserve(LARGE).now_or_never() {
+            all.push(reservation);
+        }
+        assert_eq!(all.len(), TOTAL / LARGE);
+        let next = memory.reserve(LARGE);
+        tokio::pin!(next);
+        assert!(next.as_mut().now_or_never().is_none());
+        all[0].shrink_to(100);
+        assert!(next.as_mut().now_or_never().is_none(), "a little is missing");
+        all[1].shrink_to(100);
+        assert!(next.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test]
-    async fn the_largest_reply_allowed_always_fits() {
-        let memory = Memory::new(3 * TOTAL);
-        drop(memory.reserve(3 * TOTAL).await);
-        memory.reserve(3 * TOTAL).await;
+    async fn large_replies_take_turns_and_wait_for_nobody_else() {
+        let memory = Memory::new();
+        let mut all = Vec::new();
+        while let Some(reservation) = memory.reserve(LARGE).now_or_never() {
+            all.push(reservation);
+        }
+        let first = memory.reserve_large().now_or_never().expect("its turn");
+        let second = memory.reserve_large();
+        tokio::pin!(second);
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(second.as_mut().now_or_never().is_some());
     }
 }
