@@ -1,12 +1,13 @@
 //! One HTTP exchange: the request at its turn, the reply read to its end but not beyond the cap.
 //!
 //! Used for conversations and tokens alike, so that the rules hold for both: paced, counted, redirects not followed,
-//! a time-out, a cap on the decompressed size, and memory reserved for what is read.
+//! a time-out, a cap on the decompressed size, and memory reserved for what is read. A large reply is dropped and asked
+//! for again when its turn has come, on a connection of its own: connections keep the buffers that they grew.
 
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Request, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,6 +23,8 @@ const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Http {
     pub(super) client: reqwest::Client,
+    /// For large replies: no connection is used twice.
+    once: reqwest::Client,
     pub(super) base_url: Url,
     pub(super) pace: Pace,
     memory: Memory,
@@ -43,22 +46,23 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            // A token must never travel to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(api.connect_timeout)
-            .pool_max_idle_per_host(max_in_flight)
-            // Below the idle time-out after which servers answer 408 on a connection.
-            .pool_idle_timeout(Duration::from_secs(30))
-            .tcp_nodelay(true);
-        if is_loopback(&api.base_url) {
+        let builder = |idle_connections| {
+            let builder = reqwest::Client::builder()
+                .user_agent(USER_AGENT)
+                .default_headers(headers.clone())
+                // A token must never travel to another host.
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(api.connect_timeout)
+                .pool_max_idle_per_host(idle_connections)
+                // Below the idle time-out after which servers answer 408 on a connection.
+                .pool_idle_timeout(Duration::from_secs(30))
+                .tcp_nodelay(true);
             // A company's proxy cannot reach this machine's loopback.
-            builder = builder.no_proxy();
-        }
+            if is_loopback(&api.base_url) { builder.no_proxy() } else { builder }
+        };
         Ok(Self {
-            client: builder.build()?,
+            client: builder(max_in_flight).build()?,
+            once: builder(0).build()?,
             base_url: api.base_url.clone(),
             pace,
             memory: Memory::new(),
@@ -81,10 +85,29 @@ impl Http {
         request: RequestBuilder,
         errand: &mut Errand<'_>,
     ) -> Result<Reply, Error> {
+        let request = request.build().map_err(|error| transport(asked_for, error))?;
+        let again = request.try_clone().expect("no body is a stream");
+        if let Some(reply) = self.exchange_once(asked_for, request, None, errand).await? {
+            return Ok(reply);
+        }
+        let turn = errand.wait(self.memory.reserve_large()).await?;
+        let reply = self.exchange_once(asked_for, again, Some(turn), errand).await?;
+        Ok(reply.expect("only without its turn a large reply is dropped"))
+    }
+
+    /// `None` if the reply is large, and it is not its turn.
+    async fn exchange_once(
+        &self,
+        asked_for: Asked,
+        request: Request,
+        large: Option<Reservation>,
+        errand: &mut Errand<'_>,
+    ) -> Result<Option<Reply>, Error> {
+        let client = if large.is_some() { &self.once } else { &self.client };
         let turn = errand.wait(self.pace.turn()).await?;
         errand.count_request();
         let mut time = Time { asked_for, within: self.timeout, end: Instant::now() + self.timeout };
-        let response = time.limit(request.send()).await?;
+        let response = time.limit(client.execute(request)).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(&turn);
@@ -103,39 +126,44 @@ impl Http {
             let target = self.host_of(location);
             return Err(Error::Redirect { asked_for, target });
         }
-        self.read(response, &mut time).await
+        self.read(response, large, &mut time).await
     }
 
     /// Reads to the end also when the run is to stop: what was answered is not asked again.
-    async fn read(&self, mut response: Response, time: &mut Time) -> Result<Reply, Error> {
+    async fn read(
+        &self,
+        mut response: Response,
+        large: Option<Reservation>,
+        time: &mut Time,
+    ) -> Result<Option<Reply>, Error> {
         let status = response.status();
         // Unknown where the body is compressed or chunked.
-        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let mut reservation: Option<Reservation> = None;
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let is_its_turn = large.is_some();
+        let mut reservation = large;
         let mut body = Vec::new();
         // Decompressed bytes: a small reply that swells is cut as well.
         while let Some(chunk) = time.limit(response.chunk()).await? {
             let size = body.len() + chunk.len();
+            if !is_its_turn && size.max(announced) > LARGE {
+                return Ok(None);
+            }
+            if reservation.is_none() && size > FREE {
+                reservation = Some(time.pause(self.memory.reserve(LARGE)).await);
+            }
+            body.extend_from_slice(&chunk);
             if size > self.max_response_bytes {
-                body.extend_from_slice(&chunk);
                 let reason = format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes);
                 let fault = Fault::new("$", reason, &body);
                 return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
             }
-            let is_large = size.max(announced.unwrap_or(0)) > LARGE;
-            if is_large && !reservation.as_ref().is_some_and(Reservation::is_large) {
-                reservation = Some(time.pause(self.memory.reserve_large()).await);
-            } else if size > FREE && reservation.is_none() {
-                reservation = Some(time.pause(self.memory.reserve(announced.unwrap_or(LARGE))).await);
-            }
-            body.extend_from_slice(&chunk);
         }
         let mut reservation = match reservation {
             Some(reservation) => reservation,
             None => self.memory.reserve(body.len()).await,
         };
         reservation.shrink_to(body.len());
-        Ok(Reply { status, body, reservation })
+        Ok(Some(Reply { status, body, reservation }))
     }
 
     fn host_of(&self, location: &HeaderValue) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Requests under way are bounded in number, but a reply can be a thousand times larger than usual. So each reply owns
 //! a [`Reservation`] of its size; while there is no room, reading goes no further and the connection fills up. Large
-//! replies take turns instead, one at a time, so that two half-read ones never wait for each other's room.
+//! replies take turns, one at a time, so that two half-read ones never wait for each other's room.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const TOTAL: usize = 8 * 1024 * 1024;
 /// several times as much.
 pub(super) const FREE: usize = 16 * 1024;
 /// A reply beyond this size is large.
-pub(super) const LARGE: usize = 1024 * 1024;
+pub(super) const LARGE: usize = 128 * 1024;
 /// Bytes per permit.
 const UNIT: usize = 1024;
 
@@ -27,10 +27,7 @@ pub(super) struct Memory {
 
 /// Room for one reply; given back on drop.
 #[derive(Debug, Default)]
-pub struct Reservation {
-    room: Option<OwnedSemaphorePermit>,
-    turn: Option<OwnedSemaphorePermit>,
-}
+pub struct Reservation(Option<OwnedSemaphorePermit>);
 
 impl Memory {
     pub(super) fn new() -> Self {
@@ -41,27 +38,23 @@ impl Memory {
     pub(super) async fn reserve(&self, bytes: usize) -> Reservation {
         let count = u32::try_from(units(bytes.min(LARGE))).expect("a million at most");
         let room = Arc::clone(&self.room).acquire_many_owned(count).await;
-        Reservation { room: Some(room.expect("the semaphore is never closed")), turn: None }
+        Reservation(Some(room.expect("the semaphore is never closed")))
     }
 
     /// Waits for the turn of a large reply.
     pub(super) async fn reserve_large(&self) -> Reservation {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
-        Reservation { room: None, turn: Some(turn.expect("the semaphore is never closed")) }
+        Reservation(Some(turn.expect("the semaphore is never closed")))
     }
 }
 
 impl Reservation {
     /// Gives back what turned out not to be needed.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        if let Some(room) = &mut self.room {
-            let excess = room.num_permits().saturating_sub(units(bytes));
-            drop(room.split(excess));
+        if let Some(permit) = &mut self.0 {
+            let excess = permit.num_permits().saturating_sub(units(bytes));
+            drop(permit.split(excess));
         }
-    }
-
-    pub(super) fn is_large(&self) -> bool {
-        self.turn.is_some()
     }
 }
 
