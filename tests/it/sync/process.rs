@@ -1,7 +1,8 @@
-//! The real binary while it runs: its log goes to a file that tests can look into.
+//! The real binary while it runs: its log goes to a file of its own that tests can look into.
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::PATIENCE;
 use crate::support::Lab;
@@ -20,9 +22,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// At most one at a time in a lab.
     pub(crate) fn start(lab: &Lab, mut command: Command) -> anyhow::Result<Self> {
-        let log = lab.home.path().join("log");
+        let log = lab.home.path().join(format!("{}.log", Uuid::new_v4().simple()));
         let child = command.stderr(File::create(&log)?).spawn()?;
         Ok(Self { child, log })
     }
@@ -52,6 +53,16 @@ impl Process {
     /// Kills it: no chance to put anything in order.
     pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
+    }
+
+    /// Waits for its end, however it ends.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(self.child.wait().await?)
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        Ok(read_to_string(&self.log)?)
     }
 
     /// Waits for its end, insists on the exit code, and gives back what it logged.
