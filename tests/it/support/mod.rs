@@ -38,7 +38,7 @@ impl Labs {
     }
 
     /// A test: fails if it fails, hangs, or leaves an order leased.
-    pub(crate) fn trial<T>(self: &Arc<Self>, name: &str, test: fn(Arc<Lab>) -> T) -> Trial
+    pub(crate) fn trial<T>(self: &Arc<Self>, name: &str, test: impl FnOnce(Arc<Lab>) -> T + Send + 'static) -> Trial
     where
         T: Future<Output = anyhow::Result<()>> + 'static,
     {
