@@ -20,6 +20,10 @@ test-container:
 fuzz SECONDS="600":
     CHATSYNC_FUZZ_SECONDS={{ SECONDS }} cargo test --test fuzz -- --nocapture
 
+# everything that can fail, at once and again and again: trials of a minute each; CHATSYNC_CHAOS_SEED names the first seed
+chaos SEEDS="30":
+    CHATSYNC_CHAOS_SEEDS={{ SEEDS }} cargo test --test it -- chaos
+
 # format, lints, documentation, checked statements
 lint:
     cargo fmt --check

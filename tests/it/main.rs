@@ -4,6 +4,7 @@
 //! tests and must be stopped after the last, also on Ctrl-C. Every test gets a [`Lab`](support::Lab) with a database
 //! of its own.
 
+mod chaos;
 mod cli;
 mod connect;
 mod daemon;
@@ -56,6 +57,7 @@ async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
     let tests = [
+        chaos::tests,
         cli::tests,
         connect::tests,
         daemon::tests,

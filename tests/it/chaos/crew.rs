@@ -1,0 +1,134 @@
+//! The workers of a trial, real processes that are started again however they end, and their ways to the database.
+//!
+//! What ends a worker must be the plan, a failure that it reports, or the end of its work: anything else, a panic above
+//! all, fails the trial.
+
+use std::convert::Infallible;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::plan::{WORKERS, Way};
+use crate::support::Lab;
+use crate::support::proxy::{Ending, Proxy};
+use crate::sync::{PATIENCE, Process};
+
+/// Between the end of a worker and the start of the next: what supervisors do.
+const REST: Duration = Duration::from_millis(300);
+
+pub(super) struct Crew {
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    lab: Arc<Lab>,
+    base_url: String,
+    settings: Vec<(&'static str, String)>,
+    way: Proxy,
+    process: Option<Process>,
+    /// When the next one starts.
+    starts_at: Instant,
+}
+
+impl Crew {
+    /// Workers that start as soon as they are waited for.
+    pub(super) fn hire(lab: &Arc<Lab>, base_url: &str, settings: &[(&'static str, String)]) -> anyhow::Result<Self> {
+        let worker = |_| {
+            let way = Proxy::start(lab.url())?;
+            let mut settings = settings.to_vec();
+            settings.push(("database.url", way.url().to_owned()));
+            let (lab, base_url) = (Arc::clone(lab), base_url.to_owned());
+            Ok(Worker { lab, base_url, settings, way, process: None, starts_at: Instant::now() })
+        };
+        Ok(Self { workers: (0..WORKERS).map(worker).collect::<anyhow::Result<_>>()? })
+    }
+
+    /// Lets them work until then, each followed by another when it ends.
+    pub(super) async fn work_until(&mut self, moment: Instant) -> anyhow::Result<()> {
+        let work = try_join_all(self.workers.iter_mut().map(Worker::keep_working));
+        match timeout_at(moment, work).await {
+            Ok(never) => never.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) async fn kill(&mut self, worker: usize) -> anyhow::Result<()> {
+        let worker = &mut self.workers[worker];
+        worker.starts_at = Instant::now() + REST;
+        match worker.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a signal to a worker, if it is there.
+    pub(super) fn send(&mut self, worker: usize, signal: Signal) -> anyhow::Result<()> {
+        let Some(process) = &mut self.workers[worker].process else { return Ok(()) };
+        if process.has_ended()? { Ok(()) } else { process.send(signal) }
+    }
+
+    pub(super) async fn change_way(&mut self, worker: usize, change: &Way) -> anyhow::Result<()> {
+        let way = &mut self.workers[worker].way;
+        match *change {
+            Way::Cut(ending) => way.cut(ending),
+            Way::CutAfter(bytes, ending) => way.cut_after(bytes, ending),
+            Way::Close => {
+                way.refuse().await;
+                way.cut(Ending::Fin);
+            }
+            Way::Stall => way.stall(),
+            Way::Open => way.resume()?,
+        }
+        Ok(())
+    }
+
+    /// Opens every way, wakes everybody and has them end in good order.
+    pub(super) async fn dismiss(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.workers.len() {
+            self.change_way(number, &Way::Open).await?;
+            self.send(number, Signal::SIGCONT)?;
+            self.send(number, Signal::SIGTERM)?;
+        }
+        for worker in &mut self.workers {
+            if let Some(process) = &mut worker.process {
+                let ended =
+                    timeout(PATIENCE, process.ended()).await.context("a worker does not end when all is well")?;
+                worker.accept(ended?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Can be dropped and called again at any time.
+    async fn keep_working(&mut self) -> anyhow::Result<Infallible> {
+        loop {
+            if let Some(process) = &mut self.process {
+                let ended = process.ended().await?;
+                self.accept(ended)?;
+                self.process = None;
+                self.starts_at = Instant::now() + REST;
+            }
+            sleep_until(self.starts_at).await;
+            let settings: Vec<(&str, &str)> = self.settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            let command = self.lab.configured(&["sync"], &self.base_url, &settings);
+            self.process = Some(Process::start(&self.lab, command)?);
+        }
+    }
+
+    fn accept(&self, ended: ExitStatus) -> anyhow::Result<()> {
+        // A signal that comes before the program listens for it ends it at once.
+        let is_early_end = ended.signal() == Some(Signal::SIGTERM as i32);
+        let is_reported = matches!(ended.code(), Some(0 | 1 | 3));
+        let log = self.process.as_ref().map(Process::log).transpose()?.unwrap_or_default();
+        ensure!((is_early_end || is_reported) && !log.contains("panicked"), "a worker ended with {ended}:\n{log}");
+        Ok(())
+    }
+}

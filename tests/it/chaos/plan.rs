@@ -1,0 +1,253 @@
+//! What goes wrong in a trial, and when: a pure function of the seed.
+//!
+//! Independent lanes (the API, each worker, each worker's way to the database, the server behind it) are drawn one after
+//! the other and then merged, so that every fault comes to overlap every other. How events fall into the work of real
+//! processes differs from one time to the next; the plan does not.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::support::proxy::Ending;
+
+/// How many workers share the queue.
+pub(super) const WORKERS: usize = 2;
+
+/// Which faults of the API a trial knows, and so how sharply its end can be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weather {
+    /// What every order may meet. Nothing of it counts against an order, so a single counted failure may be deadly.
+    Outages,
+    /// Also replies and tokens that make no sense. They count, so that many must be allowed.
+    Garbage,
+    /// Also storms of well-made lies: closed, expired, refused. A lie about a few orders must be believed, and a storm
+    /// shorter than a block of the guard is no more than that. So here the API has no order that is truly closed or
+    /// expired, and the guard is told to believe nothing of the kind.
+    Lies,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// From now on the API has these faults and no others.
+    Faults(Vec<String>),
+    /// And this limit of requests per second.
+    Limit(Option<u32>),
+    RevokeTokens,
+    /// All messages are read now: conversations change.
+    ShowReceipts,
+    Kill(usize),
+    Pause(usize),
+    Continue(usize),
+    /// Asks for an orderly end, once or, to insist, twice.
+    Interrupt(usize, u32),
+    /// On a worker's way to the database.
+    Way(usize, Way),
+    /// The server ends all sessions, as an administrator may.
+    EndSessions,
+    /// Somebody else locks a table of the analysts.
+    Lock(Duration),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Way {
+    Cut(Ending),
+    CutAfter(u64, Ending),
+    /// As in a restart: everything is cut, nobody listens until the way is open again.
+    Close,
+    Stall,
+    Open,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) weather: Weather,
+    pub(super) lasts: Duration,
+    pub(super) lease: Duration,
+    pub(super) api_gives_up_after: Duration,
+    pub(super) database_gives_up_after: Duration,
+    pub(super) database_timeout: Duration,
+    pub(super) token_lifetime: Duration,
+    pub(super) refresh_after: Duration,
+    /// In the order of time.
+    pub(super) events: Vec<(Duration, Event)>,
+}
+
+const RARELY: &[f64] = &[0.02, 0.05, 0.1];
+const OFTEN: &[f64] = &[0.1, 0.3, 0.6];
+const MOSTLY: &[f64] = &[0.3, 0.8, 1.0];
+
+/// Faults of the API, `{}` being how often they strike.
+type Pool = &'static [(&'static str, &'static [f64])];
+
+const OUTAGES: Pool = &[
+    ("latency={}:200ms", MOSTLY),
+    ("latency-spike={}:1s", OFTEN),
+    ("latency-spike={}:3s", RARELY),
+    // They may ask for a wait of a year, which holds a worker back for a minute.
+    ("errors={}", RARELY),
+    ("burst={}", RARELY),
+    ("status={}:500", MOSTLY),
+    ("status={}:408", OFTEN),
+    ("unavailable={}:1", OFTEN),
+    ("throttle={}", OFTEN),
+    ("chat.status={}:403", MOSTLY),
+    ("chat.page-not-found={}", MOSTLY),
+    ("redirect={}", OFTEN),
+    ("cut={}", MOSTLY),
+    ("cut-body={}", MOSTLY),
+    ("stall={}", RARELY),
+    ("stall-body={}", RARELY),
+    ("wrong-type={}", MOSTLY),
+    ("token.cut={}", MOSTLY),
+    ("token.stall={}", OFTEN),
+    ("token.status={}:503", MOSTLY),
+];
+
+const GARBAGE: Pool = &[
+    ("garbled={}", OFTEN),
+    ("not-utf8={}", OFTEN),
+    ("other-shape={}", OFTEN),
+    ("page={}", MOSTLY),
+    ("huge={}:1", OFTEN),
+    ("bomb={}:64", OFTEN),
+    ("unauthorized={}", MOSTLY),
+    ("token.status={}:400", OFTEN),
+    ("token.status={}:401", OFTEN),
+    ("token.status={}:403", OFTEN),
+    // Code 4000, but of a token.
+    ("token.status={}:404", OFTEN),
+    ("token.page-not-found={}", OFTEN),
+    ("token.garbled={}", OFTEN),
+    ("token.huge={}:1", RARELY),
+];
+
+const LIES: Pool = &[
+    ("chat.status={}:404", MOSTLY),
+    ("expired={}", MOSTLY),
+    ("chat.status={}:400", MOSTLY),
+    ("chat.status={}:422", MOSTLY),
+];
+
+impl Plan {
+    pub(super) fn of(seed: u64, lasts: Duration) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        // In turn, so that a few seeds in a row see all of them.
+        let weather = [Weather::Outages, Weather::Garbage, Weather::Lies][usize::try_from(seed % 3).expect("below 3")];
+        let mut events = vec![(lasts.mul_f64(0.3 + 0.5 * rng.f64()), Event::ShowReceipts)];
+        api(&mut rng, weather, lasts, &mut events);
+        server(&mut rng, lasts, &mut events);
+        for worker in 0..WORKERS {
+            worker_lane(&mut rng, worker, lasts, &mut events);
+            way(&mut rng, worker, lasts, &mut events);
+        }
+        events.retain(|(at, _)| *at < lasts);
+        events.sort_by_key(|(at, _)| *at);
+        let seconds = |rng: &mut Rng| Duration::from_secs(rng.u64(1..=3));
+        Self {
+            seed,
+            weather,
+            lasts,
+            lease: Duration::from_secs(rng.u64(2..=3)),
+            api_gives_up_after: seconds(&mut rng),
+            database_gives_up_after: seconds(&mut rng),
+            database_timeout: seconds(&mut rng),
+            token_lifetime: if rng.bool() { Duration::from_secs(2) } else { Duration::from_hours(24) },
+            // Read again and again, or only once.
+            refresh_after: if rng.bool() { Duration::from_secs(3) } else { Duration::from_hours(6) },
+            events,
+        }
+    }
+}
+
+fn api(rng: &mut Rng, weather: Weather, end: Duration, events: &mut Vec<(Duration, Event)>) {
+    let mut at = Duration::ZERO;
+    while at < end {
+        at += between(rng, 300, 2_500);
+        let faults = spell(rng, weather);
+        events.push((at, Event::Faults(faults)));
+        at += between(rng, 300, 3_000);
+        events.push((at, Event::Faults(Vec::new())));
+    }
+    at = Duration::ZERO;
+    while at < end {
+        at += between(rng, 1_000, 8_000);
+        events.push((at, Event::Limit(Some(rng.u32(30..300)))));
+        at += between(rng, 1_000, 4_000);
+        events.push((at, Event::Limit(None)));
+        // A token refused twice in a row counts against its order.
+        if weather != Weather::Outages {
+            events.push((at, Event::RevokeTokens));
+        }
+    }
+}
+
+/// What is wrong with the API at the same time.
+fn spell(rng: &mut Rng, weather: Weather) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut draw = |rng: &mut Rng, pool: Pool| {
+        let (fault, chances) = pool[rng.usize(..pool.len())];
+        faults.push(fault.replace("{}", &chances[rng.usize(..chances.len())].to_string()));
+    };
+    if weather == Weather::Lies && rng.u8(..3) > 0 {
+        draw(rng, LIES);
+    }
+    for _ in 0..rng.u8(1..=3) {
+        let is_garbage = weather != Weather::Outages && rng.bool();
+        draw(rng, if is_garbage { GARBAGE } else { OUTAGES });
+    }
+    faults
+}
+
+fn server(rng: &mut Rng, end: Duration, events: &mut Vec<(Duration, Event)>) {
+    let mut at = Duration::ZERO;
+    while at < end {
+        at += between(rng, 2_000, 8_000);
+        let event = if rng.bool() { Event::EndSessions } else { Event::Lock(between(rng, 200, 4_000)) };
+        events.push((at, event));
+    }
+}
+
+fn worker_lane(rng: &mut Rng, worker: usize, end: Duration, events: &mut Vec<(Duration, Event)>) {
+    let mut at = Duration::ZERO;
+    while at < end {
+        at += between(rng, 1_500, 6_000);
+        match rng.u8(..10) {
+            0..4 => events.push((at, Event::Kill(worker))),
+            4..8 => {
+                events.push((at, Event::Pause(worker)));
+                // Often beyond its leases.
+                at += between(rng, 200, 5_000);
+                events.push((at, Event::Continue(worker)));
+            }
+            8 => events.push((at, Event::Interrupt(worker, 1))),
+            _ => events.push((at, Event::Interrupt(worker, 2))),
+        }
+    }
+}
+
+fn way(rng: &mut Rng, worker: usize, end: Duration, events: &mut Vec<(Duration, Event)>) {
+    let mut at = Duration::ZERO;
+    while at < end {
+        at += between(rng, 500, 5_000);
+        let ending = if rng.bool() { Ending::Fin } else { Ending::Rst };
+        let event = match rng.u8(..6) {
+            0 => Way::Cut(ending),
+            1..3 => Way::CutAfter(rng.u64(1..60_000), ending),
+            3..5 => Way::Close,
+            _ => Way::Stall,
+        };
+        let lasts = matches!(event, Way::Close | Way::Stall);
+        events.push((at, Event::Way(worker, event)));
+        if lasts {
+            at += between(rng, 200, 3_500);
+            events.push((at, Event::Way(worker, Way::Open)));
+        }
+    }
+}
+
+/// A time between so many milliseconds.
+fn between(rng: &mut Rng, shortest: u64, longest: u64) -> Duration {
+    Duration::from_millis(rng.u64(shortest..longest))
+}
