@@ -112,7 +112,14 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
 
     api.show_read_receipts();
     lab.make_all_due().await?;
+    let open = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'open'").await?;
+    let before = api.stats();
     last_run(lab, &api, &settings).await?;
+    let after = api.stats();
+    // A token that lives only seconds may end on the way to the API: that request is made again.
+    let again = after.unauthorized - before.unauthorized;
+    let asked = i64::try_from(after.chat_requests - before.chat_requests - again)?;
+    ensure!(asked == open, "{asked} requests for {open} open orders: others are not asked for any more");
     agree(&dump(lab, &[]).await?, &calm.whole)?;
     journal::check(lab).await?;
     if plan.weather == Weather::Outages {
