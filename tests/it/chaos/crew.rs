@@ -67,10 +67,12 @@ impl Crew {
         }
     }
 
-    /// Sends a signal to a worker, if it is there.
-    pub(super) fn send(&mut self, worker: usize, signal: Signal) -> anyhow::Result<()> {
-        let Some(process) = &mut self.workers[worker].process else { return Ok(()) };
-        if process.has_ended()? { Ok(()) } else { process.send(signal) }
+    pub(super) fn pause(&mut self, worker: usize, time: Duration) -> anyhow::Result<()> {
+        self.workers[worker].running()?.map_or(Ok(()), |process| process.pause(time))
+    }
+
+    pub(super) fn interrupt(&mut self, worker: usize) -> anyhow::Result<()> {
+        self.workers[worker].running()?.map_or(Ok(()), |process| process.send(Signal::SIGTERM))
     }
 
     pub(super) async fn change_way(&mut self, worker: usize, change: &Way) -> anyhow::Result<()> {
@@ -92,8 +94,10 @@ impl Crew {
     pub(super) async fn dismiss(&mut self) -> anyhow::Result<()> {
         for number in 0..self.workers.len() {
             self.change_way(number, &Way::Open).await?;
-            self.send(number, Signal::SIGCONT)?;
-            self.send(number, Signal::SIGTERM)?;
+            self.interrupt(number)?;
+            if let Some(process) = self.workers[number].running()? {
+                process.send(Signal::SIGCONT)?;
+            }
         }
         for worker in &mut self.workers {
             if let Some(process) = &mut worker.process {
@@ -121,6 +125,11 @@ impl Worker {
             let command = self.lab.configured(&["sync"], &self.base_url, &settings);
             self.process = Some(Process::start(&self.lab, command)?);
         }
+    }
+
+    fn running(&mut self) -> anyhow::Result<Option<&Process>> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        Ok(if process.has_ended()? { None } else { Some(process) })
     }
 
     fn accept(&self, ended: ExitStatus) -> anyhow::Result<()> {

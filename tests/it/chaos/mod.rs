@@ -22,7 +22,6 @@ use chatsync::domain::{NewOrder, OrderId};
 use chatsync::simulator::{self, Options, Running};
 use chrono::Utc;
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::support::{Finished, Lab, Labs};
@@ -222,9 +221,8 @@ async fn endure(lab: &Arc<Lab>, api: &Running, crew: &mut Crew, plan: &Plan) -> 
             Event::RevokeTokens => api.revoke_all_tokens(),
             Event::ShowReceipts => api.show_read_receipts(),
             Event::Kill(worker) => crew.kill(*worker).await?,
-            Event::Pause(worker) => crew.send(*worker, Signal::SIGSTOP)?,
-            Event::Continue(worker) => crew.send(*worker, Signal::SIGCONT)?,
-            Event::Interrupt(worker, times) => (0..*times).try_for_each(|_| crew.send(*worker, Signal::SIGTERM))?,
+            Event::Pause(worker, time) => crew.pause(*worker, *time)?,
+            Event::Interrupt(worker, times) => (0..*times).try_for_each(|_| crew.interrupt(*worker))?,
             Event::Way(worker, change) => crew.change_way(*worker, change).await?,
             Event::EndSessions => {
                 let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

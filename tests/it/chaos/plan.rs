@@ -37,8 +37,7 @@ pub(super) enum Event {
     /// All messages are read now: conversations change.
     ShowReceipts,
     Kill(usize),
-    Pause(usize),
-    Continue(usize),
+    Pause(usize, Duration),
     /// Asks for an orderly end, once or, to insist, twice.
     Interrupt(usize, u32),
     /// On a worker's way to the database.
@@ -221,10 +220,10 @@ fn worker_lane(rng: &mut Rng, worker: usize, end: Duration, events: &mut Vec<(Du
         match rng.u8(..10) {
             0..4 => events.push((at, Event::Kill(worker))),
             4..8 => {
-                events.push((at, Event::Pause(worker)));
                 // Often beyond its leases.
-                at += between(rng, 200, 5_000);
-                events.push((at, Event::Continue(worker)));
+                let time = between(rng, 200, 5_000);
+                events.push((at, Event::Pause(worker, time)));
+                at += time;
             }
             8 => events.push((at, Event::Interrupt(worker, 1))),
             _ => events.push((at, Event::Interrupt(worker, 2))),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -48,6 +48,15 @@ impl Process {
 
     pub(crate) fn id(&self) -> anyhow::Result<u32> {
         self.child.id().context("it has ended already")
+    }
+
+    /// Stops it for so long. Another process sees to its going on, so that none stays behind if the tests end meanwhile.
+    pub(crate) fn pause(&self, time: Duration) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended already")?.to_string();
+        let seconds = time.as_secs_f64().to_string();
+        let pause = r#"kill -STOP "$1" && sleep "$2" && kill -CONT "$1""#;
+        Command::new("sh").args(["-c", pause, "sh", &id, &seconds]).stderr(Stdio::null()).spawn()?;
+        Ok(())
     }
 
     /// Kills it: no chance to put anything in order.
