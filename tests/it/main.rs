@@ -25,7 +25,10 @@ use support::server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most tests wait for clocks and sockets rather than for a processor.
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    arguments.test_threads.get_or_insert(2 * processors);
     if arguments.list {
         return run(&arguments, &Labs::without_server());
     }
