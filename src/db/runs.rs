@@ -74,6 +74,8 @@ pub struct Counters {
     pub users_written: u64,
     pub requests: u64,
     pub throttled: u64,
+    pub refused: u64,
+    pub expired_early: u64,
 }
 
 /// A row of `sync.runs`.
@@ -100,10 +102,12 @@ pub struct Run {
     pub throttled: i64,
     pub error: Option<String>,
     pub api: Option<String>,
+    pub refused: i64,
+    pub expired_early: i64,
     pub requests_per_second: Option<f64>,
 }
 
-/// Opens a run; returns the database's time, which is when it started. Runs whose workers have fallen silent are called
+/// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called
 /// abandoned. Done again it changes nothing more.
 pub async fn start(
     executor: impl PgExecutor<'_>,
@@ -111,15 +115,15 @@ pub async fn start(
     trigger: Trigger,
     worker: &str,
     sign_of_life: Duration,
-) -> Result<DateTime<Utc>, Error> {
-    let started_at = sqlx::query_scalar!(
-        "WITH abandoned AS (
+) -> Result<(DateTime<Utc>, DateTime<Utc>), Error> {
+    let row = sqlx::query!(
+        r#"WITH abandoned AS (
              UPDATE sync.runs SET status = 'abandoned' WHERE status = 'running' AND alive_until < now()
          )
          INSERT INTO sync.runs (run_id, trigger, worker, alive_until)
          VALUES ($1, $2, $3, now() + $4)
          ON CONFLICT (run_id) DO UPDATE SET alive_until = excluded.alive_until
-         RETURNING started_at",
+         RETURNING started_at, now() AS "now!""#,
         run_id,
         trigger.as_str(),
         worker,
@@ -127,14 +131,18 @@ pub async fn start(
     )
     .fetch_one(executor)
     .await?;
-    Ok(started_at)
+    Ok((row.started_at, row.now))
 }
 
-/// The worker of a run is alive, and will say so again within `sign_of_life`.
+/// The worker of a run is alive, and will say so again within `sign_of_life`. Whoever called it abandoned was wrong.
 pub async fn stay_alive(executor: impl PgExecutor<'_>, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
-    sqlx::query!("UPDATE sync.runs SET alive_until = now() + $2 WHERE run_id = $1", run_id, interval(sign_of_life))
-        .execute(executor)
-        .await?;
+    sqlx::query!(
+        "UPDATE sync.runs SET alive_until = now() + $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
+        run_id,
+        interval(sign_of_life),
+    )
+    .execute(executor)
+    .await?;
     Ok(())
 }
 
@@ -153,7 +161,9 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
              messages_updated = messages_updated + $9,
              users_written = users_written + $10,
              requests = greatest(requests, $11),
-             throttled = greatest(throttled, $12)
+             throttled = greatest(throttled, $12),
+             refused = refused + $13,
+             expired_early = expired_early + $14
          WHERE run_id = $1",
         run_id,
         by(counters.claimed),
@@ -167,6 +177,8 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
         by(counters.users_written),
         by(counters.requests),
         by(counters.throttled),
+        by(counters.refused),
+        by(counters.expired_early),
     )
     .execute(connection)
     .await?;
@@ -196,19 +208,35 @@ pub async fn finish(
     Ok(())
 }
 
-/// What earlier runs were answered: orders answered and orders closed, the latest run first.
-pub async fn past_answers(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(u64, u64)>, Error> {
+/// What an earlier run was answered, in orders.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
+pub struct PastRun {
+    pub fetched: u64,
+    pub closed: u64,
+    pub refused: u64,
+    pub expired_early: u64,
+}
+
+/// Earlier runs that were answered at all, the latest first.
+pub async fn past(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<PastRun>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT fetched + closed AS "answered!", closed
-           FROM sync.runs
-           WHERE fetched + closed > 0
-           ORDER BY started_at DESC
-           LIMIT $1"#,
+        "SELECT fetched, closed, refused, expired_early
+         FROM sync.runs
+         WHERE fetched + closed + refused > 0
+         ORDER BY started_at DESC
+         LIMIT $1",
         limit,
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.answered.unsigned_abs(), row.closed.unsigned_abs())).collect())
+    let past = rows.into_iter().map(|row| PastRun {
+        fetched: row.fetched.unsigned_abs(),
+        closed: row.closed.unsigned_abs(),
+        refused: row.refused.unsigned_abs(),
+        expired_early: row.expired_early.unsigned_abs(),
+    });
+    Ok(past.collect())
 }
 
 /// A run as it stands in the table.

@@ -7,6 +7,7 @@
 //! with the block before, and with earlier runs if there is none.
 
 use crate::config;
+use crate::db::runs::PastRun;
 use crate::domain::{Suspicion, Verdict};
 
 use super::write::Answered;
@@ -39,14 +40,14 @@ fn what(storm: &Storm) -> String {
             "the API says of {orders} of {of} orders that they expired, sooner than possible by what is known of them: this looks like the wrong server (api.base_url) or a wrong completed_at"
         ),
         Suspicion::Refused => format!(
-            "{orders} of {of} orders were refused for good: check sections api and auth, and connect_user_id of the orders; --log.level=debug shows each reason"
+            "{orders} of {of} orders were refused for good: check sections api and auth, and connect_user_id of the orders; CHATSYNC__LOG__LEVEL=info tells the reason of each"
         ),
     }
 }
 
 /// Answers counted, and how many of them are suspicious in which way.
 #[derive(Debug, Clone, Copy, Default)]
-struct Block {
+pub(super) struct Block {
     answered: u64,
     suspicious: [u64; KINDS.len()],
 }
@@ -55,8 +56,8 @@ const KINDS: [Suspicion; 3] = [Suspicion::Closed, Suspicion::ExpiredEarly, Suspi
 
 pub(super) struct Guard {
     settings: config::Guard,
-    /// Answered and closed orders of earlier runs, the latest first.
-    past: Vec<(u64, u64)>,
+    /// Earlier runs, the latest first.
+    past: Vec<Block>,
     /// The share of closed orders that is usual.
     usual: f64,
     block: Block,
@@ -66,9 +67,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(settings: config::Guard, past: Vec<(u64, u64)>) -> Self {
-        let (answered, closed) = past.iter().fold((0, 0), |(a, c), run| (a + run.0, c + run.1));
-        let usual = if answered < settings.min_orders { 0.0 } else { share(closed, answered) };
+    pub(super) fn new(settings: config::Guard, past: &[PastRun]) -> Self {
+        let past: Vec<Block> = past.iter().map(Block::from).collect();
+        let all = past.iter().fold(Block::default(), |all, run| all.plus(*run));
+        let usual = if all.answered < settings.min_orders { 0.0 } else { share(all.suspicious[0], all.answered) };
         Self {
             settings,
             past,
@@ -80,43 +82,40 @@ impl Guard {
         }
     }
 
-    /// Takes in answers; returns those that may be written.
-    pub(super) fn admit(&mut self, batch: Vec<Answered>) -> Result<Vec<Answered>, Storm> {
+    /// Takes in answers; returns those that may be written, and the storm that ends the run, if there is one.
+    pub(super) fn admit(&mut self, batch: Vec<Answered>) -> (Vec<Answered>, Result<(), Storm>) {
         let mut admitted = Vec::with_capacity(batch.len());
+        let mut result = Ok(());
         for mut answered in batch {
-            let suspicion = answered.settlement.suspicion;
-            self.block.count(suspicion, answered.settlement.verdict);
+            let settlement = &answered.settlement;
+            let suspicion = settlement.suspicion;
+            self.block.count(suspicion, settlement.verdict);
             if suspicion.is_some() {
-                // Nothing of the reply is left to be written.
-                answered.reservation = None;
+                if settlement.conversation.is_none() && settlement.rejects.is_empty() {
+                    answered.reservation = None;
+                }
                 self.held_now.push(answered);
             } else {
                 admitted.push(answered);
             }
-            if self.block.answered >= self.settings.min_orders {
-                self.judge(self.block)?;
-                admitted.append(&mut self.held_before);
-                self.held_before.append(&mut self.held_now);
-                self.before = Some(std::mem::take(&mut self.block));
+            if result.is_ok() && self.block.answered >= self.settings.min_orders {
+                result = self.judge(self.block);
+                if result.is_ok() {
+                    admitted.append(&mut self.held_before);
+                    self.held_before.append(&mut self.held_now);
+                    self.before = Some(std::mem::take(&mut self.block));
+                }
             }
         }
-        Ok(admitted)
+        (admitted, result)
     }
 
     /// At the end of the work: returns what was held back.
     pub(super) fn finish(&mut self) -> Result<Vec<Answered>, Storm> {
-        let mut last = match self.before {
-            Some(before) => self.block.plus(before),
-            None => self.block,
-        };
-        for (answered, closed) in &self.past {
-            if last.answered >= self.settings.min_orders {
-                break;
-            }
-            last = last.plus(
-                Block { answered: *answered, suspicious: [*closed, 0, 0] }
-                    .scaled_to(self.settings.min_orders - last.answered),
-            );
+        let mut last = self.block;
+        for earlier in self.before.iter().chain(&self.past) {
+            let missing = self.settings.min_orders.saturating_sub(last.answered);
+            last = last.plus(earlier.scaled_to(missing));
         }
         if last.answered >= self.settings.min_orders {
             self.judge(last)?;
@@ -136,6 +135,13 @@ impl Guard {
             }
         }
         Ok(())
+    }
+}
+
+impl From<&PastRun> for Block {
+    fn from(run: &PastRun) -> Self {
+        let answered = run.fetched + run.closed + run.refused;
+        Self { answered, suspicious: [run.closed, run.expired_early, run.refused] }
     }
 }
 

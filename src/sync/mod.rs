@@ -122,15 +122,17 @@ impl Worker {
         let halt = stop.child_token();
         let store = Store::new(self.pool.clone(), self.patience, halt.clone());
         let run_id = Uuid::now_v7();
-        let started_at = store
+        let (started_at, clock) = store
             .run(|mut connection| async move {
-                runs::start(&mut *connection, run_id, request.trigger, &self.name, self.queue.lease).await
+                let (started_at, now) =
+                    runs::start(&mut *connection, run_id, request.trigger, &self.name, self.queue.lease).await?;
+                Ok((started_at, DatabaseClock::set(now)))
             })
             .await?;
-        let past = store.run(|mut connection| async move { runs::past_answers(&mut *connection, PAST_RUNS).await });
-        let mut guard = Guard::new(self.guard, past.await?);
+        let past = store.run(|mut connection| async move { runs::past(&mut *connection, PAST_RUNS).await });
+        let mut guard = Guard::new(self.guard, &past.await?);
         let scope = Scope { due_by: started_at, only: request.only.clone() };
-        let pipeline = Pipeline::new(self, run_id, scope, DatabaseClock::set(started_at), store.clone(), halt);
+        let pipeline = Pipeline::new(self, run_id, scope, clock, store.clone(), halt);
         tracing::info!(%run_id, trigger = request.trigger.as_str(), "run started");
         let share = Box::pin(Share::join(store.clone(), Arc::clone(&self.client), run_id)).await;
         let ended = CancellationToken::new();

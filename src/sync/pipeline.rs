@@ -169,8 +169,9 @@ impl Pipeline {
     ) -> Result<(), Error> {
         let mut batch = Vec::with_capacity(BATCH_ORDERS);
         while answered.recv_many(&mut batch, BATCH_ORDERS).await > 0 {
-            let admitted = guard.admit(std::mem::take(&mut batch))?;
+            let (admitted, judged) = guard.admit(std::mem::take(&mut batch));
             self.write_batch(admitted, progress).await?;
+            judged?;
         }
         let rest = guard.finish()?;
         self.write_batch(rest, progress).await

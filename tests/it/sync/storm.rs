@@ -15,7 +15,10 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     a_server_that_knows_no_order_closes_none,
     a_storm_in_the_middle_of_a_run_takes_nothing_along,
+    a_storm_in_the_last_orders_of_a_run_takes_nothing_along,
+    good_answers_before_a_storm_are_kept,
     storms_over_many_small_runs_add_up,
+    refusals_over_many_small_runs_add_up,
     a_usual_share_of_closed_orders_is_no_storm,
     the_share_that_the_past_explains_is_allowed_for,
     a_first_small_run_is_believed,
@@ -60,20 +63,61 @@ async fn a_storm_in_the_middle_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> an
     Ok(())
 }
 
+async fn a_storm_in_the_last_orders_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 190).await?;
+    let seen = AtomicUsize::new(0);
+    let api = Recorder::start(move |asked| {
+        if seen.fetch_add(1, Ordering::Relaxed) < 100 { simulated_read(asked) } else { Answer::not_found() }
+    })
+    .await;
+    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
+    assert!(report.failure.is_some());
+    assert_eq!((report.run.fetched, report.run.closed), (100, 0));
+    Ok(())
+}
+
+async fn good_answers_before_a_storm_are_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 200).await?;
+    let api = Recorder::start(every(3, simulated_read)).await;
+    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
+    assert!(report.failure.is_some());
+    assert_eq!((report.run.status.as_str(), report.run.closed), ("failed", 0));
+    assert!((34..=67).contains(&report.run.fetched), "{}", report.run.fetched);
+    assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, report.run.fetched);
+    Ok(())
+}
+
 async fn storms_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     read_before(&lab, 500).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    let mut closed = 0;
+    small_runs(&lab, &api).await?;
+    let closed = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'closed'").await?;
+    assert!(closed <= 50, "{closed} orders closed");
+    assert_eq!(lab.count("SELECT sum(closed)::bigint FROM sync.runs").await?, closed);
+    Ok(())
+}
+
+async fn refusals_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 500).await?;
+    let api = Recorder::start(|_| Answer::new(422, "")).await;
+    small_runs(&lab, &api).await?;
+    let dead = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'dead'").await?;
+    assert!(dead <= 50, "{dead} orders dead");
+    assert_eq!(lab.count("SELECT sum(refused)::bigint FROM sync.runs").await?, dead);
+    Ok(())
+}
+
+/// Ten runs of at most twenty orders each, until one is stopped: the others after it are as well.
+async fn small_runs(lab: &Lab, api: &Recorder) -> anyhow::Result<()> {
     let mut is_stopped = false;
     for _ in 0..10 {
         let worker = lab.worker(&lab.settings(api.url(), &[]));
         let request = Request { trigger: Trigger::Manual, only: None, limit: Some(20) };
         let report = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
-        closed += report.run.closed;
+        assert!(report.failure.is_some() || !is_stopped);
         is_stopped |= report.failure.is_some();
     }
-    assert!(is_stopped && closed <= 50, "{closed} orders closed");
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'closed'").await?, closed);
+    assert!(is_stopped);
     Ok(())
 }
 
