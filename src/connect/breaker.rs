@@ -52,6 +52,8 @@ struct Open {
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
+    /// Whether the breaker was open when it was asked for.
+    pub(super) was_waited_for: bool,
 }
 
 impl Breaker {
@@ -61,6 +63,7 @@ impl Breaker {
 
     /// Waits until something may be sent.
     pub(super) async fn pass(&self) -> Result<Pass<'_>, Error> {
+        let mut was_waited_for = false;
         loop {
             // Registered before the look at the state: no change in between is missed.
             let changed = self.changed.notified();
@@ -68,14 +71,17 @@ impl Breaker {
             changed.as_mut().enable();
             let until = {
                 let mut state = self.lock();
-                let Some(open) = &mut state.open else { return Ok(Pass { breaker: self, is_probe: false }) };
+                let Some(open) = &mut state.open else {
+                    return Ok(Pass { breaker: self, is_probe: false, was_waited_for });
+                };
+                was_waited_for = true;
                 let (now, end) = (Instant::now(), open.since + self.give_up_after);
                 if now >= end {
                     return Err(Error::Outage { lasted: now - open.since, last: open.last.clone() });
                 }
                 if !open.is_probing && now >= open.next_probe {
                     open.is_probing = true;
-                    return Ok(Pass { breaker: self, is_probe: true });
+                    return Ok(Pass { breaker: self, is_probe: true, was_waited_for });
                 }
                 if open.is_probing { end } else { end.min(open.next_probe) }
             };
@@ -84,6 +90,10 @@ impl Breaker {
                 () = tokio::time::sleep_until(until) => {}
             }
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().open.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,13 +110,18 @@ impl Pass<'_> {
     /// The API answered.
     pub(super) fn went_well(self) {
         let mut state = self.breaker.lock();
-        if let Some(open) = state.open.take() {
+        if self.is_probe
+            && let Some(open) = state.open.take()
+        {
             let lasted = open.since.elapsed();
             tracing::info!(?lasted, "the API answers again");
             state.news.clear();
             self.breaker.changed.notify_waiters();
         }
-        state.learn(false);
+        // What was sent before it opened is old news.
+        if state.open.is_none() {
+            state.learn(false);
+        }
     }
 
     /// The try failed in a way that hints at an outage.

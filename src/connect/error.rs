@@ -181,7 +181,7 @@ impl From<Error> for Failure {
             Error::Unauthorized { .. } => (Some(401), None),
             _ => (None, None),
         };
-        Self { kind, message, http_status, reject }
+        Self { kind, message, in_outage: false, http_status, reject }
     }
 }
 

@@ -1,21 +1,23 @@
 //! One run's use of the API: tries and waits of a fetch, what the run has sent so far, and what would stop it.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lru::LruCache;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::memory::Reservation;
 use super::{Client, Error};
-use crate::domain::{ClaimedOrder, FailureKind, Outcome};
+use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome};
 
 /// Tries of a request that may pass on its own, and the first wait between them (it doubles).
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// A 429 says that the pace was wrong, not the request: the pace falls with each, so these tries end well.
+/// The pace falls with each 429, so these tries end well.
 const THROTTLED_TRIES: u32 = 12;
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
@@ -64,7 +66,12 @@ pub struct Session {
     throttled: AtomicU64,
     /// How many replies came, as long as all were 403; then [`OTHERS`].
     only_forbidden: AtomicU32,
+    /// Users whose credentials were refused: once each is news.
+    refused_users: Mutex<LruCache<String, ()>>,
 }
+
+/// Refused users that are remembered. With more of them it hardly matters whose news is old.
+const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
 const OTHERS: u32 = u32::MAX;
 
@@ -102,6 +109,7 @@ impl Session {
             requests: AtomicU64::default(),
             throttled: AtomicU64::default(),
             only_forbidden: AtomicU32::default(),
+            refused_users: Mutex::new(LruCache::new(REFUSED_USERS)),
         }
     }
 
@@ -110,74 +118,106 @@ impl Session {
         (self.requests.load(Relaxed), self.throttled.load(Relaxed))
     }
 
-    /// Asks for one order's conversation.
+    /// Asks for one order's conversation. An outage is waited out here, at no order's cost.
     pub async fn fetch(&self, order: &ClaimedOrder) -> Fetched {
         let mut errand = Errand { session: self, tally: Tally::default() };
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
-            tries += 1;
-            let (asked_at, result) = self.attempt(order, tries, &mut errand).await;
+            let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut errand).await;
             let (answer, reservation) = match result {
                 Ok((outcome, reservation)) => (Answer::Outcome(outcome), reservation),
                 Err(Error::Stopped) => (Answer::GivenUp, Reservation::default()),
                 Err(error) if error.stops_the_run() => (Answer::StopRun(error), Reservation::default()),
-                Err(error) if is_worth_another_try(error.kind(), tries) => {
-                    tracing::debug!(order_id = %order.order_id, kind = error.kind().as_str(), tries, "trying again");
-                    match errand.wait(tokio::time::sleep(wait(tries))).await {
-                        Ok(()) => continue,
-                        Err(_) => (Answer::GivenUp, Reservation::default()),
+                Err(error) => {
+                    let kind = error.kind();
+                    let in_outage = kind.policy().hints_at_outage && self.breaker.is_open();
+                    let is_tried_again = kind.policy().is_retried_at_once && !tries.are_used_up(kind);
+                    if in_outage && (!is_probe || is_tried_again) {
+                        // Not the order's fault: it waits with the others. A probe is settled in the end, so that one
+                        // bad order after the other cannot keep the breaker open for ever.
+                        continue;
+                    }
+                    if is_tried_again {
+                        let (kind, tries) = (kind.as_str(), tries.all());
+                        tracing::debug!(order_id = %order.order_id, kind, tries, "trying again");
+                        match errand.wait(tokio::time::sleep(wait(tries))).await {
+                            Ok(()) => continue,
+                            Err(_) => (Answer::GivenUp, Reservation::default()),
+                        }
+                    } else {
+                        let failure = Failure { in_outage, ..error.into() };
+                        (Answer::Outcome(Outcome::Failed(failure)), Reservation::default())
                     }
                 }
-                Err(error) => (Answer::Outcome(Outcome::Failed(error.into())), Reservation::default()),
             };
             return Fetched { answer, asked_at, tally: errand.tally, reservation };
         }
     }
 
-    /// One try, at the breaker's leave; tells the breaker how it went.
+    /// One try, at the breaker's leave; tells the breaker how it went. Also says whether it was a probe.
     async fn attempt(
         &self,
         order: &ClaimedOrder,
-        tries: u32,
+        tries: &mut Tries,
         errand: &mut Errand<'_>,
-    ) -> (Instant, Result<(Outcome, Reservation), Error>) {
+    ) -> (Instant, bool, Result<(Outcome, Reservation), Error>) {
         let pass = match errand.wait(self.breaker.pass()).await.flatten() {
             Ok(pass) => pass,
-            Err(error) => return (Instant::now(), Err(error)),
+            Err(error) => return (Instant::now(), false, Err(error)),
         };
+        let is_probe = pass.is_probe();
+        if pass.was_waited_for && !is_probe {
+            *tries = Tries::default();
+        }
         let asked_at = Instant::now();
-        let result = self.client.ask(order, errand).await;
-        let result = match result {
-            // No news of the API.
-            Err(error @ (Error::Stopped | Error::NoUser)) => Err(error),
-            Err(error) => {
-                let kind = error.kind();
-                // 429 is a matter of the pace, unless the slowest pace does not help.
-                let is_evidence =
-                    kind.policy().hints_at_outage && (kind != FailureKind::Throttled || is_last(kind, tries));
-                // Of an order's tries one counts: a single bad order is no outage.
-                if is_evidence && (tries == 1 || pass.is_probe() || kind == FailureKind::Throttled) {
-                    pass.failed(&error);
-                } else if !is_evidence {
-                    pass.went_well();
-                }
-                if kind == FailureKind::Forbidden {
-                    Err(self.count_forbidden(error))
-                } else {
-                    // What may pass on its own says nothing of the account.
-                    if !kind.policy().is_retried_at_once {
-                        self.only_forbidden.store(OTHERS, Relaxed);
-                    }
-                    Err(error)
-                }
-            }
+        let result = match self.client.ask(order, errand).await {
             Ok(answer) => {
                 pass.went_well();
                 self.only_forbidden.store(OTHERS, Relaxed);
                 Ok(answer)
             }
+            // No news of the API.
+            Err(error @ (Error::Stopped | Error::NoUser)) => Err(error),
+            Err(error) => {
+                tries.count(error.kind());
+                if !error.kind().policy().hints_at_outage {
+                    pass.went_well();
+                } else if is_probe || self.is_news(&error, order, *tries) {
+                    pass.failed(&error);
+                }
+                Err(self.watch_for_403(error))
+            }
         };
-        (asked_at, result)
+        (asked_at, is_probe, result)
+    }
+
+    /// Whether a failure says something of the API that was not known: a single bad order, or a single bad user, is no
+    /// outage.
+    fn is_news(&self, error: &Error, order: &ClaimedOrder, tries: Tries) -> bool {
+        let kind = error.kind();
+        match kind {
+            // A matter of the pace, unless the slowest pace does not help.
+            FailureKind::Throttled => tries.are_used_up(kind),
+            FailureKind::Unauthorized | FailureKind::TokenRefused => {
+                let user = order.connect_user_id.clone().unwrap_or_default();
+                // Nothing panics while it is held; a poisoned cache is still a cache.
+                let mut users = self.refused_users.lock().unwrap_or_else(PoisonError::into_inner);
+                users.put(user, ()).is_none()
+            }
+            _ => tries.all() == 1,
+        }
+    }
+
+    fn watch_for_403(&self, error: Error) -> Error {
+        let kind = error.kind();
+        if kind == FailureKind::Forbidden {
+            return self.count_forbidden(error);
+        }
+        // What may pass on its own says nothing of the account.
+        if !kind.policy().is_retried_at_once {
+            self.only_forbidden.store(OTHERS, Relaxed);
+        }
+        error
     }
 
     /// Counts a 403; the last of too many in a row from the start becomes the reason to stop.
@@ -192,12 +232,26 @@ impl Session {
     }
 }
 
-fn is_worth_another_try(kind: FailureKind, tries: u32) -> bool {
-    kind.policy().is_retried_at_once && !is_last(kind, tries)
+/// Tries of a fetch that failed. A 429 says that the pace was wrong and not the request: they are counted apart.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    throttled: u32,
+    others: u32,
 }
 
-fn is_last(kind: FailureKind, tries: u32) -> bool {
-    tries >= if kind == FailureKind::Throttled { THROTTLED_TRIES } else { TRIES }
+impl Tries {
+    fn count(&mut self, kind: FailureKind) {
+        let count = if kind == FailureKind::Throttled { &mut self.throttled } else { &mut self.others };
+        *count += 1;
+    }
+
+    fn all(self) -> u32 {
+        self.throttled + self.others
+    }
+
+    fn are_used_up(self, kind: FailureKind) -> bool {
+        if kind == FailureKind::Throttled { self.throttled >= THROTTLED_TRIES } else { self.others >= TRIES }
+    }
 }
 
 /// Doubles from try to try, spread over half of it so that the many of one moment do not come back as one.

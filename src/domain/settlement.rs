@@ -45,6 +45,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// For people; free of chat text, names and tokens.
     pub message: String,
+    /// Whether the API was out of order as a whole: then it does not count.
+    pub in_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
     /// The reply itself, if it is worth keeping for inspection.
@@ -301,7 +303,10 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
 }
 
 fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &QueuePolicy, jitter: f64) -> Settlement {
-    let then = failure.kind.policy().then;
+    let then = match failure.kind.policy().then {
+        Then::LaterCounted if failure.in_outage => Then::Later,
+        then => then,
+    };
     let attempts = order.attempts.saturating_add(1);
     let strikes = order.strikes.saturating_add(i32::from(then != Then::Later));
     let is_dead = match then {

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
-use crate::domain::{ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Verdict, settle};
+use crate::domain::{
+    ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
+};
 
 /// An order on its way into the database.
 pub(super) struct Answered {
@@ -41,7 +43,7 @@ impl Writer<'_> {
                     parts.push(part.split_off(part.len() / 2));
                     parts.push(part);
                 }
-                Err(error) if error.is_about_the_rows() && part[0].settlement.conversation.is_some() => {
+                Err(error) if error.is_about_the_rows() && !part[0].is_put_aside() => {
                     part[0].put_aside(&error, self.policy);
                     parts.push(part);
                 }
@@ -76,14 +78,20 @@ impl Writer<'_> {
 }
 
 impl Answered {
+    fn is_put_aside(&self) -> bool {
+        self.settlement.note.as_ref().is_some_and(|(kind, _)| *kind == FailureKind::NotStorable.as_str())
+    }
+
     /// Fails the order: PostgreSQL refuses what the API said of it, which is kept for inspection.
     fn put_aside(&mut self, refusal: &db::Error, policy: &QueuePolicy) {
         let conversation = self.settlement.conversation.take();
+        let mut rejects = std::mem::take(&mut self.settlement.rejects);
         let body = serde_json::to_string(&conversation).unwrap_or_default();
         let reason = refusal.to_string();
         let failure = Failure {
             kind: FailureKind::NotStorable,
             message: format!("the database refuses its rows: {reason}"),
+            in_outage: false,
             http_status: Some(200),
             reject: Some(Fault::new("$", reason, body.as_bytes())),
         };
@@ -91,7 +99,8 @@ impl Answered {
         let (asked_at, answered_at) = (self.settlement.asked_at, self.settlement.answered_at);
         let outcome = Outcome::Failed(failure);
         let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
-        self.settlement = Settlement { requests: self.settlement.requests, ..settlement };
+        rejects.extend(settlement.rejects);
+        self.settlement = Settlement { requests: self.settlement.requests, rejects, ..settlement };
     }
 }
 
@@ -107,6 +116,8 @@ fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec
 fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
+        counters.refused += u64::from(settled.suspicion == Some(Suspicion::Refused));
+        counters.expired_early += u64::from(settled.suspicion == Some(Suspicion::ExpiredEarly));
         match settled.verdict {
             Verdict::Changed => counters.fetched += 1,
             Verdict::Unchanged => {

@@ -173,7 +173,9 @@ fn an_expired_reply_with_messages_contradicts_an_empty_read() {
 
 #[test]
 fn failures_back_off_and_end_in_death() {
-    let failure = |kind| Outcome::Failed(Failure { kind, message: String::new(), http_status: None, reject: None });
+    let failure = |kind| {
+        Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
+    };
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
     assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
@@ -182,6 +184,10 @@ fn failures_back_off_and_end_in_death() {
     let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, counted());
     assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
     assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).state, OrderState::Dead);
+    let kind = FailureKind::NotUnderstood;
+    let in_outage = Failure { kind, message: String::new(), in_outage: true, http_status: None, reject: None };
+    let spared = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, Outcome::Failed(in_outage));
+    assert_eq!((spared.state, spared.attempts, spared.strikes), (OrderState::Pending, 3, 2));
     let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
     for attempts in [10, 31, 100, i32::MAX - 2] {
         let wait = backoff(&patient, attempts, 1.0);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::auth::{USER_ASSERTION, enqueue_for, user_of};
 use super::{Queued, api_error, conversation};
 use crate::support::http::{Answer, Recorder};
 use crate::support::{Finished, Lab, tests};
@@ -10,6 +11,8 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     a_run_waits_for_an_api_that_comes_back,
     an_api_that_stays_away_fails_the_run_and_spends_no_attempts,
+    an_outage_that_shows_as_a_page_for_everything_costs_no_order_its_life,
+    one_refused_user_does_not_stop_the_orders_of_others,
     an_outage_in_the_middle_keeps_what_was_read,
     first_replies_that_are_all_403_stop_the_run_and_name_the_setting,
     a_403_after_other_replies_concerns_its_order_only,
@@ -55,6 +58,41 @@ async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<La
     let nowhere = format!("http://127.0.0.1:{}", crate::support::free_port()?);
     Finished::of(lab.configured(&["sync"], &nowhere, &more)).await?.expect_code(1);
     assert_eq!(lab.count(untouched).await?, 300);
+    Ok(())
+}
+
+async fn an_outage_that_shows_as_a_page_for_everything_costs_no_order_its_life(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Recorder::start(|_| Answer::new(200, "<html>We are down for maintenance</html>")).await;
+    enqueue(&lab, 300).await?;
+    let report = lab.sync(api.url(), &[("breaker.give_up_after", "2s"), ("queue.max_attempts", "2")]).await?;
+    assert!(report.failure.is_some());
+    // Those that came before there was anything to conclude from.
+    let counted = lab.count("SELECT count(*) FROM sync.order_queue WHERE attempts > 0").await?;
+    assert!(counted < 15, "{counted}");
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending'").await?, 300);
+    Ok(())
+}
+
+async fn one_refused_user_does_not_stop_the_orders_of_others(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Recorder::start(|asked| {
+        if !asked.is_token_request() {
+            return conversation();
+        }
+        match user_of(asked).as_str() {
+            "gone" => api_error(400, 1002, "user is unknown"),
+            user => Answer::token(&format!("token-of-{user}")),
+        }
+    })
+    .await;
+    let of = |user: &'static str| (0..100).map(move |n| (format!("{user}-{n:03}"), user));
+    let orders: Vec<(String, &str)> = of("gone").chain(of("here")).collect();
+    let orders: Vec<(&str, &str)> = orders.iter().map(|(order, user)| (order.as_str(), *user)).collect();
+    enqueue_for(&lab, &orders).await?;
+    // The refused ones come first.
+    sqlx::query("UPDATE sync.order_queue SET priority = 1 WHERE connect_user_id = 'gone'").execute(&lab.pool).await?;
+    let report = lab.sync(api.url(), USER_ASSERTION).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_eq!((report.run.fetched, report.run.failed), (100, 100));
     Ok(())
 }
 
