@@ -40,7 +40,7 @@ fn what(storm: &Storm) -> String {
             "the API says of {orders} of {of} orders that they expired, sooner than possible by what is known of them: this looks like the wrong server (api.base_url) or a wrong completed_at"
         ),
         Suspicion::Refused => format!(
-            "{orders} of {of} orders were refused for good: check sections api and auth, and connect_user_id of the orders; CHATSYNC__LOG__LEVEL=info tells the reason of each"
+            "{orders} of {of} orders were refused for good: the log tells each reason; check sections api and auth, and connect_user_id of the orders"
         ),
     }
 }
