@@ -51,7 +51,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
-    is_probe: bool,
+    pub(super) is_probe: bool,
     /// Whether the breaker was open when it was asked for.
     pub(super) was_waited_for: bool,
 }
@@ -103,10 +103,6 @@ impl Breaker {
 }
 
 impl Pass<'_> {
-    pub(super) fn is_probe(&self) -> bool {
-        self.is_probe
-    }
-
     /// The API answered.
     pub(super) fn went_well(self) {
         let mut state = self.breaker.lock();

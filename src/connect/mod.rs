@@ -24,7 +24,7 @@ pub use error::{ApiError, Asked, Broken, Error};
 pub use memory::Reservation;
 pub use pace::Pace;
 pub use reply::decode;
-pub use session::{Answer, Fetched, Session, Tally};
+pub use session::{Answer, Fetched, Session};
 
 use crate::config::{Api, Auth};
 use crate::domain::{ClaimedOrder, Outcome};

@@ -24,15 +24,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// The run stops when so many replies came and all were 403: a setting of the account, not a fact about orders.
 const FIRST_REPLIES: u32 = 10;
 
-/// Requests, retries and token requests included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// All of them.
-    pub requests: u32,
-    /// Those answered with 429.
-    pub throttled: u32,
-}
-
 /// The end of a fetch.
 #[derive(Debug)]
 pub struct Fetched {
@@ -40,8 +31,8 @@ pub struct Fetched {
     pub answer: Answer,
     /// When the request that was answered was sent.
     pub asked_at: Instant,
-    /// What it took.
-    pub tally: Tally,
+    /// Requests that it took, retries and token requests included.
+    pub requests: u32,
     /// The memory that the answer owns: to be kept as long as the answer is.
     pub reservation: Reservation,
 }
@@ -78,7 +69,7 @@ const OTHERS: u32 = u32::MAX;
 /// A fetch on its way.
 pub(super) struct Errand<'a> {
     session: &'a Session,
-    tally: Tally,
+    requests: u32,
 }
 
 impl Errand<'_> {
@@ -88,12 +79,11 @@ impl Errand<'_> {
     }
 
     pub(super) fn count_request(&mut self) {
-        self.tally.requests += 1;
+        self.requests += 1;
         self.session.requests.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_throttled(&mut self) {
-        self.tally.throttled += 1;
+    pub(super) fn count_throttled(&self) {
         self.session.throttled.fetch_add(1, Relaxed);
     }
 }
@@ -120,7 +110,7 @@ impl Session {
 
     /// Asks for one order's conversation. An outage is waited out here, at no order's cost.
     pub async fn fetch(&self, order: &ClaimedOrder) -> Fetched {
-        let mut errand = Errand { session: self, tally: Tally::default() };
+        let mut errand = Errand { session: self, requests: 0 };
         let mut tries = Tries::default();
         loop {
             let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut errand).await;
@@ -150,7 +140,7 @@ impl Session {
                     }
                 }
             };
-            return Fetched { answer, asked_at, tally: errand.tally, reservation };
+            return Fetched { answer, asked_at, requests: errand.requests, reservation };
         }
     }
 
@@ -165,7 +155,7 @@ impl Session {
             Ok(pass) => pass,
             Err(error) => return (Instant::now(), false, Err(error)),
         };
-        let is_probe = pass.is_probe();
+        let is_probe = pass.is_probe;
         if pass.was_waited_for && !is_probe {
             *tries = Tries::default();
         }

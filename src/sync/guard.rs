@@ -3,10 +3,11 @@
 //!
 //! Suspicious settlements ([`Suspicion`]) are held back while answers are counted in blocks of `guard.min_orders`. A
 //! block with too many of them stops the run; one that is plausible lets those of the block *before* it go, so that a
-//! storm which begins in the middle of a block takes nothing of it along. What is left at the end is judged together
-//! with the block before, and with earlier runs if there is none.
+//! storm which begins in the middle of a block takes nothing of it along. What is left at the end is filled up
+//! to a block with answers of the one before, then of earlier runs, in their proportion, and judged as well.
 
 use crate::config;
+use crate::connect::Reservation;
 use crate::db::runs::PastRun;
 use crate::domain::{Suspicion, Verdict};
 
@@ -92,7 +93,7 @@ impl Guard {
             self.block.count(suspicion, settlement.verdict);
             if suspicion.is_some() {
                 if settlement.conversation.is_none() && settlement.rejects.is_empty() {
-                    answered.reservation = None;
+                    answered.reservation = Reservation::default();
                 }
                 self.held_now.push(answered);
             } else {

@@ -236,12 +236,11 @@ impl Fetch {
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.time_of(Instant::now());
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
-        let settlement = Settlement { requests: fetched.tally.requests, ..settlement };
+        let settlement = Settlement { requests: fetched.requests, ..settlement };
         if let Some((kind, message)) = &settlement.note {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }
-        let reservation = Some(fetched.reservation);
-        let answered = Answered { order: self.order, settlement, reservation };
+        let answered = Answered { order: self.order, settlement, reservation: fetched.reservation };
         // Nobody receives only after the write stage has failed, which is reported there.
         let _ = self.out.send(answered).await;
         Ok(())

@@ -20,7 +20,7 @@ pub(super) struct Answered {
     pub(super) order: ClaimedOrder,
     pub(super) settlement: Settlement,
     /// The memory that the conversation takes.
-    pub(super) reservation: Option<Reservation>,
+    pub(super) reservation: Reservation,
 }
 
 /// Writes the answers of one run.
