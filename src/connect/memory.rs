@@ -49,6 +49,12 @@ impl Memory {
 }
 
 impl Reservation {
+    /// How many bytes, rounded up to whole units.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT
+    }
+
     /// Gives back what turned out not to be needed.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {

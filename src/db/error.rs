@@ -91,6 +91,12 @@ impl Error {
         self.sql_state().is_some_and(|code| ["22", "23", "54", "44", "P0"].contains(&&code[..2]))
     }
 
+    /// A row with the same key is there already.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        self.sql_state().as_deref() == Some("23505")
+    }
+
     fn sql_state(&self) -> Option<std::borrow::Cow<'_, str>> {
         match self {
             Self::Statement(sqlx::Error::Database(error)) => error.code().filter(|code| code.len() == 5),

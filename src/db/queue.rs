@@ -79,16 +79,17 @@ impl Cursor {
 
 /// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`; returns the cursor past them.
 ///
-/// One statement, committed on return. Locks the claimed rows for its duration, skips locked ones. Done again with the
-/// same lease it returns what it claimed before: the answer of a commit may be lost on the way.
+/// Committed on return. Locks the claimed rows meanwhile, skips locked ones. Done again with the same lease it returns
+/// what it claimed before: the answer of a commit may be lost on the way.
 pub async fn claim(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     scope: &Scope,
     cursor: &Cursor,
     limit: usize,
     lease: Lease,
     lease_length: Duration,
 ) -> Result<(Vec<ClaimedOrder>, Cursor), Error> {
+    let mut transaction = super::begin(connection).await?;
     let rows = sqlx::query_file!(
         "src/db/sql/claim.sql",
         scope.due_by,
@@ -100,8 +101,9 @@ pub async fn claim(
         lease,
         interval(lease_length),
     )
-    .fetch_all(executor)
+    .fetch_all(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
@@ -119,6 +121,7 @@ pub async fn claim(
             last_changed_at: row.last_changed_at,
             expired_at: row.expired_at,
             content_hash: row.content_hash,
+            is_stored: row.is_stored,
             has_messages: row.has_messages,
             enqueued_at: row.enqueued_at,
             completed_at: row.completed_at,

@@ -193,6 +193,8 @@ pub struct ClaimedOrder {
     pub expired_at: Option<DateTime<Utc>>,
     /// [`Conversation::content_hash`](super::Conversation::content_hash) of the last good read.
     pub content_hash: Option<Vec<u8>>,
+    /// Whether the order has a row in `chat.orders`; otherwise it has none in schema `chat`.
+    pub is_stored: bool,
     /// Whether messages of this order are stored.
     pub has_messages: bool,
     /// When the order entered the queue.

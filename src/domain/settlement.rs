@@ -114,6 +114,8 @@ pub struct Settlement {
     pub content_hash: Option<Vec<u8>>,
     /// Set when the API said `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,
+    /// [`ClaimedOrder::is_stored`]: what to write is to be merged with what is there.
+    pub is_stored: bool,
     /// What changes in `chat.orders`, if anything.
     pub order: Option<OrderChange>,
     /// What to upsert into the other tables of schema `chat`, if anything.
@@ -192,6 +194,7 @@ pub fn settle(
         fetched_at: None,
         content_hash: None,
         expired_at: None,
+        is_stored: order.is_stored,
         order: None,
         conversation: None,
         marks_removed: false,

@@ -5,6 +5,7 @@
 //! into the database. `held` knows which orders are between claim and write: their leases are renewed
 //! while the run lasts and given back when it ends early. `share` agrees with other workers on the pace meanwhile.
 
+mod batch;
 mod clock;
 mod guard;
 mod held;

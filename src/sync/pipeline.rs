@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::batch::{MOST_ORDERS, Ready};
 use super::clock::DatabaseClock;
 use super::guard::Guard;
 use super::held::Held;
@@ -22,10 +23,11 @@ use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
 use crate::db::queue::{self, Cursor, Scope};
 use crate::db::{self, Store, runs};
-use crate::domain::{ClaimedOrder, Lease, QueuePolicy, Settlement, settle};
+use crate::domain::{ClaimedOrder, Lease, OrderId, QueuePolicy, Settlement, settle};
 
-/// Most orders written in one transaction. Larger ones gain nothing measurable and hold locks longer.
-const BATCH_ORDERS: usize = 500;
+/// Batches written at once. The second uses the time in which the first waits for its columns to be built, for the
+/// network and for the disk; more of them get in each other's way.
+const WRITERS: usize = 2;
 
 /// One run's way from the queue through the API into the tables.
 pub(super) struct Pipeline {
@@ -41,6 +43,9 @@ pub(super) struct Pipeline {
     /// Cancelled by a signal or by the first stage that fails.
     halt: CancellationToken,
 }
+
+/// The orders of a batch, once they need no lease any more.
+type Written = Result<Vec<OrderId>, db::Error>;
 
 /// One order from claim to settlement.
 struct Fetch {
@@ -78,7 +83,7 @@ impl Pipeline {
     /// Walks once through the queue in due order; returns how many orders were claimed and settled.
     pub(super) async fn pass(&self, limit: u64, guard: &mut Guard, progress: &Progress) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
-        let (answered_out, answered_in) = mpsc::channel(BATCH_ORDERS);
+        let (answered_out, answered_in) = mpsc::channel(MOST_ORDERS);
         let (claim, fetch, write) = tokio::join!(
             self.halt_on_error(self.claim(limit, claimed_out)),
             self.halt_on_error(self.fetch(claimed_in, answered_out)),
@@ -102,14 +107,14 @@ impl Pipeline {
 
     /// Returns how many orders it claimed, whatever became of them.
     async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
-        let chunk = (self.max_in_flight * 2).clamp(32, 1_000);
+        let chunk = (self.max_in_flight * 4).clamp(64, 1_000);
         let mut cursor = Cursor::start();
         let mut claimed = 0;
         while claimed < limit && !self.halt.is_cancelled() {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                queue::claim(&mut *connection, scope, place, size, lease, self.lease).await
+                queue::claim(&mut connection, scope, place, size, lease, self.lease).await
             };
             let (orders, next) = self.store.run(claim).await?;
             cursor = next;
@@ -161,32 +166,59 @@ impl Pipeline {
         Fetch { session, clock: self.clock, policy, order, out }
     }
 
-    async fn write(
+    async fn write(&self, answered: Receiver<Answered>, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
+        let mut writes = JoinSet::new();
+        let mut result = self.write_batches(answered, guard, &mut writes, progress).await;
+        while let Some(written) = writes.join_next().await {
+            result = result.and(self.note_written(written, progress));
+        }
+        result
+    }
+
+    /// After an error some may still be under way.
+    async fn write_batches(
         &self,
         mut answered: Receiver<Answered>,
         guard: &mut Guard,
+        writes: &mut JoinSet<Written>,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let mut batch = Vec::with_capacity(BATCH_ORDERS);
-        while answered.recv_many(&mut batch, BATCH_ORDERS).await > 0 {
-            let (admitted, judged) = guard.admit(std::mem::take(&mut batch));
-            self.write_batch(admitted, progress).await?;
-            judged?;
+        let (mut incoming, mut ready, mut storm, mut is_open) = (Vec::new(), Ready::default(), Ok(()), true);
+        loop {
+            // A full batch as soon as a writer is free, any other only if none is at work: they grow under load.
+            while !ready.is_empty() && (writes.is_empty() || (ready.is_full() && writes.len() < WRITERS)) {
+                writes.spawn(self.write_batch(ready.take()));
+            }
+            tokio::select! {
+                Some(written) = writes.join_next() => self.note_written(written, progress)?,
+                count = answered.recv_many(&mut incoming, MOST_ORDERS), if is_open && !ready.is_full() => {
+                    let (admitted, judged) = guard.admit(std::mem::take(&mut incoming));
+                    ready.add(admitted);
+                    // Before a storm, what was plausible is still written.
+                    storm = judged;
+                    if count == 0 {
+                        storm = guard.finish().map(|rest| ready.add(rest));
+                    }
+                    is_open = count > 0 && storm.is_ok();
+                }
+                else => return storm.map_err(Error::from),
+            }
         }
-        let rest = guard.finish()?;
-        self.write_batch(rest, progress).await
     }
 
-    async fn write_batch(&self, batch: Vec<Answered>, progress: &Progress) -> Result<(), Error> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let order_ids: Vec<_> = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
+    /// To be a task of its own: building the columns of a batch must not keep this one from claiming.
+    fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
         let sent = self.session.counts();
-        // A task of its own: building the columns of a batch must not keep this one from claiming.
-        let write = async move { Writer { store: &store, run_id, policy: &policy }.write(batch, sent).await };
-        tokio::spawn(write).await??;
+        async move {
+            let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
+            Writer { store: &store, run_id, policy: &policy }.write(batch, sent).await?;
+            Ok(order_ids)
+        }
+    }
+
+    fn note_written(&self, written: Result<Written, JoinError>, progress: &Progress) -> Result<(), Error> {
+        let order_ids = written??;
         self.held.remove(order_ids.iter());
         progress.settle(order_ids.len() as u64);
         Ok(())

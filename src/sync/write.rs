@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::connect::Reservation;
@@ -43,6 +42,11 @@ impl Writer<'_> {
                     parts.push(part.split_off(part.len() / 2));
                     parts.push(part);
                 }
+                Err(error) if error.is_duplicate() && !part[0].settlement.is_stored => {
+                    // Somebody took the order's row out of chat.orders by hand, and left others.
+                    part[0].settlement.is_stored = true;
+                    parts.push(part);
+                }
                 Err(error) if error.is_about_the_rows() && !part[0].is_put_aside() => {
                     part[0].put_aside(&error, self.policy);
                     parts.push(part);
@@ -58,7 +62,7 @@ impl Writer<'_> {
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
         let operation = |mut connection: db::Link| async move {
-            let mut transaction = connection.begin().await?;
+            let mut transaction = db::begin(&mut connection).await?;
             // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
             let held = queue::settle(&mut transaction, settlements).await?;
             let kept = still_held(settlements, &held);

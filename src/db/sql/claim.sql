@@ -1,38 +1,47 @@
--- Claims the next orders in due order, after a cursor. Commits on its own: no transaction is open while HTTP goes on.
+-- Claims the next orders in due order, after a cursor. Committed before any HTTP goes on.
 -- Locks only rows that nobody else holds; an expired lease is taken over here and nowhere else.
-WITH picked AS (
-    SELECT order_id
-    FROM sync.order_queue
-    WHERE state IN ('pending', 'open')
-      AND due_at <= $1
-      -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
-      AND (leased_until IS NULL OR leased_until <= now() OR lease_id = $7)
-      AND (-priority::integer, deadline_base, order_id) > ($2, $3, $4)
-      AND ($5::text[] IS NULL OR order_id = ANY ($5))
-    ORDER BY -priority::integer, deadline_base, order_id
-    LIMIT $6
-    FOR UPDATE SKIP LOCKED
+WITH claimed AS (
+    UPDATE sync.order_queue AS q
+    SET lease_id = $7,
+        leased_until = now() + $8
+    -- By their places: they are locked where they are, and need no second search.
+    WHERE q.ctid = ANY (ARRAY (
+        SELECT ctid
+        FROM sync.order_queue
+        WHERE state IN ('pending', 'open')
+          AND due_at <= $1
+          -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
+          AND (leased_until IS NULL OR leased_until <= now() OR lease_id = $7)
+          AND (-priority::integer, deadline_base, order_id) > ($2, $3, $4)
+          AND ($5::text[] IS NULL OR order_id = ANY ($5))
+        ORDER BY -priority::integer, deadline_base, order_id
+        LIMIT $6
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING
+        order_id, connect_user_id, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
+        expired_at, content_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank
 )
-UPDATE sync.order_queue AS q
-SET lease_id = $7,
-    leased_until = now() + $8
-FROM picked
-LEFT JOIN chat.orders AS o ON o.order_id = picked.order_id
-WHERE q.order_id = picked.order_id
-RETURNING
-    q.order_id,
-    q.connect_user_id,
-    q.ids_internal,
-    q.retailer_id,
-    q.attempts,
-    q.strikes,
-    q.last_fetched_at,
-    q.last_changed_at,
-    q.expired_at,
-    q.content_hash,
+SELECT
+    c.order_id,
+    c.connect_user_id,
+    c.ids_internal,
+    c.retailer_id,
+    c.attempts,
+    c.strikes,
+    c.last_fetched_at,
+    c.last_changed_at,
+    c.expired_at,
+    c.content_hash,
+    c.enqueued_at,
+    c.completed_at,
+    c.deadline_base,
+    c.rank AS "rank!",
+    o.order_id IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
-    q.enqueued_at,
-    q.completed_at,
-    o.last_message_at AS "last_message_at?",
-    -q.priority::integer AS "rank!",
-    q.deadline_base
+    o.last_message_at AS "last_message_at?"
+FROM claimed AS c
+-- LIMIT, so that each is looked up by its key.
+LEFT JOIN LATERAL (
+    SELECT order_id, message_count, last_message_at FROM chat.orders WHERE order_id = c.order_id LIMIT 1
+) AS o ON true

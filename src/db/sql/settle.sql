@@ -29,7 +29,7 @@ FROM unnest(
     latency_ms, requests, http_status, outcome
 )
 WHERE q.order_id = b.order_id
-  AND q.lease_id = b.lease_id
-  -- A worker that was paused beyond its lease writes nothing, even if nobody has taken the order over yet.
-  AND q.leased_until > now()
+  -- A worker that was paused beyond its lease writes nothing, even if nobody has taken the order over yet. CASE, because
+  -- statistics know nothing of leases: the planner would expect one leased row, and search the queue for it.
+  AND CASE WHEN q.lease_id = b.lease_id THEN q.leased_until > now() END
 RETURNING q.order_id

@@ -33,6 +33,7 @@ fn never_fetched() -> ClaimedOrder {
         last_changed_at: None,
         expired_at: None,
         content_hash: None,
+        is_stored: false,
         has_messages: false,
         enqueued_at: now() - TimeDelta::days(3),
         completed_at: None,

@@ -1,0 +1,95 @@
+//! Orders that have no row in schema `chat` yet: whoever holds such an order's lease knows that none of its rows can be
+//! there, and copies them in.
+
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::{Error, Read, people, read};
+use crate::db::copy::Rows;
+use crate::domain::{Conversation, Settlement, UserType};
+
+const MESSAGES: &str = "
+    COPY chat.messages (
+        order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+    ) FROM STDIN (FORMAT binary)";
+
+const PARTICIPANTS: &str = "
+    COPY chat.participants (order_id, user_type, user_id, role, is_current) FROM STDIN (FORMAT binary)";
+
+const ORDERS: &str = "
+    COPY chat.orders (
+        order_id, status, coverage, closed_at, instacart_order_id, customer_id, current_shopper_id, message_count,
+        first_message_at, last_message_at
+    ) FROM STDIN (FORMAT binary)";
+
+/// Adds orders with their messages and participants; returns how many messages.
+pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -> Result<u64, Error> {
+    let read = read(new);
+    let inserted = messages(&read)?.copy(connection, MESSAGES).await?;
+    participants(&read)?.copy(connection, PARTICIPANTS).await?;
+    faces(new)?.copy(connection, ORDERS).await?;
+    Ok(inserted)
+}
+
+fn messages(read: &[Read<'_>]) -> Result<Rows, Error> {
+    let mut rows = Rows::new(16);
+    for (settled, conversation) in read {
+        for message in &conversation.messages {
+            let length = message.body.as_ref().map(|body| i32::try_from(body.chars().count()).unwrap_or(i32::MAX));
+            rows.begin()
+                .put(settled.order_id.as_str())?
+                .put(message.id)?
+                .put(message.instacart_order_id)?
+                .put(message.position)?
+                .put(message.created_at)?
+                .put(message.sender_type.as_ref().map(UserType::as_str))?
+                .put(message.sender_id)?
+                .put(message.recipient_type.as_ref().map(UserType::as_str))?
+                .put(message.recipient_id)?
+                .put(message.is_read)?
+                .put(message.read_at)?
+                .put(message.body.as_deref())?
+                .put(length)?
+                .put(message.image_url.as_deref())?
+                .put(message.extra.as_ref().map(|extra| Json(extra.json())))?
+                .put(message.is_altered)?;
+        }
+    }
+    Ok(rows)
+}
+
+fn participants(read: &[Read<'_>]) -> Result<Rows, Error> {
+    let mut rows = Rows::new(5);
+    for ((order_id, user, role), is_current) in people::parts(read) {
+        rows.begin()
+            .put(order_id)?
+            .put(user.user_type.as_str())?
+            .put(user.id)?
+            .put(role)?
+            .put(is_current.unwrap_or(false))?;
+    }
+    Ok(rows)
+}
+
+/// The rows of `chat.orders`.
+fn faces(new: &[&Settlement]) -> Result<Rows, Error> {
+    let mut rows = Rows::new(10);
+    let nothing = &Conversation::default();
+    for (settled, order) in new.iter().filter_map(|settled| Some((settled, settled.order?))) {
+        let conversation = settled.conversation.as_ref().unwrap_or(nothing);
+        let times = || conversation.messages.iter().filter_map(|message| message.created_at);
+        rows.begin()
+            .put(settled.order_id.as_str())?
+            .put(order.status.as_str())?
+            .put(order.coverage.as_str())?
+            .put(order.closed_at)?
+            .put(conversation.instacart_order_id())?
+            .put(conversation.metadata.customer.as_ref().map(|user| user.id))?
+            .put(conversation.metadata.current_shopper.as_ref().map(|user| user.id))?
+            .put(i32::try_from(conversation.messages.len()).unwrap_or(i32::MAX))?
+            .put(times().min())?
+            .put(times().max())?;
+    }
+    Ok(rows)
+}

@@ -1,0 +1,167 @@
+//! Orders that have rows already: each table's rows are compared with what is stored, and written if they differ.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::{Error, Read, people, read};
+use crate::domain::{Conversation, Message, Settlement, UserType};
+
+/// Completes orders with their messages and participants; returns how many messages were added, and how many changed.
+pub(super) async fn orders(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(u64, u64), Error> {
+    let read = read(stored);
+    let (inserted, updated) = messages(connection, &read).await?;
+    let removed = mark_removed(connection, &read).await?;
+    participants(connection, &read).await?;
+    faces(connection, stored).await?;
+    Ok((inserted, updated + removed))
+}
+
+/// Completes chat users; returns how many rows were written.
+pub(super) async fn users(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<u64, Error> {
+    let users = people::users(read);
+    if users.is_empty() {
+        return Ok(0);
+    }
+    let types: Vec<&str> = users.keys().map(|id| id.user_type.as_str()).collect();
+    let ids: Vec<i64> = users.keys().map(|id| id.id).collect();
+    let names: Vec<Option<&str>> = users.values().map(|user| user.display_name).collect();
+    let avatars: Vec<Option<&str>> = users.values().map(|user| user.avatar_url).collect();
+    let observed: Vec<DateTime<Utc>> = users.values().map(|user| user.observed_at).collect();
+    let written = sqlx::query_file_scalar!(
+        "src/db/sql/upsert_users.sql",
+        &types as &[&str],
+        &ids,
+        &names as &[Option<&str>],
+        &avatars as &[Option<&str>],
+        &observed,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(written.unsigned_abs())
+}
+
+async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u64, u64), Error> {
+    let rows: Vec<(&str, &Message)> = read
+        .iter()
+        .flat_map(|(settled, conversation)| {
+            conversation.messages.iter().map(|message| (settled.order_id.as_str(), message))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok((0, 0));
+    }
+    let column = Column(&rows);
+    let counts = sqlx::query_file!(
+        "src/db/sql/upsert_messages.sql",
+        &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>() as &[&str],
+        &column.of(|message| message.id),
+        &column.of(|message| message.instacart_order_id) as &[Option<i64>],
+        &column.of(|message| message.position),
+        &column.of(|message| message.created_at) as &[Option<DateTime<Utc>>],
+        &column.of(|message| message.sender_type.as_ref().map(UserType::as_str)) as &[Option<&str>],
+        &column.of(|message| message.sender_id) as &[Option<i64>],
+        &column.of(|message| message.recipient_type.as_ref().map(UserType::as_str)) as &[Option<&str>],
+        &column.of(|message| message.recipient_id) as &[Option<i64>],
+        &column.of(|message| message.is_read) as &[Option<bool>],
+        &column.of(|message| message.read_at) as &[Option<DateTime<Utc>>],
+        &column.of(|message| message.body.as_deref()) as &[Option<&str>],
+        &column.of(|message| message.image_url.as_deref()) as &[Option<&str>],
+        &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))) as &[Option<Json<&RawValue>>],
+        &column.of(|message| message.is_altered),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((counts.inserted.unsigned_abs(), counts.updated.unsigned_abs()))
+}
+
+/// The messages of a batch, one column at a time.
+struct Column<'a>(&'a [(&'a str, &'a Message)]);
+
+impl<'a> Column<'a> {
+    fn of<T>(&self, value: impl Fn(&'a Message) -> T) -> Vec<T> {
+        self.0.iter().map(|(_, message)| value(message)).collect()
+    }
+}
+
+async fn mark_removed(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<u64, Error> {
+    let full: Vec<_> = read.iter().filter(|(settled, _)| settled.marks_removed).collect();
+    if full.is_empty() {
+        return Ok(0);
+    }
+    let order_ids: Vec<&str> = full.iter().map(|(settled, _)| settled.order_id.as_str()).collect();
+    let seen_at: Vec<DateTime<Utc>> = full.iter().map(|(settled, _)| settled.asked_at).collect();
+    let message_ids: Vec<String> = full.iter().map(|(_, conversation)| array_of_ids(conversation)).collect();
+    let result = sqlx::query_file!("src/db/sql/mark_removed.sql", &order_ids as &[&str], &seen_at, &message_ids,)
+        .execute(connection)
+        .await?;
+    Ok(result.rows_affected())
+}
+
+/// As PostgreSQL writes an array of integers.
+fn array_of_ids(conversation: &Conversation) -> String {
+    let ids: Vec<String> = conversation.messages.iter().map(|message| message.id.to_string()).collect();
+    format!("{{{}}}", ids.join(","))
+}
+
+async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(), Error> {
+    let (in_charge_of, in_charge): (Vec<&str>, Vec<i64>) = read
+        .iter()
+        .filter_map(|(settled, conversation)| {
+            Some((settled.order_id.as_str(), conversation.metadata.current_shopper.as_ref()?.id))
+        })
+        .unzip();
+    if !in_charge.is_empty() {
+        sqlx::query_file!("src/db/sql/relieve_shoppers.sql", &in_charge_of as &[&str], &in_charge)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let parts = people::parts(read);
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let order_ids: Vec<&str> = parts.keys().map(|(order_id, _, _)| *order_id).collect();
+    let types: Vec<&str> = parts.keys().map(|(_, id, _)| id.user_type.as_str()).collect();
+    let ids: Vec<i64> = parts.keys().map(|(_, id, _)| id.id).collect();
+    let roles: Vec<&str> = parts.keys().map(|(_, _, role)| *role).collect();
+    let current: Vec<Option<bool>> = parts.values().copied().collect();
+    sqlx::query_file!(
+        "src/db/sql/upsert_participants.sql",
+        &order_ids as &[&str],
+        &types as &[&str],
+        &ids,
+        &roles as &[&str],
+        &current as &[Option<bool>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The rows of `chat.orders`.
+async fn faces(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(), Error> {
+    let changes: Vec<_> = stored.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let of_conversation = |value: fn(&Conversation) -> Option<i64>| -> Vec<Option<i64>> {
+        changes.iter().map(|(settled, _)| settled.conversation.as_ref().and_then(value)).collect()
+    };
+    let customer = |read: &Conversation| read.metadata.customer.as_ref().map(|user| user.id);
+    let shopper = |read: &Conversation| read.metadata.current_shopper.as_ref().map(|user| user.id);
+    sqlx::query_file!(
+        "src/db/sql/upsert_orders.sql",
+        &changes.iter().map(|(settled, _)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
+        &changes.iter().map(|(_, order)| order.status.as_str()).collect::<Vec<_>>() as &[&str],
+        &changes.iter().map(|(_, order)| order.coverage.as_str()).collect::<Vec<_>>() as &[&str],
+        &changes.iter().map(|(_, order)| order.closed_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &of_conversation(Conversation::instacart_order_id) as &[Option<i64>],
+        &of_conversation(customer) as &[Option<i64>],
+        &of_conversation(shopper) as &[Option<i64>],
+        &changes.iter().map(|(settled, _)| settled.conversation.is_some()).collect::<Vec<_>>(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

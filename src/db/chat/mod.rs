@@ -1,0 +1,49 @@
+//! Schema `chat`: the conversations that analysts query.
+//!
+//! [`upsert`] writes those of a batch of settled orders set by set: one statement per table, rows sorted by key so
+//! that concurrent workers lock them in one order, and no row touched whose content is the same. Orders that have no
+//! row yet are added without looking (`add`); known ones are merged (`merge`). Chat users are shared by orders and
+//! always merged. Facts only grow: see the comments in the statements.
+
+mod add;
+mod merge;
+mod people;
+
+use sqlx::PgConnection;
+
+use super::Error;
+use crate::domain::{Conversation, Settlement};
+
+/// Rows that a batch changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Added to `chat.messages`.
+    pub messages_inserted: u64,
+    /// Changed in `chat.messages`, marked as removed included.
+    pub messages_updated: u64,
+    /// Added to or changed in `chat.users`.
+    pub users: u64,
+}
+
+/// A read order with its conversation.
+type Read<'a> = (&'a Settlement, &'a Conversation);
+
+/// Writes what the settlements bring. The caller holds their queue rows locked, in the same transaction.
+///
+/// Fails with a unique violation if an order that is not stored has rows nevertheless.
+pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<Written, Error> {
+    let (stored, new): (Vec<&Settlement>, Vec<&Settlement>) =
+        settlements.iter().copied().partition(|settled| settled.is_stored);
+    let added = add::orders(connection, &new).await?;
+    let (inserted, updated) = merge::orders(connection, &stored).await?;
+    // Last: these rows are shared, and whoever writes the same ones next waits for the commit.
+    let users = merge::users(connection, &read(settlements)).await?;
+    Ok(Written { messages_inserted: added + inserted, messages_updated: updated, users })
+}
+
+fn read<'a>(settlements: &[&'a Settlement]) -> Vec<Read<'a>> {
+    settlements
+        .iter()
+        .filter_map(|settled| settled.conversation.as_ref().map(|conversation| (*settled, conversation)))
+        .collect()
+}

@@ -1,0 +1,79 @@
+//! Who takes part in the conversations of a batch: each chat user once, each role once, sorted by key.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::Read;
+use crate::domain::{ChatUser, ChatUserId, Conversation, Message, UserType};
+
+/// What a batch says of one chat user.
+pub(super) struct Sighting<'a> {
+    pub(super) display_name: Option<&'a str>,
+    pub(super) avatar_url: Option<&'a str>,
+    pub(super) observed_at: DateTime<Utc>,
+}
+
+/// A chat user's part in an order: order id, user, role.
+pub(super) type Part<'a> = (&'a str, ChatUserId, &'static str);
+
+/// Everybody that a batch mentions. The latest reply wins, but says nothing by silence.
+pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>> {
+    let mut by_age: Vec<_> = read.iter().collect();
+    by_age.sort_by_key(|(settled, _)| settled.asked_at);
+    let mut users: BTreeMap<ChatUserId, Sighting> = BTreeMap::new();
+    for (settled, conversation) in by_age {
+        for (id, named) in everybody(conversation) {
+            let sighting = users.entry(id).or_insert(Sighting {
+                display_name: None,
+                avatar_url: None,
+                observed_at: settled.asked_at,
+            });
+            if let Some(user) = named {
+                sighting.display_name = user.display_name.as_deref().or(sighting.display_name);
+                sighting.avatar_url = user.avatar_url.as_deref().or(sighting.avatar_url);
+                sighting.observed_at = settled.asked_at;
+            }
+        }
+    }
+    users
+}
+
+/// Every part with whether its user is in charge of the order now; `None` where the reply does not say who is.
+pub(super) fn parts<'a>(read: &[Read<'a>]) -> BTreeMap<Part<'a>, Option<bool>> {
+    let mut parts = BTreeMap::new();
+    for (settled, conversation) in read {
+        let order_id = settled.order_id.as_str();
+        let metadata = &conversation.metadata;
+        let named: Vec<ChatUserId> =
+            everybody(conversation).filter(|(_, user)| user.is_some()).map(|(id, _)| id).collect();
+        if let Some(user) = &metadata.customer {
+            parts.insert((order_id, customer_id(user), "customer"), Some(false));
+        }
+        for user in metadata.all_shoppers() {
+            let is_current = metadata.current_shopper.as_ref().map(|current| current.id == user.id);
+            parts.insert((order_id, shopper_id(user), "shopper"), is_current);
+        }
+        for id in conversation.messages.iter().flat_map(Message::correspondents).filter(|id| !named.contains(id)) {
+            parts.insert((order_id, id, "correspondent"), Some(false));
+        }
+    }
+    parts
+}
+
+/// Everybody that a conversation mentions, with what `metadata` says of them.
+fn everybody(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, Option<&ChatUser>)> {
+    let metadata = &conversation.metadata;
+    let customer = metadata.customer.iter().map(|user| (customer_id(user), Some(user)));
+    let shoppers = metadata.all_shoppers().map(|user| (shopper_id(user), Some(user)));
+    let others = conversation.messages.iter().flat_map(Message::correspondents).map(|id| (id, None));
+    customer.chain(shoppers).chain(others)
+}
+
+fn customer_id(user: &ChatUser) -> ChatUserId {
+    ChatUserId { user_type: UserType::USER, id: user.id }
+}
+
+fn shopper_id(user: &ChatUser) -> ChatUserId {
+    ChatUserId { user_type: UserType::DRIVER, id: user.id }
+}
