@@ -8,7 +8,11 @@ use super::{execute, feed, order_of};
 use crate::support::http::{Answer, Recorder};
 use crate::support::{Lab, tests};
 
-tests!(one_refused_order_fails_alone_and_what_was_said_is_kept, a_refusal_that_lasts_ends_in_death);
+tests!(
+    one_refused_order_fails_alone_and_what_was_said_is_kept,
+    a_refusal_that_lasts_ends_in_death,
+    rows_whose_order_was_deleted_by_hand_are_completed,
+);
 
 async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 200).await?;
@@ -50,6 +54,21 @@ async fn a_refusal_that_lasts_ends_in_death(lab: Arc<Lab>) -> anyhow::Result<()>
     let row =
         "SELECT concat_ws(' ', q.state, o.coverage) FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
     assert_eq!(lab.text(row).await?.as_deref(), Some("dead failed"));
+    Ok(())
+}
+
+async fn rows_whose_order_was_deleted_by_hand_are_completed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 3).await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    lab.sync(api.url(), &[]).await?;
+    execute(&lab, "DELETE FROM chat.orders WHERE order_id = 'order-2'").await?;
+    execute(&lab, "UPDATE chat.messages SET body = 'something else' WHERE order_id = 'order-2'").await?;
+    execute(&lab, "UPDATE sync.order_queue SET content_hash = NULL, due_at = now()").await?;
+    let run = lab.sync(api.url(), &[]).await?.run;
+    assert_eq!((run.status.as_str(), run.fetched, run.messages_inserted, run.messages_updated), ("succeeded", 3, 0, 1));
+    let row = "SELECT concat_ws(' ', o.message_count, m.body)
+               FROM chat.orders AS o JOIN chat.messages AS m USING (order_id) WHERE order_id = 'order-2'";
+    assert_eq!(lab.text(row).await?.as_deref(), Some("1 words of order-2"));
     Ok(())
 }
 
