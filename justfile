@@ -24,6 +24,10 @@ fuzz SECONDS="600":
 chaos SEEDS="30":
     CHATSYNC_CHAOS_SEEDS={{ SEEDS }} cargo test --test it -- chaos
 
+# chatsync measured against the limits of this machine; `just bench --quick` for a first look, `--help` for the choices
+bench *ARGS:
+    cargo bench --bench sync -- {{ ARGS }}
+
 # format, lints, documentation, checked statements
 lint:
     cargo fmt --check

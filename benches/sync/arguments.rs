@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::load::Load;
+
+/// Measures chatsync against the limits of this machine, in one run, interleaved.
+///
+/// Every measurement is a run of the real program, from the start of its process to its end, against a mock API and a
+/// durable PostgreSQL that exist for the benchmark alone. Variables `CHATSYNC__…` are passed on to it and win.
+#[derive(Debug, Parser)]
+#[command(name = "just bench")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+
+    /// Where to write everything that was measured, as JSON
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/sync.json"))]
+    pub(crate) json: PathBuf,
+
+    /// Once over 2,000 orders, to see that it works
+    #[arg(long, conflicts_with_all = ["sizes", "repetitions", "series"])]
+    quick: bool,
+
+    /// Cargo says so
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What the benchmark starts itself again as.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// The mock API
+    #[command(hide = true)]
+    Serve,
+    /// The load generator
+    #[command(hide = true)]
+    Load(Load),
+}
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Plan {
+    /// Orders per run of the series `sizes`
+    #[arg(long, value_delimiter = ',', default_value = "2000,20000,100000", value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    pub(crate) sizes: Vec<u32>,
+
+    /// Repetitions of each measurement [default: 5, but 3 of what takes long]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repetitions: Option<u32>,
+
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values_t = SeriesName::value_variants().to_vec(), value_enum)]
+    pub(crate) series: Vec<SeriesName>,
+
+    /// `pace.max_in_flight` and the load generator's connections where the API has no latency
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) max_in_flight: u32,
+}
+
+/// A series of measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeriesName {
+    /// New, unchanged and changed orders beside the limits
+    #[value(alias = "first")]
+    Sizes,
+    /// An API that takes 50 ms
+    Latency,
+    /// One worker and two, where that API is the limit
+    TwoWorkers,
+    /// More and more orders in the tables
+    Growth,
+}
+
+impl Arguments {
+    /// What the command line says. Without cargo's word that it is a benchmark, `cargo test --benches` started it, and
+    /// only wants to see that it works.
+    pub(crate) fn read() -> Self {
+        let mut this = Self::parse();
+        if this.quick || (this.role.is_none() && !this.bench) {
+            this.plan.sizes = vec![2_000];
+            this.plan.repetitions = Some(1);
+            this.plan.series = vec![SeriesName::Sizes];
+        }
+        this
+    }
+}
+
+impl Plan {
+    pub(crate) fn includes(&self, series: SeriesName) -> bool {
+        self.series.contains(&series)
+    }
+
+    /// Of something that takes so long that a few must do.
+    pub(crate) fn few_repetitions(&self) -> u32 {
+        self.repetitions.unwrap_or(3)
+    }
+
+    /// Of a run over so many orders.
+    pub(crate) fn repetitions_of(&self, orders: u32) -> u32 {
+        self.repetitions.unwrap_or(if orders > 20_000 { 3 } else { 5 })
+    }
+}

@@ -1,0 +1,153 @@
+//! What PostgreSQL itself can do with the very rows that a first run has written: as bulk loads, without a worker.
+
+use std::path::Path;
+
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::lab::Lab;
+use crate::sample::Sample;
+
+const TABLES: [&str; 4] = ["orders", "users", "messages", "participants"];
+
+/// Copies of the tables, and fresh ones to load.
+pub(crate) struct Limits<'a> {
+    lab: &'a Lab,
+    orders: u32,
+    messages: u64,
+}
+
+impl<'a> Limits<'a> {
+    /// Takes the rows from `chat` and `sync.order_queue`.
+    pub(crate) async fn prepare(lab: &'a Lab, orders: u32, messages: u64) -> anyhow::Result<Self> {
+        let pool = lab.pool();
+        Self::clear(pool).await?;
+        sqlx::query("CREATE SCHEMA bench").execute(pool).await?;
+        for table in TABLES {
+            let file = file(&lab.postgres.data_directory(), table);
+            run(pool, format!("COPY chat.{table} TO '{file}' (FORMAT binary)")).await?;
+            run(pool, format!("CREATE TABLE bench.staged_{table} AS SELECT * FROM chat.{table}")).await?;
+            run(pool, format!("VACUUM (ANALYZE) bench.staged_{table}")).await?;
+            create_like(pool, &format!("chat.{table}"), &format!("bench.copied_{table}")).await?;
+            create_like(pool, &format!("chat.{table}"), &format!("bench.upserted_{table}")).await?;
+        }
+        create_like(pool, "sync.order_queue", "bench.order_queue").await?;
+        let columns: String = sqlx::query_scalar(
+            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+             FROM pg_attribute
+             WHERE attrelid = 'sync.order_queue'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+        )
+        .fetch_one(pool)
+        .await?;
+        run(pool, format!("INSERT INTO bench.order_queue ({columns}) SELECT {columns} FROM sync.order_queue")).await?;
+        run(pool, "VACUUM (ANALYZE) bench.order_queue".to_owned()).await?;
+        Ok(Self { lab, orders, messages })
+    }
+
+    /// `COPY` into empty tables, a transaction each.
+    pub(crate) async fn copy(&self) -> anyhow::Result<Sample> {
+        let data = self.lab.postgres.data_directory();
+        let statements =
+            TABLES.map(|table| format!("COPY bench.copied_{table} FROM '{}' (FORMAT binary)", file(&data, table)));
+        self.measure(statements.into()).await
+    }
+
+    /// `INSERT … SELECT … ON CONFLICT` from staging tables, a transaction each. The first call finds empty tables, the
+    /// second the same rows.
+    pub(crate) async fn upsert(&self) -> anyhow::Result<Sample> {
+        let mut statements = Vec::new();
+        for table in TABLES {
+            statements.push(upsert_statement(self.lab.pool(), table).await?);
+        }
+        self.measure(statements).await
+    }
+
+    /// The queue's own updates: one that claims every order, one that settles it as unchanged.
+    pub(crate) async fn queue(&self) -> anyhow::Result<Sample> {
+        let claim = "UPDATE bench.order_queue
+                     SET lease_id = '01234567-89ab-7cde-8f01-23456789abcd', leased_until = now() + interval '60 s'";
+        let settle = "UPDATE bench.order_queue
+                      SET state = 'open', due_at = now() + interval '6 h', attempts = 0, strikes = 0,
+                          last_error_kind = NULL, last_error = NULL, last_fetched_at = now(),
+                          history = history[cardinality(history) - 6:]
+                                    || ARRAY[ROW (now(), now(), 5, 1, 200, 'unchanged')::sync.attempt],
+                          lease_id = NULL, leased_until = NULL";
+        self.measure(vec![claim.to_owned(), settle.to_owned()]).await
+    }
+
+    /// Removes the copies.
+    pub(crate) async fn finish(self) -> anyhow::Result<()> {
+        Self::clear(self.lab.pool()).await
+    }
+
+    async fn clear(pool: &PgPool) -> anyhow::Result<()> {
+        run(pool, "DROP SCHEMA IF EXISTS bench CASCADE".to_owned()).await
+    }
+
+    async fn measure(&self, statements: Vec<String>) -> anyhow::Result<Sample> {
+        let work = async {
+            for statement in statements {
+                run(self.lab.pool(), statement).await?;
+            }
+            Ok(())
+        };
+        let (sample, ()) = self.lab.measure(self.orders, self.messages, work).await?;
+        // What is told of schema chat, or of a worker's statements, is not about these tables.
+        Ok(Sample {
+            statements: None,
+            queue_wal_bytes: None,
+            other_wal_bytes: None,
+            dead_rows: None,
+            chat_rows_inserted: None,
+            chat_rows_rewritten: None,
+            ..sample
+        })
+    }
+}
+
+/// An empty table with the same columns, checks, indexes and storage settings.
+async fn create_like(pool: &PgPool, original: &str, copy: &str) -> anyhow::Result<()> {
+    let settings: String = sqlx::query_scalar(
+        "SELECT coalesce(array_to_string(reloptions, ', '), 'fillfactor = 100') FROM pg_class WHERE oid = $1::regclass",
+    )
+    .bind(original)
+    .fetch_one(pool)
+    .await?;
+    run(pool, format!("CREATE TABLE {copy} (LIKE {original} INCLUDING ALL) WITH ({settings})")).await
+}
+
+/// The statement that an expert would write: rows that are the same are left alone, times of writing aside.
+async fn upsert_statement(pool: &PgPool, table: &str) -> anyhow::Result<String> {
+    let (key, assignments, old, new): (String, String, String, String) = sqlx::query_as(
+        "SELECT
+             string_agg(quote_ident(attname), ', ') FILTER (WHERE is_key),
+             string_agg(format('%1$I = excluded.%1$I', attname), ', ') FILTER (WHERE NOT is_key),
+             string_agg(format('t.%I', attname), ', ') FILTER (WHERE is_compared),
+             string_agg(format('excluded.%I', attname), ', ') FILTER (WHERE is_compared)
+         FROM pg_index
+         JOIN pg_attribute ON attrelid = indrelid AND attnum > 0 AND NOT attisdropped
+         CROSS JOIN LATERAL (SELECT attnum = ANY (indkey) AS is_key) AS k
+         CROSS JOIN LATERAL (
+             SELECT NOT is_key AND attname NOT IN ('first_synced_at', 'first_seen_at', 'observed_at', 'updated_at')
+                    AS is_compared
+         ) AS c
+         WHERE indisprimary AND indrelid = ('chat.' || $1)::regclass",
+    )
+    .bind(table)
+    .fetch_one(pool)
+    .await?;
+    Ok(format!(
+        "INSERT INTO bench.upserted_{table} AS t SELECT * FROM bench.staged_{table}
+         ON CONFLICT ({key}) DO UPDATE SET {assignments}
+         WHERE ROW ({old}) IS DISTINCT FROM ROW ({new})"
+    ))
+}
+
+/// A file beside the data, which the server's account may write.
+fn file(directory: &Path, table: &str) -> String {
+    directory.join(format!("bench_{table}.copy")).display().to_string().replace('\'', "''")
+}
+
+async fn run(pool: &PgPool, statement: String) -> anyhow::Result<()> {
+    sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
+    Ok(())
+}

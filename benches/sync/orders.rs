@@ -1,0 +1,87 @@
+//! The orders of the benchmark. All that is known of an order follows from its index, so that a million of them are
+//! served and expected without a list of them.
+
+/// Messages of every conversation as long as nothing has changed.
+pub(crate) const MESSAGES_PER_ORDER: u32 = 12;
+
+/// A message of a conversation that is marked read by the change.
+pub(crate) const UNREAD_PER_ORDER: u32 = 2;
+
+/// What becomes of a conversation when the server is told to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing, as with four orders in five.
+    None,
+    /// It grows by one message.
+    Grown,
+    /// Its last messages were read.
+    Read,
+}
+
+/// What the change does to a range of orders.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Changes {
+    pub(crate) grown: u32,
+    pub(crate) read: u32,
+}
+
+impl Change {
+    pub(crate) const fn of(index: u32) -> Self {
+        match index % 10 {
+            3 => Self::Grown,
+            7 => Self::Read,
+            _ => Self::None,
+        }
+    }
+}
+
+impl Changes {
+    pub(crate) fn of(indices: std::ops::Range<u32>) -> Self {
+        indices.fold(Self::default(), |sum, index| match Change::of(index) {
+            Change::None => sum,
+            Change::Grown => Self { grown: sum.grown + 1, ..sum },
+            Change::Read => Self { read: sum.read + 1, ..sum },
+        })
+    }
+}
+
+/// The retailer's id of the order: a UUID that looks random, as such ids do, so that rows arrive in no order.
+pub(crate) fn order_id(index: u32) -> String {
+    let first = scramble(index);
+    let rest = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (a, b, c) = (rest >> 48, (rest >> 36) & 0xfff, (rest >> 22) & 0x3fff | 0x8000);
+    let d = rest.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16;
+    format!("{first:08x}-{a:04x}-4{b:03x}-{c:04x}-{d:012x}")
+}
+
+/// The index of an order by the text of its id.
+pub(crate) fn index_of(order_id: &[u8]) -> Option<u32> {
+    let first = std::str::from_utf8(order_id.get(..8)?).ok()?;
+    u32::from_str_radix(first, 16).ok().map(unscramble)
+}
+
+/// Mixes the bits so that neighbours are far apart; every number has its own image.
+const fn scramble(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// The way back from [`scramble`].
+const fn unscramble(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x4302_1123);
+    x ^= (x >> 15) ^ (x >> 30);
+    x = x.wrapping_mul(0x1d69_e2a5);
+    x ^ (x >> 16)
+}
+
+const _: () = {
+    let mut index: u32 = 1;
+    while index < 1_000_000_000 {
+        assert!(unscramble(scramble(index)) == index, "an order's id leads back to it");
+        index = index * 3 + 1;
+    }
+};

@@ -1,0 +1,86 @@
+//! Fills the queue, as other jobs than chatsync would, and checks what is in the tables.
+
+use std::ops::Range;
+
+use anyhow::ensure;
+use sqlx::PgPool;
+
+use crate::orders::order_id;
+
+/// Orders per statement: as many as `chatsync enqueue` takes.
+const BATCH: u32 = 5_000;
+
+/// Empties all tables, what is known of the pace included.
+pub(crate) async fn reset(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::query(
+        "TRUNCATE chat.orders, chat.messages, chat.users, chat.participants,
+                  sync.order_queue, sync.runs, sync.rejects, sync.pace",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Adds orders that are due at once.
+pub(crate) async fn enqueue(pool: &PgPool, indices: Range<u32>) -> anyhow::Result<()> {
+    let mut start = indices.start;
+    while start < indices.end {
+        let end = indices.end.min(start + BATCH);
+        let order_ids: Vec<String> = (start..end).map(order_id).collect();
+        sqlx::query(
+            "INSERT INTO sync.order_queue (order_id, connect_user_id)
+             SELECT order_id, 'bench-user' FROM unnest($1::text[]) AS t (order_id)",
+        )
+        .bind(order_ids)
+        .execute(pool)
+        .await?;
+        start = end;
+    }
+    settle_down(pool).await
+}
+
+/// Makes orders due again.
+pub(crate) async fn make_due(pool: &PgPool, indices: Range<u32>) -> anyhow::Result<()> {
+    let order_ids: Vec<String> = indices.map(order_id).collect();
+    let made_due = sqlx::query("UPDATE sync.order_queue SET due_at = now() WHERE order_id = ANY ($1)")
+        .bind(&order_ids)
+        .execute(pool)
+        .await?
+        .rows_affected();
+    ensure!(made_due == order_ids.len() as u64, "{made_due} of {} orders could be made due", order_ids.len());
+    settle_down(pool).await
+}
+
+/// As autovacuum leaves the tables after a while; forgets the pace, so that every run starts with the same one.
+async fn settle_down(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::query("TRUNCATE sync.pace").execute(pool).await?;
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await?;
+    sqlx::query(
+        "VACUUM (ANALYZE) chat.orders, chat.messages, chat.users, chat.participants, sync.order_queue, sync.runs",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Insists that exactly so many orders are due.
+pub(crate) async fn expect_due(pool: &PgPool, orders: u32) -> anyhow::Result<()> {
+    let due: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sync.order_queue WHERE state IN ('pending', 'open') AND due_at <= now()",
+    )
+    .fetch_one(pool)
+    .await?;
+    ensure!(due == i64::from(orders), "{due} orders are due instead of {orders}");
+    Ok(())
+}
+
+/// Insists on the number of conversations and messages in the tables.
+pub(crate) async fn expect_stored(pool: &PgPool, orders: u32, messages: u64) -> anyhow::Result<()> {
+    let stored: (i64, i64) =
+        sqlx::query_as("SELECT (SELECT count(*) FROM chat.orders), (SELECT count(*) FROM chat.messages)")
+            .fetch_one(pool)
+            .await?;
+    let expected = (i64::from(orders), i64::try_from(messages)?);
+    ensure!(stored == expected, "{stored:?} orders and messages are stored instead of {expected:?}");
+    Ok(())
+}

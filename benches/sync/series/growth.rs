@@ -1,0 +1,61 @@
+//! Fresh orders on top of more and more that are in the tables already. The load before is chatsync's own, and tells
+//! how much memory a worker needs for a queue of that length.
+
+use super::messages_of;
+use crate::arguments::Plan;
+use crate::lab::Lab;
+use crate::queue;
+use crate::sample::Results;
+use crate::worker::{self, Done, Setup};
+
+/// As in the JSON.
+pub(crate) const NAME: &str = "growth";
+/// Orders in the tables before.
+pub(crate) const BEFORE: [u32; 3] = [10_000, 100_000, 1_000_000];
+/// Orders measured.
+const FRESH: u32 = 20_000;
+/// Up to here the tables are built anew for each repetition; what one adds to larger ones matters little.
+const BUILT_ANEW: u32 = 100_000;
+
+pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+    for before in BEFORE {
+        let mut stored = 0;
+        for _ in 0..plan.few_repetitions() {
+            if stored == 0 || before <= BUILT_ANEW {
+                load(lab, plan, before, results).await?;
+                stored = before;
+            }
+            repetition(lab, plan, before, stored, results).await?;
+            stored += FRESH;
+        }
+    }
+    queue::reset(lab.pool()).await
+}
+
+async fn load(lab: &Lab, plan: &Plan, orders: u32, results: &mut Results) -> anyhow::Result<()> {
+    let messages = messages_of(orders);
+    queue::reset(lab.pool()).await?;
+    queue::enqueue(lab.pool(), 0..orders).await?;
+    let sample = worker::measure(lab, setup(plan), messages, Done::first(orders, messages)).await?;
+    results.add(NAME, orders, "load", sample);
+    queue::expect_stored(lab.pool(), orders, messages).await
+}
+
+async fn repetition(lab: &Lab, plan: &Plan, before: u32, stored: u32, results: &mut Results) -> anyhow::Result<()> {
+    let (pool, messages) = (lab.pool(), messages_of(FRESH));
+    let fresh = stored..stored + FRESH;
+    queue::enqueue(pool, fresh.clone()).await?;
+    // The others were read a moment ago and wait for hours.
+    queue::expect_due(pool, FRESH).await?;
+    let sample = worker::measure(lab, setup(plan), messages, Done::first(FRESH, messages)).await?;
+    results.add(NAME, before, "first", sample);
+    queue::make_due(pool, fresh).await?;
+    queue::expect_due(pool, FRESH).await?;
+    let sample = worker::measure(lab, setup(plan), messages, Done::again(FRESH)).await?;
+    results.add(NAME, before, "resync", sample);
+    queue::expect_stored(pool, stored + FRESH, messages_of(stored + FRESH)).await
+}
+
+fn setup(plan: &Plan) -> Setup {
+    Setup { in_flight: plan.max_in_flight, workers: 1 }
+}

@@ -1,0 +1,29 @@
+//! An API that takes its time: the limit is then what is in flight divided by the latency.
+
+use super::messages_of;
+use crate::arguments::Plan;
+use crate::lab::Lab;
+use crate::queue;
+use crate::sample::Results;
+use crate::worker::{self, Done, Setup};
+
+/// As in the JSON.
+pub(crate) const NAME: &str = "latency";
+pub(crate) const ORDERS: u32 = 20_000;
+pub(crate) const LATENCY_MS: u32 = 50;
+pub(crate) const IN_FLIGHT: u32 = 200;
+
+pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+    let (pool, messages) = (lab.pool(), messages_of(ORDERS));
+    lab.server.set_latency(LATENCY_MS).await?;
+    for _ in 0..plan.few_repetitions() {
+        queue::reset(pool).await?;
+        queue::enqueue(pool, 0..ORDERS).await?;
+        results.add(NAME, ORDERS, "limit_fetch", worker::measure_fetch(lab, ORDERS, messages, IN_FLIGHT).await?);
+        let setup = Setup { in_flight: IN_FLIGHT, workers: 1 };
+        let first = worker::measure(lab, setup, messages, Done::first(ORDERS, messages)).await?;
+        results.add(NAME, ORDERS, "first", first);
+        queue::expect_stored(pool, ORDERS, messages).await?;
+    }
+    lab.server.set_latency(0).await
+}
