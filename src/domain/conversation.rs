@@ -1,14 +1,13 @@
 //! A conversation as one reply of the API tells it, already decoded and checked.
 
 use std::borrow::Cow;
-use std::io;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::Fault;
+use super::fingerprint::Fingerprint;
 
 /// Whose number space a chat user's id belongs to. `user` and `driver` ids overlap: a user is identified by both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -162,11 +161,7 @@ impl Conversation {
     /// SHA-256 over everything that is stored of this reply. Equal hashes mean: nothing to write.
     #[must_use]
     pub fn content_hash(&self) -> Vec<u8> {
-        // The leading word changes when the meaning of the stored columns does: then every conversation is written
-        // once more.
-        let mut hash = Hash(Sha256::new_with_prefix(b"chatsync 1\n"));
-        serde_json::to_writer(&mut hash, self).expect("these types always serialize: string keys, no maps of floats");
-        hash.0.finalize().to_vec()
+        Fingerprint::of(self)
     }
 
     /// Whether a message was left out because it could not be understood.
@@ -179,19 +174,5 @@ impl Conversation {
     #[must_use]
     pub fn instacart_order_id(&self) -> Option<i64> {
         self.messages.iter().find_map(|message| message.instacart_order_id)
-    }
-}
-
-/// Hashes what is written to it, so that the canonical text is never held as a whole.
-struct Hash(Sha256);
-
-impl io::Write for Hash {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

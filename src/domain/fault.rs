@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// A part of a reply that could not be understood. It goes to `sync.rejects`.
 ///
-/// Its serialized form holds chat text, as a conversation's does: for the hash only.
+/// Its serialized form holds chat text, as a conversation's does: for `sync.rejects` only.
 #[derive(Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Fault {

@@ -7,6 +7,7 @@
 mod conversation;
 mod fault;
 pub mod feed;
+mod fingerprint;
 mod order;
 mod policy;
 mod schedule;
