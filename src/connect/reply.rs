@@ -1,11 +1,12 @@
 //! Decodes the body of a 200 reply of the chat endpoint, of both ages of the API.
 //!
-//! Objects are split into fields first and read field by field, so that every complaint has a `JSONPath` and a bad
-//! message, or a bad user in `metadata`, costs nothing but itself: it becomes a [`Fault`] of the conversation. Only
+//! What is as usual is read in one pass (`quick`). Otherwise objects are split into fields first and read field by
+//! field, so that every complaint has a `JSONPath` and a bad message, or a bad user in `metadata`, costs nothing but itself: it becomes a [`Fault`] of the conversation. Only
 //! what is no conversation at all is an error. Pure: no I/O, any bytes in.
 
 mod extra;
 mod object;
+mod quick;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,9 +26,15 @@ const MAX_SHOPPERS: usize = 1_000;
 /// Reads a conversation out of a reply. Parts that make no sense are in its `faults`; a reply that makes none as a
 /// whole is the error.
 pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
-    let whole = |reason: String| Fault::new("$", reason, body);
     let json = std::str::from_utf8(body)
-        .map_err(|error| whole(format!("not UTF-8 from byte {} on", error.valid_up_to() + 1)))?;
+        .map_err(|error| Fault::new("$", format!("not UTF-8 from byte {} on", error.valid_up_to() + 1), body))?;
+    quick::decode(json).map_or_else(|| decode_carefully(json), Ok)
+}
+
+/// Level by level, so that a bad part can be told and left out.
+fn decode_carefully(json: &str) -> Result<Conversation, Fault> {
+    let body = json.as_bytes();
+    let whole = |reason: String| Fault::new("$", reason, body);
     let root: &RawValue = serde_json::from_str(json).map_err(|error| {
         // serde_json's own text may quote the reply.
         whole(format!("not JSON: it breaks at line {} column {}", error.line(), error.column()))
@@ -41,14 +48,19 @@ pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
     let list = root.list("chat_messages", MAX_MESSAGES).map_err(|wrong| Fault::new(wrong.path, wrong.reason, body))?;
     read_messages(&list, &mut conversation);
     let metadata = keep(metadata, root.raw("metadata"), &mut conversation.faults).flatten();
-    for object in [Some(&root), metadata.as_ref()].into_iter().flatten() {
-        let is_expired = keep(object.bool("is_expired"), object.raw("is_expired"), &mut conversation.faults).flatten();
-        conversation.is_expired = conversation.is_expired.max(is_expired);
-    }
+    read_expiry(&root, metadata.as_ref(), &mut conversation);
     if let Some(metadata) = metadata {
         conversation.metadata = read_metadata(&metadata, &mut conversation.faults);
     }
     Ok(conversation)
+}
+
+/// In either place; true wins.
+fn read_expiry(root: &Object, metadata: Option<&Object>, conversation: &mut Conversation) {
+    for object in [Some(root), metadata].into_iter().flatten() {
+        let is_expired = keep(object.bool("is_expired"), object.raw("is_expired"), &mut conversation.faults).flatten();
+        conversation.is_expired = conversation.is_expired.max(is_expired);
+    }
 }
 
 fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {

@@ -9,7 +9,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::{Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::connect::text;
@@ -43,6 +43,14 @@ impl<'a> Object<'a> {
             _ => wrong("the name of a field is not valid Unicode".to_owned()),
         })?;
         Ok(Self { path: path.to_owned(), fields })
+    }
+
+    /// An object of unknown place: complaints name none. Fails if there are too many fields.
+    pub(super) fn new(fields: Vec<Field<'a>>) -> Result<Self, Wrong> {
+        if fields.len() > MAX_FIELDS {
+            return Err(Wrong { path: String::new(), reason: format!("more than {MAX_FIELDS} fields") });
+        }
+        Ok(Self { path: String::new(), fields })
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -139,9 +147,18 @@ pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
 
 struct InOrder;
 
+/// The fields of an object on the way.
+pub(super) struct Fields<'a>(pub(super) Vec<Field<'a>>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder).map(Self)
+    }
+}
+
 /// Borrows from the reply where a name has no escapes.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl<'de> Visitor<'de> for InOrder {
     type Value = Vec<Field<'de>>;

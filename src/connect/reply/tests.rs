@@ -274,4 +274,36 @@ proptest! {
         bytes[at] = byte;
         let _ = decode(&bytes);
     }
+
+    #[test]
+    fn the_quick_way_reads_what_the_careful_one_reads(at in 0_usize..1_000, byte in any::<u8>(), ids in [0_i64..4, 0..4, 0..4]) {
+        let mut reply = usual_reply(ids).into_bytes();
+        let at = at % reply.len();
+        reply[at] = byte;
+        if let Some(read) = std::str::from_utf8(&reply).ok().and_then(quick::decode) {
+            let carefully = decode_carefully(std::str::from_utf8(&reply).expect("as before"));
+            prop_assert_eq!(Ok(read), carefully);
+        }
+    }
+}
+
+#[test]
+fn a_usual_reply_is_read_in_one_pass() {
+    let reply = usual_reply([1, 3, 2]);
+    assert_eq!(quick::decode(&reply), decode_carefully(&reply).ok());
+    for unusual in
+        [usual_reply([1, 2, 1]), reply.replace("\"read\"", "\"id\""), reply.replace("[{", "[7,{"), reply + "x"]
+    {
+        assert_eq!(quick::decode(&unusual), None);
+    }
+}
+
+fn usual_reply(ids: [i64; 3]) -> String {
+    let [first, second, third] = ids;
+    format!(
+        r#"{{"chat_messages":[{{"id":{first},"order_id":5,"created_at":"2021-01-01T00:00:00Z","sender_id":2,"sender_type":"user",
+        "recipient_id":3,"recipient_type":"driver","read":true,"read_at":"2021-01-01T00:00:09Z","body":"a \u00e9\n","image":""}},
+        {{"id":{second},"body":null,"new":{{"a":[1]}}}},{{"id":{third},"read":false}}],
+        "is_expired":false,"metadata":{{"customer":{{"id":2,"display_name":"C","avatar_url":""}},"shoppers":[{{"id":3}},null]}}}}"#
+    )
 }
