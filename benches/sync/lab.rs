@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use crate::postgres::Postgres;
 use crate::processor;
-use crate::sample::Sample;
+use crate::sample::{Sample, Statement};
 use crate::server::Server;
 
 /// How long a worker's connections may outlive it.
@@ -95,6 +95,7 @@ impl Lab {
             chat_rows_inserted: Some(number(tables_after.inserted - tables.inserted)),
             chat_rows_rewritten: Some(number(tables_after.rewritten - tables.rewritten)),
             autovacuums: Some(number(tables_after.autovacuums - tables.autovacuums)),
+            costliest: self.costliest().await?,
             ..Sample::default()
         };
         Ok((sample, outcome))
@@ -147,6 +148,21 @@ impl Lab {
              WHERE userid = 'chatsync'::regrole",
         );
         Ok(Some(statements.fetch_one(self.pool()).await?))
+    }
+
+    async fn costliest(&self) -> anyhow::Result<Vec<Statement>> {
+        if !self.postgres.has_statements {
+            return Ok(Vec::new());
+        }
+        let statements = sqlx::query_as(
+            r"SELECT left(regexp_replace(regexp_replace(query, '--[^\n]*', '', 'g'), '\s+', ' ', 'g'), 300) AS text,
+                     calls, total_exec_time AS total_ms, rows, wal_bytes::bigint AS wal_bytes
+              FROM pg_stat_statements
+              WHERE userid = 'chatsync'::regrole
+              ORDER BY total_exec_time DESC
+              LIMIT 12",
+        );
+        Ok(statements.fetch_all(self.pool()).await?)
     }
 }
 

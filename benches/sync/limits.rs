@@ -91,16 +91,7 @@ impl<'a> Limits<'a> {
             Ok(())
         };
         let (sample, ()) = self.lab.measure(self.orders, self.messages, work).await?;
-        // What is told of schema chat, or of a worker's statements, is not about these tables.
-        Ok(Sample {
-            statements: None,
-            queue_wal_bytes: None,
-            other_wal_bytes: None,
-            dead_rows: None,
-            chat_rows_inserted: None,
-            chat_rows_rewritten: None,
-            ..sample
-        })
+        Ok(sample.elsewhere())
     }
 }
 

@@ -51,7 +51,6 @@ async fn until_signal(work: impl Future<Output = anyhow::Result<()>>) -> anyhow:
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let lab = Lab::open().await?;
     let machine = Machine::look(&lab.postgres).await?;
-    eprintln!("{}\n", machine.lines());
     let mut results = Results::default();
     measure(&lab, &arguments.plan, &mut results).await?;
     let criteria = acceptance::criteria(&results);

@@ -32,6 +32,19 @@ pub(crate) struct Sample {
     pub(crate) autovacuums: Option<f64>,
     /// The API's latency as its client saw it.
     pub(crate) mean_latency_ms: Option<f64>,
+    /// The worker's statements that took the most time.
+    pub(crate) costliest: Vec<Statement>,
+}
+
+/// A statement as `pg_stat_statements` tells of it.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub(crate) struct Statement {
+    /// Its beginning.
+    pub(crate) text: String,
+    pub(crate) calls: i64,
+    pub(crate) total_ms: f64,
+    pub(crate) rows: i64,
+    pub(crate) wal_bytes: i64,
 }
 
 /// All repetitions of a phase.
@@ -49,6 +62,21 @@ pub(crate) struct Phase {
 pub(crate) type Column = fn(&Sample) -> Option<f64>;
 
 impl Sample {
+    /// For work that was not on the tables of `chat` and `sync`, and not by a worker.
+    pub(crate) fn elsewhere(self) -> Self {
+        Self {
+            statements: None,
+            queue_wal_bytes: None,
+            other_wal_bytes: None,
+            dead_rows: None,
+            chat_rows_inserted: None,
+            chat_rows_rewritten: None,
+            autovacuums: None,
+            costliest: Vec::new(),
+            ..self
+        }
+    }
+
     pub(crate) fn orders_per_second(&self) -> f64 {
         f64::from(self.orders) / self.wall_seconds
     }

@@ -133,7 +133,7 @@ pub(crate) async fn measure_fetch(lab: &Lab, orders: u32, messages: u64, connect
     #[expect(clippy::cast_precision_loss, reason = "far from 2^52")]
     let peak = peak.map(|bytes| bytes as f64);
     sample.peak_resident_bytes = peak;
-    Ok(Sample { statements: None, queue_wal_bytes: None, other_wal_bytes: None, ..sample })
+    Ok(sample.elsewhere())
 }
 
 /// Runs a process to its end and returns what it printed; an exit code is an error. Dropped, it is killed.
