@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     pub(crate) json: PathBuf,
 
     /// Once over 2,000 orders, to see that it works
-    #[arg(long, conflicts_with_all = ["sizes", "repetitions", "series"])]
+    #[arg(long, conflicts_with_all = ["sizes", "repetitions", "series", "before"])]
     quick: bool,
 
     /// Cargo says so
@@ -57,6 +57,10 @@ pub(crate) struct Plan {
     /// What to measure
     #[arg(long, value_delimiter = ',', default_values_t = SeriesName::value_variants().to_vec(), value_enum)]
     pub(crate) series: Vec<SeriesName>,
+
+    /// Orders in the tables before those that the series `growth` measures
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000", value_parser = clap::value_parser!(u32).range(10..=5_000_000))]
+    pub(crate) before: Vec<u32>,
 
     /// `pace.max_in_flight` and the load generator's connections where the API has no latency
     #[arg(long, default_value_t = 64, value_name = "N")]

@@ -155,6 +155,9 @@ async fn output_of(lab: &Lab, mut command: Command, name: &str) -> anyhow::Resul
     if !status.success() {
         bail!("the process {name} ended with {status}\n{out}\n{err}");
     }
-    eprint!("{err}");
+    for line in err.lines() {
+        // A slow statement is told at its full length.
+        eprintln!("{name}: {}", line.chars().take(140).collect::<String>());
+    }
     Ok((out, peak))
 }

@@ -102,7 +102,8 @@ async fn answer(mut stream: TcpStream, api: Arc<Api>) -> anyhow::Result<()> {
         }
         let latency = api.latency_ms.load(Relaxed);
         if latency > 0 {
-            tokio::time::sleep_until((came + Duration::from_millis(latency)).into()).await;
+            // The timer goes by whole milliseconds and wakes after the next: one less is what a client sees.
+            tokio::time::sleep_until((came + Duration::from_millis(latency - 1)).into()).await;
         }
         stream.write_all(&reply).await.context("the client has gone")?;
         api.answered.fetch_add(1, Relaxed);

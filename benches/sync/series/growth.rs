@@ -10,15 +10,13 @@ use crate::worker::{self, Done, Setup};
 
 /// As in the JSON.
 pub(crate) const NAME: &str = "growth";
-/// Orders in the tables before.
-pub(crate) const BEFORE: [u32; 3] = [10_000, 100_000, 1_000_000];
 /// Orders measured.
 const FRESH: u32 = 20_000;
 /// Up to here the tables are built anew for each repetition; what one adds to larger ones matters little.
 const BUILT_ANEW: u32 = 100_000;
 
 pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
-    for before in BEFORE {
+    for &before in &plan.before {
         let mut stored = 0;
         for _ in 0..plan.few_repetitions() {
             if stored == 0 || before <= BUILT_ANEW {
