@@ -111,7 +111,11 @@ pub fn main(cli: Cli) -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+        // As a task, so that it shares a thread with those it deals with: to wake another thread for every order that was
+        // fetched costs as much as the fetch.
+        .and_then(|runtime| {
+            runtime.block_on(runtime.spawn(dispatch(cli))).context("a defect: the command broke off")?
+        });
     match result {
         Ok(end) => end.into(),
         Err(error) => {
