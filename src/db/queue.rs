@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
-use crate::domain::{ClaimedOrder, Lease, NewOrder, OrderId, OrderState, Settlement};
+use crate::domain::{ClaimedOrder, Coverage, Lease, NewOrder, OrderId, OrderState, Settlement};
 
 /// What became of a batch of enqueued orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub async fn claim(
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
         let order_id =
             OrderId::new(place.order_id.clone()).map_err(|_| Error::Decode { column: "order_queue.order_id" })?;
+        let coverage = row.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
         let order = ClaimedOrder {
             order_id,
             lease,
@@ -126,6 +127,7 @@ pub async fn claim(
             enqueued_at: row.enqueued_at,
             completed_at: row.completed_at,
             last_message_at: row.last_message_at,
+            coverage: coverage.ok_or(Error::Decode { column: "orders.coverage" })?,
         };
         claimed.push((place, order));
     }
