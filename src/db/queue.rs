@@ -226,29 +226,17 @@ pub async fn release(executor: impl PgExecutor<'_>, held: &[(OrderId, Lease)]) -
 
 /// How many orders a run is about, leased ones included.
 pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u64, Error> {
-    let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!"
-           FROM sync.order_queue
-           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
-        scope.due_by,
-        scope.only.as_deref(),
-    )
-    .fetch_one(executor)
-    .await?;
+    let count = sqlx::query_file_scalar!("src/db/sql/count_due.sql", scope.due_by, scope.only.as_deref())
+        .fetch_one(executor)
+        .await?;
     Ok(count.unsigned_abs())
 }
 
 /// If orders of the run are still held by somebody: how long until the first of their leases ends.
 pub async fn held_for(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Duration>, Error> {
-    let held_for = sqlx::query_scalar!(
-        r#"SELECT extract(epoch FROM min(coalesce(leased_until, now())) - now())::float8
-           FROM sync.order_queue
-           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
-        scope.due_by,
-        scope.only.as_deref(),
-    )
-    .fetch_one(executor)
-    .await?;
+    let held_for = sqlx::query_file_scalar!("src/db/sql/held_for.sql", scope.due_by, scope.only.as_deref())
+        .fetch_one(executor)
+        .await?;
     Ok(held_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
 }
 
@@ -297,26 +285,9 @@ pub struct Retry {
 
 /// Puts orders back: due now, no failures counted. Returns how many. Locks the rows it touches.
 pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, Error> {
-    let result = sqlx::query!(
-        "UPDATE sync.order_queue
-         SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
-             due_at = now(),
-             attempts = 0,
-             strikes = 0,
-             closed_at = NULL,
-             -- The next good read then writes the order's status again even if the conversation is the same.
-             content_hash = NULL,
-             lease_id = NULL,
-             leased_until = NULL
-         WHERE ($1 AND state = 'dead')
-            OR order_id = ANY ($2)
-            OR (state = 'closed' AND closed_at >= $3)",
-        retry.dead,
-        &retry.order_ids,
-        retry.closed_since,
-    )
-    .execute(executor)
-    .await?;
+    let result = sqlx::query_file!("src/db/sql/retry.sql", retry.dead, &retry.order_ids, retry.closed_since)
+        .execute(executor)
+        .await?;
     Ok(result.rows_affected())
 }
 
@@ -337,18 +308,7 @@ pub struct Overview {
 
 /// Counts the queue.
 pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> {
-    let rows = sqlx::query!(
-        r#"SELECT state,
-                  count(*) AS "orders!",
-                  count(*) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS "due!",
-                  count(*) FILTER (WHERE leased_until > now()) AS "leased!",
-                  min(due_at) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS oldest_due_at,
-                  min(deadline_base) FILTER (WHERE state IN ('pending', 'open')) AS nearest_deadline_base
-           FROM sync.order_queue
-           GROUP BY state"#
-    )
-    .fetch_all(executor)
-    .await?;
+    let rows = sqlx::query_file!("src/db/sql/overview.sql").fetch_all(executor).await?;
     let mut overview =
         Overview { by_state: BTreeMap::new(), due: 0, leased: 0, oldest_due_at: None, nearest_deadline_base: None };
     let earliest = |one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>| one.into_iter().chain(other).min();
