@@ -291,6 +291,13 @@ pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, 
     Ok(result.rows_affected())
 }
 
+/// Deletes up to `limit` orders that ended longer ago than `retention`, but none that is dead; returns how many. Locks
+/// them until the end of the transaction, skips locked ones. Done again, it deletes others.
+pub async fn forget(executor: impl PgExecutor<'_>, retention: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query_file!("src/db/sql/forget.sql", interval(retention), limit).execute(executor).await?;
+    Ok(result.rows_affected())
+}
+
 /// The queue at a glance.
 #[derive(Debug, Clone)]
 pub struct Overview {

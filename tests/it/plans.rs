@@ -43,7 +43,7 @@ const CLAIM: &str = "order_queue_claim";
 const ENDED: &str = "order_queue_ended";
 const KEY: &str = "order_queue_pkey";
 
-const STATEMENTS: [Statement; 12] = [
+const STATEMENTS: [Statement; 14] = [
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
     statement!("claim" "" "now(), 0, '2026-01-01', 'x', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
     statement!("count_due" "" "now(), NULL" [CLAIM]),
@@ -56,6 +56,8 @@ const STATEMENTS: [Statement; 12] = [
     statement!("life" "" "'ended-1'" [KEY]),
     statement!("retry" "" "true, '{}', NULL" [ENDED, KEY]),
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),
+    statement!("forget" "" "'90 days', 5000" [ENDED]),
+    statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false" [KEY]),
 ];
 
 async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -> anyhow::Result<()> {
