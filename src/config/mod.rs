@@ -140,6 +140,8 @@ pub enum DatabaseLocation {
 pub struct Queue {
     /// Length of a lease.
     pub lease: Duration,
+    /// Rows of orders that ended longer ago are deleted; `None`: never.
+    pub retention: Option<Duration>,
     /// The rest, which the settling policy needs.
     pub policy: QueuePolicy,
 }
@@ -354,6 +356,7 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     let refresh_after = reader.get("queue.refresh_after", values::positive_duration);
     let readable_window = reader.get("queue.readable_window", values::positive_duration);
     let settle_after = reader.get("queue.settle_after", values::positive_duration);
+    let retention = reader.get("queue.retention", values::duration);
     let policy = QueuePolicy {
         max_attempts: max_attempts?,
         retry_backoff: retry_backoff?,
@@ -372,7 +375,15 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
             "read open orders several times within the window, e.g. every 6h",
         );
     }
-    Some(Queue { lease: lease?, policy })
+    let retention = Some(retention?).filter(|retention| !retention.is_zero());
+    if retention.is_some_and(|retention| retention < policy.readable_window) {
+        reader.refuse(
+            "queue.retention",
+            "is shorter than queue.readable_window: orders would be forgotten while the API still shows them",
+            "write a longer one, e.g. 90d, or 0s to keep them for ever",
+        );
+    }
+    Some(Queue { lease: lease?, retention, policy })
 }
 
 fn guard(reader: &mut Reader) -> Option<Guard> {

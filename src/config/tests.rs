@@ -54,6 +54,20 @@ fn later_layers_win() {
 }
 
 #[test]
+fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
+    let retention = |text| {
+        let settings = load(&environment(&[("CHATSYNC__QUEUE__RETENTION", text)]), Needs::Database);
+        settings.map(|settings| settings.queue.retention).map_err(|problems| problems.0[0].key.clone())
+    };
+    assert_eq!(load(&Sources::built_in(), Needs::Database).expect("good").queue.retention, None);
+    assert_eq!(retention("0s"), Ok(None));
+    assert_eq!(retention("24h"), Ok(Some(Duration::from_hours(24))));
+    for wrong in ["23h", "1", "-1d", ""] {
+        assert_eq!(retention(wrong), Err("queue.retention".to_owned()), "{wrong}");
+    }
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_with_key_origin_and_hint() {
     let file = "[api]\nbase_ulr = \"x\"\ntimeout = 5\n[queue]\nrefresh_after = \"30h\"\n[colour]\nred = 1\n";
     let variables = [

@@ -47,6 +47,13 @@ impl AuthMode {
 const DURATION_HINT: &str = "write 500ms, 30s, 5m, 6h or 7d";
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        Duration::ZERO => Err(Wrong::new("must be longer than nothing", DURATION_HINT)),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let milliseconds: u64 = match unit {
@@ -61,7 +68,6 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, Wrong> {
     let longest = 100 * 365 * 86_400_000;
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds)) {
         None => Err(Wrong::new("is not a duration", DURATION_HINT)),
-        Some(0) => Err(Wrong::new("must be longer than nothing", DURATION_HINT)),
         Some(total) if total > longest => Err(Wrong::new("is longer than a century", DURATION_HINT)),
         Some(total) => Ok(Duration::from_millis(total)),
     }

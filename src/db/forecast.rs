@@ -158,19 +158,9 @@ impl Forecast {
     /// The first of the orders not in this run whose deadline comes before they can be fetched.
     pub async fn missed_later(&mut self) -> Result<Vec<Missed>, Error> {
         let last = self.last.as_ref();
-        let missed = sqlx::query_as!(
+        let missed = sqlx::query_file_as!(
             Missed,
-            r#"SELECT order_id, deadline_base + $1 AS "deadline!", greatest(due_at, $2) AS "fetched_at!"
-               FROM sync.order_queue
-               WHERE state IN ('pending', 'open')
-                 AND NOT (
-                     due_at <= now()
-                     AND ($5::text IS NULL
-                          OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
-                 )
-                 AND deadline_base + $1 < greatest(due_at, $2)
-               ORDER BY deadline_base, order_id
-               LIMIT $6"#,
+            "src/db/sql/forecast_missed_later.sql",
             interval(self.window),
             self.next_tick,
             last.map(|place| place.rank),
@@ -200,16 +190,6 @@ impl Forecast {
 
 /// The last order that a run of `limit` orders would claim; `None` if fewer are due.
 async fn last_of(connection: &mut PgConnection, limit: i64) -> Result<Option<Place>, Error> {
-    let place = sqlx::query_as!(
-        Place,
-        r#"SELECT -priority::integer AS "rank!", deadline_base, order_id
-           FROM sync.order_queue
-           WHERE state IN ('pending', 'open') AND due_at <= now()
-           ORDER BY -priority::integer, deadline_base, order_id
-           LIMIT 1 OFFSET $1::bigint - 1"#,
-        limit,
-    )
-    .fetch_optional(connection)
-    .await?;
+    let place = sqlx::query_file_as!(Place, "src/db/sql/forecast_last.sql", limit).fetch_optional(connection).await?;
     Ok(place)
 }

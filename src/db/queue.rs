@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
-use crate::domain::{ClaimedOrder, Lease, NewOrder, OrderId, OrderState, Settlement};
+use crate::domain::{ClaimedOrder, Coverage, Lease, NewOrder, OrderId, OrderState, Settlement};
 
 /// What became of a batch of enqueued orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub async fn claim(
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
         let order_id =
             OrderId::new(place.order_id.clone()).map_err(|_| Error::Decode { column: "order_queue.order_id" })?;
+        let coverage = row.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
         let order = ClaimedOrder {
             order_id,
             lease,
@@ -126,6 +127,7 @@ pub async fn claim(
             enqueued_at: row.enqueued_at,
             completed_at: row.completed_at,
             last_message_at: row.last_message_at,
+            coverage: coverage.ok_or(Error::Decode { column: "orders.coverage" })?,
         };
         claimed.push((place, order));
     }
@@ -224,29 +226,17 @@ pub async fn release(executor: impl PgExecutor<'_>, held: &[(OrderId, Lease)]) -
 
 /// How many orders a run is about, leased ones included.
 pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u64, Error> {
-    let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!"
-           FROM sync.order_queue
-           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
-        scope.due_by,
-        scope.only.as_deref(),
-    )
-    .fetch_one(executor)
-    .await?;
+    let count = sqlx::query_file_scalar!("src/db/sql/count_due.sql", scope.due_by, scope.only.as_deref())
+        .fetch_one(executor)
+        .await?;
     Ok(count.unsigned_abs())
 }
 
 /// If orders of the run are still held by somebody: how long until the first of their leases ends.
 pub async fn held_for(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Duration>, Error> {
-    let held_for = sqlx::query_scalar!(
-        r#"SELECT extract(epoch FROM min(coalesce(leased_until, now())) - now())::float8
-           FROM sync.order_queue
-           WHERE state IN ('pending', 'open') AND due_at <= $1 AND ($2::text[] IS NULL OR order_id = ANY ($2))"#,
-        scope.due_by,
-        scope.only.as_deref(),
-    )
-    .fetch_one(executor)
-    .await?;
+    let held_for = sqlx::query_file_scalar!("src/db/sql/held_for.sql", scope.due_by, scope.only.as_deref())
+        .fetch_one(executor)
+        .await?;
     Ok(held_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
 }
 
@@ -295,26 +285,16 @@ pub struct Retry {
 
 /// Puts orders back: due now, no failures counted. Returns how many. Locks the rows it touches.
 pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, Error> {
-    let result = sqlx::query!(
-        "UPDATE sync.order_queue
-         SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
-             due_at = now(),
-             attempts = 0,
-             strikes = 0,
-             closed_at = NULL,
-             -- The next good read then writes the order's status again even if the conversation is the same.
-             content_hash = NULL,
-             lease_id = NULL,
-             leased_until = NULL
-         WHERE ($1 AND state = 'dead')
-            OR order_id = ANY ($2)
-            OR (state = 'closed' AND closed_at >= $3)",
-        retry.dead,
-        &retry.order_ids,
-        retry.closed_since,
-    )
-    .execute(executor)
-    .await?;
+    let result = sqlx::query_file!("src/db/sql/retry.sql", retry.dead, &retry.order_ids, retry.closed_since)
+        .execute(executor)
+        .await?;
+    Ok(result.rows_affected())
+}
+
+/// Deletes up to `limit` orders that ended longer ago than `retention`, but none that is dead; returns how many. Locks
+/// them until the end of the transaction, skips locked ones. Done again, it deletes others.
+pub async fn forget(executor: impl PgExecutor<'_>, retention: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query_file!("src/db/sql/forget.sql", interval(retention), limit).execute(executor).await?;
     Ok(result.rows_affected())
 }
 
@@ -335,18 +315,7 @@ pub struct Overview {
 
 /// Counts the queue.
 pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> {
-    let rows = sqlx::query!(
-        r#"SELECT state,
-                  count(*) AS "orders!",
-                  count(*) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS "due!",
-                  count(*) FILTER (WHERE leased_until > now()) AS "leased!",
-                  min(due_at) FILTER (WHERE state IN ('pending', 'open') AND due_at <= now()) AS oldest_due_at,
-                  min(deadline_base) FILTER (WHERE state IN ('pending', 'open')) AS nearest_deadline_base
-           FROM sync.order_queue
-           GROUP BY state"#
-    )
-    .fetch_all(executor)
-    .await?;
+    let rows = sqlx::query_file!("src/db/sql/overview.sql").fetch_all(executor).await?;
     let mut overview =
         Overview { by_state: BTreeMap::new(), due: 0, leased: 0, oldest_due_at: None, nearest_deadline_base: None };
     let earliest = |one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>| one.into_iter().chain(other).min();

@@ -165,6 +165,14 @@ text_enum! {
     }
 }
 
+impl Coverage {
+    /// Whether it is proven that the conversation is stored as a whole.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        matches!(self, Self::Captured | Self::NoChat)
+    }
+}
+
 /// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
 pub type Lease = Uuid;
 
@@ -203,6 +211,9 @@ pub struct ClaimedOrder {
     pub completed_at: Option<DateTime<Utc>>,
     /// When its latest stored message was written.
     pub last_message_at: Option<DateTime<Utc>>,
+    /// What is stored as proven about completeness. It may know more than the queue: rows of orders that have ended are
+    /// deleted after `queue.retention`, and an order may be fed again.
+    pub coverage: Coverage,
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub struct Settlement {
     pub lease: Lease,
     /// Its new state in the queue.
     pub state: OrderState,
-    /// Due again this long from now; meaningless in a terminal state.
+    /// Due again this long from now; zero in a terminal state, which it thereby dates.
     pub due_in: Duration,
     /// Consecutive failures.
     pub attempts: i32,
@@ -219,21 +219,28 @@ pub fn settle(
 fn read(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
     let asked_at = blank.asked_at;
     // The older API empties an expired conversation without a word. Such a reply is neither news nor a good read.
-    let is_emptied = order.has_messages && conversation.messages.is_empty() && conversation.faults.is_empty();
+    let is_empty = conversation.messages.is_empty() && conversation.faults.is_empty();
+    let is_emptied = order.has_messages && is_empty;
     let hash = conversation.content_hash();
     let is_changed = !is_emptied && order.content_hash.as_ref() != Some(&hash);
-    let is_quiet = !is_changed
-        && conversation.is_expired.is_none()
-        && order.last_changed_at.is_some_and(|changed| asked_at - changed >= time_delta(policy.settle_after));
-    let state = if is_quiet { OrderState::Settled } else { OrderState::Open };
+    // Nothing new although it was never read: it was emptied before it was fed again.
+    let changed_at = order.last_changed_at.unwrap_or(order.enqueued_at);
+    let is_quiet =
+        !is_changed && conversation.is_expired.is_none() && asked_at - changed_at >= time_delta(policy.settle_after);
+    let (state, due_in) =
+        if is_quiet { (OrderState::Settled, Duration::ZERO) } else { (OrderState::Open, blank.due_in) };
+    // Only a reply that says something puts an end to a proof.
+    let says_nothing = is_emptied || (is_empty && conversation.is_expired.is_none());
+    let coverage = if says_nothing && order.coverage.is_complete() { order.coverage } else { Coverage::CapturedOpen };
     let settled = Settlement {
         state,
+        due_in,
         // With a message left out, this read proves nothing about completeness.
         fetched_at: (!is_emptied && !conversation.lacks_messages()).then_some(asked_at),
         // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.
         order: (is_changed || is_quiet || order.content_hash.is_none()).then_some(OrderChange {
             status: state,
-            coverage: Coverage::CapturedOpen,
+            coverage,
             closed_at: None,
         }),
         note: note_on_faults(&conversation.faults),
@@ -257,10 +264,11 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
     let expired_at = order.expired_at.unwrap_or(blank.answered_at);
     let brings_messages = !conversation.messages.is_empty();
     let coverage = match order.last_fetched_at {
-        None if brings_messages || order.has_messages => Coverage::ExpiredPartial,
+        // If there was a read, it found nothing, and yet there is something: it proved nothing.
+        _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
+        _ if order.coverage.is_complete() => order.coverage,
+        None if order.has_messages => Coverage::ExpiredPartial,
         None => Coverage::ExpiredUnread,
-        // The last read found nothing, and yet there is something: it proved nothing.
-        Some(_) if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
         Some(read) => coverage_after_the_end(order, read, Some(expired_at), policy),
     };
     // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
@@ -291,6 +299,7 @@ fn is_too_young_to_expire(order: &ClaimedOrder, now: DateTime<Utc>, policy: &Que
 
 fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settlement {
     let coverage = match order.last_fetched_at {
+        _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
         None => Coverage::NotFound,
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
@@ -323,6 +332,7 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
     if is_dead {
         // What was proven before stays proven.
         let coverage = match (order.last_fetched_at, order.expired_at) {
+            _ if order.coverage.is_complete() => order.coverage,
             (Some(read), Some(expired)) => coverage_after_the_end(order, read, Some(expired), policy),
             _ => Coverage::Failed,
         };

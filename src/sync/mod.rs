@@ -36,6 +36,11 @@ use share::Share;
 /// Looks again after at most this long whether orders that another worker holds are done.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
+/// Old orders deleted by one statement: the locks are short.
+const FORGOTTEN_AT_ONCE: i64 = 5_000;
+/// And by so many at the end of a run: seconds. The rest is left to the next one.
+const FORGOTTEN_BATCHES: usize = 200;
+
 /// Works off the queue of one database through one API client.
 pub struct Worker {
     /// The database.
@@ -139,7 +144,13 @@ impl Worker {
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();
-            self.work(&pipeline, request.limit, &mut guard, stop, progress).await
+            let end = self.work(&pipeline, request.limit, &mut guard, stop, progress).await?;
+            if end == End::Done
+                && let Some(retention) = self.queue.retention
+            {
+                forget(&store, retention, stop).await;
+            }
+            Ok(end)
         };
         let (end, (), ()) = tokio::join!(work, pipeline.stay_alive(&ended), Box::pin(share.keep(&ended)));
         let (status, failure) = match end {
@@ -209,6 +220,30 @@ impl Worker {
                 return Ok(End::Stopped);
             }
         }
+    }
+}
+
+/// Deletes rows of orders that have long ended. A failure is not the run's: its work is done.
+async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
+    let mut forgotten = 0;
+    for _ in 0..FORGOTTEN_BATCHES {
+        if stop.is_cancelled() {
+            break;
+        }
+        let batch = |mut connection: db::Link| async move {
+            queue::forget(&mut *connection, retention, FORGOTTEN_AT_ONCE).await
+        };
+        match store.run(batch).await {
+            Ok(0) => break,
+            Ok(orders) => forgotten += orders,
+            Err(error) => {
+                tracing::warn!("orders that have long ended stay in the queue for now: {error}");
+                break;
+            }
+        }
+    }
+    if forgotten > 0 {
+        tracing::info!(orders = forgotten, "orders that have long ended deleted from the queue");
     }
 }
 

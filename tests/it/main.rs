@@ -11,6 +11,7 @@ mod daemon;
 mod docs;
 mod expiry;
 mod pace;
+mod plans;
 mod properties;
 mod support;
 mod sync;
@@ -67,6 +68,7 @@ fn run(arguments: &Arguments, labs: &Arc<Labs>) -> ExitCode {
         docs::tests,
         expiry::tests,
         pace::tests,
+        plans::tests,
         properties::tests,
         support::proxy::tests,
         sync::tests,

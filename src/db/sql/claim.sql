@@ -39,9 +39,10 @@ SELECT
     c.rank AS "rank!",
     o.order_id IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
-    o.last_message_at AS "last_message_at?"
+    o.last_message_at AS "last_message_at?",
+    o.coverage AS "coverage?"
 FROM claimed AS c
 -- LIMIT, so that each is looked up by its key.
 LEFT JOIN LATERAL (
-    SELECT order_id, message_count, last_message_at FROM chat.orders WHERE order_id = c.order_id LIMIT 1
+    SELECT order_id, message_count, last_message_at, coverage FROM chat.orders WHERE order_id = c.order_id LIMIT 1
 ) AS o ON true

@@ -11,7 +11,11 @@ written AS (
     INSERT INTO sync.order_queue AS q
         (order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, source)
     SELECT order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, $7
-    FROM incoming
+    FROM incoming AS i
+    -- An order that has ended is known even if its row was deleted since (queue.retention).
+    WHERE $8
+       OR NOT EXISTS (SELECT FROM chat.orders AS o WHERE o.order_id = i.order_id AND o.status <> 'open')
+       OR EXISTS (SELECT FROM sync.order_queue AS known WHERE known.order_id = i.order_id)
     ORDER BY order_id
     ON CONFLICT (order_id) DO UPDATE
     SET connect_user_id = CASE WHEN $8 THEN coalesce(excluded.connect_user_id, q.connect_user_id)

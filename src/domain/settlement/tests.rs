@@ -38,6 +38,7 @@ fn never_fetched() -> ClaimedOrder {
         enqueued_at: now() - TimeDelta::days(3),
         completed_at: None,
         last_message_at: None,
+        coverage: Coverage::Pending,
     }
 }
 
@@ -163,6 +164,50 @@ fn a_read_that_left_a_message_out_proves_nothing() {
     let read_in_part = ClaimedOrder { last_fetched_at: None, ..read_before(1, true) };
     assert_eq!(coverage(&read_in_part, Outcome::Read(expired())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&read_in_part, Outcome::NotFound), Coverage::ExpiredPartial);
+}
+
+#[test]
+fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
+    let fed_again =
+        |coverage, has_messages| ClaimedOrder { coverage, has_messages, last_message_at: None, ..never_fetched() };
+    let refused = || {
+        let kind = FailureKind::Refused;
+        Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
+    };
+    let empty = || Outcome::Read(Conversation::default());
+    for (proof, has_messages) in [(Coverage::Captured, true), (Coverage::NoChat, false)] {
+        for outcome in [Outcome::Read(expired()), Outcome::NotFound, refused(), empty()] {
+            assert_eq!(coverage(&fed_again(proof, has_messages), outcome), proof);
+        }
+    }
+    // Less than a proof is judged by what is known now.
+    let partial = fed_again(Coverage::CapturedOpen, true);
+    assert_eq!(coverage(&partial, Outcome::Read(expired())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&partial, refused()), Coverage::Failed);
+}
+
+#[test]
+fn a_proof_ends_with_what_refutes_it() {
+    let silent = ClaimedOrder { coverage: Coverage::NoChat, ..never_fetched() };
+    let late = Conversation { is_expired: Some(true), ..one_message() };
+    assert_eq!(coverage(&silent, Outcome::Read(late)), Coverage::ExpiredPartial);
+    let alive = Conversation { is_expired: Some(false), ..Conversation::default() };
+    assert_eq!(coverage(&silent, Outcome::Read(alive)), Coverage::CapturedOpen);
+    let captured = ClaimedOrder { coverage: Coverage::Captured, has_messages: true, ..never_fetched() };
+    assert_eq!(coverage(&captured, Outcome::Read(one_message())), Coverage::CapturedOpen);
+}
+
+#[test]
+fn an_order_fed_again_after_it_was_emptied_settles_too() {
+    let fed_again = |days| ClaimedOrder {
+        has_messages: true,
+        enqueued_at: now() - TimeDelta::days(days),
+        coverage: Coverage::CapturedOpen,
+        ..never_fetched()
+    };
+    let read = |days| settle_now(&fed_again(days), Outcome::Read(Conversation::default()));
+    assert_eq!(read(6).state, OrderState::Open);
+    assert_eq!((read(7).state, read(7).due_in), (OrderState::Settled, Duration::ZERO));
 }
 
 #[test]

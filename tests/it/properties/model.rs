@@ -44,6 +44,7 @@ impl Model {
             Step::Talk(talk) | Step::TalkAtSecondTry(talk) => self.hear_talk(talk),
             Step::NotFound => {
                 let coverage = match (self.was_read, self.is_expired, self.messages.is_empty()) {
+                    _ if self.is_complete() => self.all(),
                     (false, _, true) => "not_found",
                     (true, true, _) => self.all(),
                     _ => "expired_partial",
@@ -52,14 +53,25 @@ impl Model {
                 "closed"
             }
             Step::Refused => {
-                let coverage = if self.was_read && self.is_expired { self.all() } else { "failed" };
+                let is_proven = self.is_complete() || (self.was_read && self.is_expired);
+                let coverage = if is_proven { self.all() } else { "failed" };
                 self.order = Some(Order { status: "open", coverage });
                 "dead"
             }
+            Step::FedAgain if matches!(self.state, Some("closed" | "expired")) => {
+                (self.was_read, self.was_answered, self.is_expired) = (false, false, false);
+                "pending"
+            }
+            Step::FedAgain => self.state.unwrap_or("pending"),
             Step::Page | Step::Forbidden | Step::NotJson if self.was_read || self.was_answered => "open",
             Step::Page | Step::Forbidden | Step::NotJson => "pending",
         };
         self.state = Some(state);
+    }
+
+    /// Whether it was proven before that the conversation is stored as a whole.
+    fn is_complete(&self) -> bool {
+        self.order.is_some_and(|order| matches!(order.coverage, "captured" | "no_chat"))
     }
 
     /// The coverage of a conversation that is stored as a whole.
@@ -72,8 +84,10 @@ impl Model {
         let (said, has_faults) = understood(talk);
         if matches!(talk.expiry, Expiry::Yes | Expiry::YesInMetadata) {
             let coverage = match (self.was_read, had_messages, said.is_empty()) {
+                (_, false, false) => "expired_partial",
+                _ if self.is_complete() => self.all(),
                 (false, false, true) => "expired_unread",
-                (false, ..) | (true, false, false) => "expired_partial",
+                (false, ..) => "expired_partial",
                 (true, ..) => self.all(),
             };
             // After a full reply the empty one has nothing to add.
@@ -84,7 +98,9 @@ impl Model {
             self.is_expired = true;
             return "expired";
         }
-        self.order = Some(Order { status: "open", coverage: "captured_open" });
+        let says_nothing = said.is_empty() && !has_faults && (had_messages || talk.expiry == Expiry::Unsaid);
+        let coverage = if says_nothing && self.is_complete() { self.all() } else { "captured_open" };
+        self.order = Some(Order { status: "open", coverage });
         // An expired conversation of the older API: neither news nor a good read.
         if said.is_empty() && had_messages && !has_faults {
             return "open";

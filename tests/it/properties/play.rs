@@ -41,6 +41,10 @@ impl Play {
         sqlx::query("UPDATE sync.order_queue SET due_at = now() + interval '1 day'").execute(&lab.pool).await?;
         for (order, offset, step) in steps {
             let Some(step) = step else { continue };
+            if matches!(step, Step::FedAgain) {
+                feed_again(lab, order).await?;
+                continue;
+            }
             let answers = step.answers(*offset).into();
             self.answers.lock().expect("not poisoned").insert((*order).to_owned(), answers);
             let update = "UPDATE sync.order_queue SET due_at = now() WHERE order_id = $1 RETURNING state";
@@ -57,6 +61,21 @@ impl Play {
         );
         Ok(())
     }
+}
+
+/// What becomes of an order that has ended once `queue.retention` is over and a job tells of it again.
+async fn feed_again(lab: &Lab, order: &str) -> anyhow::Result<()> {
+    sqlx::query("DELETE FROM sync.order_queue WHERE order_id = $1 AND state IN ('closed', 'expired', 'settled')")
+        .bind(order)
+        .execute(&lab.pool)
+        .await?;
+    sqlx::query(
+        "INSERT INTO sync.order_queue (order_id, due_at) VALUES ($1, now() + interval '1 day') ON CONFLICT DO NOTHING",
+    )
+    .bind(order)
+    .execute(&lab.pool)
+    .await?;
+    Ok(())
 }
 
 /// Everything in schema `chat`, and the states of the queue.

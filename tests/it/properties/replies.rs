@@ -23,6 +23,8 @@ pub(super) enum Step {
     NotJson,
     /// 422: refused for good.
     Refused,
+    /// No answer: the row of an order that has ended is deleted, and the order is fed again.
+    FedAgain,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +106,7 @@ fn step(talk: BoxedStrategy<Talk>) -> impl Strategy<Value = Step> {
         2 => Just(Step::NotFound),
         1 => select(vec![Step::Page, Step::Forbidden, Step::NotJson]),
         1 => Just(Step::Refused),
+        2 => Just(Step::FedAgain),
     ]
 }
 
@@ -178,6 +181,7 @@ impl Step {
             Self::Forbidden => vec![Answer::new(403, "")],
             Self::NotJson => vec![Answer::new(200, "<html>maintenance</html>")],
             Self::Refused => vec![Answer::new(422, "{}")],
+            Self::FedAgain => Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod leases;
 mod memory;
 mod process;
 mod refusal;
+mod retention;
 mod several;
 mod storm;
 
@@ -41,6 +42,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         #[cfg(target_os = "linux")]
         memory::tests,
         refusal::tests,
+        retention::tests,
         several::tests,
         storm::tests,
     ];

@@ -1,0 +1,16 @@
+-- The queue at a glance: the live orders through the claim index, those at their end counted in their own index alone.
+SELECT
+    state AS "state!",
+    count(*) AS "orders!",
+    count(*) FILTER (WHERE due_at <= now()) AS "due!",
+    count(*) FILTER (WHERE leased_until > now()) AS "leased!",
+    min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
+    min(deadline_base) AS nearest_deadline_base
+FROM sync.order_queue
+WHERE state IN ('pending', 'open')
+GROUP BY state
+UNION ALL
+SELECT state, count(*), 0, 0, NULL, NULL
+FROM sync.order_queue
+WHERE ended_at IS NOT NULL
+GROUP BY state

@@ -1,0 +1,182 @@
+//! What the statements about the queue cost once most of it has ended: PostgreSQL's own plans for the program's own
+//! statements, over a table that is large enough to leave it a choice; and which updates touch no index.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use chatsync::db::queue::{self, Cursor, Scope};
+use chatsync::domain::{
+    ClaimedOrder, Conversation, Failure, FailureKind, Lease, OrderState, Outcome, QueuePolicy, settle,
+};
+use chrono::Utc;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::{Lab, tests};
+
+tests!(no_statement_reads_more_of_a_large_queue_than_it_needs, claims_renewals_and_failures_touch_no_index,);
+
+/// A statement, the types of its parameters where they do not follow from it, arguments, and the indexes of the queue
+/// that it may use.
+struct Statement {
+    name: &'static str,
+    sql: &'static str,
+    types: &'static str,
+    arguments: &'static str,
+    indexes: &'static [&'static str],
+}
+
+macro_rules! statement {
+    ($name:literal $types:literal $arguments:literal $indexes:expr) => {
+        Statement {
+            name: $name,
+            sql: include_str!(concat!("../../src/db/sql/", $name, ".sql")),
+            types: $types,
+            arguments: $arguments,
+            indexes: &$indexes,
+        }
+    };
+}
+
+const CLAIM: &str = "order_queue_claim";
+const ENDED: &str = "order_queue_ended";
+const KEY: &str = "order_queue_pkey";
+
+const STATEMENTS: [Statement; 14] = [
+    statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
+    statement!("claim" "" "now(), 0, '2026-01-01', 'x', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
+    statement!("count_due" "" "now(), NULL" [CLAIM]),
+    statement!("held_for" "" "now(), NULL" [CLAIM]),
+    statement!("overview" "" "" [CLAIM, ENDED]),
+    statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL" [CLAIM]),
+    statement!("forecast_last" "" "100" [CLAIM]),
+    statement!("forecast_missed" "(bigint, interval, float8, bigint)" "NULL, '1 day', 0.01, 5" [CLAIM]),
+    statement!("forecast_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5" [CLAIM]),
+    statement!("life" "" "'ended-1'" [KEY]),
+    statement!("retry" "" "true, '{}', NULL" [ENDED, KEY]),
+    statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),
+    statement!("forget" "" "'90 days', 5000" [ENDED]),
+    statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false" [KEY]),
+];
+
+async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut connection = lab.pool.acquire().await?;
+    // Vacuum calls a page visible to all only once the commit of its rows is on disk.
+    sqlx::query("SET synchronous_commit = on").execute(&mut *connection).await?;
+    sqlx::query(
+        "INSERT INTO sync.order_queue (order_id, state, due_at, content_hash, history)
+         SELECT CASE WHEN n % 100 = 0 THEN 'live-' ELSE 'ended-' END || n,
+                CASE WHEN n % 100 = 0 THEN 'open' WHEN n % 100 < 5 THEN 'closed' WHEN n % 100 = 5 THEN 'settled'
+                     WHEN n % 10000 = 6 THEN 'dead' ELSE 'expired' END,
+                now() + CASE WHEN n % 1000 = 0 THEN interval '-1 hour' WHEN n % 100 = 0 THEN interval '1 hour'
+                             ELSE interval '-300 days' * n / 200000 END,
+                -- As wide as rows are after some reads.
+                sha256(''), array_fill(ROW (now(), now(), 100, 1, 200, 'unchanged')::sync.attempt, ARRAY[4])
+         FROM generate_series(1, 200000) AS n",
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("VACUUM ANALYZE sync.order_queue").execute(&mut *connection).await?;
+    for statement in &STATEMENTS {
+        let scans = scans(&mut connection, statement).await?;
+        ensure!(!scans.is_empty(), "{} has nothing to do with the queue?", statement.name);
+        for scan in scans {
+            ensure!(statement.indexes.contains(&&*scan), "{} ({}): {scan}", statement.name, statement.arguments);
+        }
+    }
+    // Without the index it would show.
+    sqlx::query("DROP INDEX sync.order_queue_ended").execute(&mut *connection).await?;
+    let retry = STATEMENTS.iter().find(|statement| statement.name == "retry").context("retry")?;
+    assert_eq!(scans(&mut connection, retry).await?, ["Seq Scan"]);
+    Ok(())
+}
+
+/// How a statement reads the queue: the indexes, or the kind of scan where there is none.
+async fn scans(connection: &mut PgConnection, statement: &Statement) -> anyhow::Result<Vec<String>> {
+    let Statement { sql, types, arguments, .. } = statement;
+    let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE explained {types} AS {sql}"))).execute(&mut *connection).await?;
+    let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE explained {arguments}");
+    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *connection).await?;
+    sqlx::raw_sql("DEALLOCATE explained").execute(connection).await?;
+    let mut scans = Vec::new();
+    collect(&plan[0]["Plan"], &mut scans);
+    Ok(scans)
+}
+
+fn collect(node: &Value, scans: &mut Vec<String>) {
+    let text = |key: &str| node[key].as_str();
+    match (text("Node Type").unwrap_or_default(), text("Index Name"), text("Relation Name")) {
+        (_, Some(index), _) if index.starts_with("order_queue") => scans.push(index.to_owned()),
+        // The index is told by the node below, or the row's place by another one.
+        ("Bitmap Heap Scan" | "Tid Scan" | "ModifyTable", ..) => {}
+        (scan, None, Some("order_queue")) => scans.push(scan.to_owned()),
+        _ => {}
+    }
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        collect(child, scans);
+    }
+}
+
+async fn claims_renewals_and_failures_touch_no_index(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["order"]).await?;
+    let mut connection = lab.pool.acquire().await?;
+    let minute = Duration::from_mins(1);
+    let policy = QueuePolicy {
+        max_attempts: 8,
+        retry_backoff: minute,
+        retry_backoff_max: minute,
+        refresh_after: minute,
+        readable_window: Duration::from_hours(24),
+        settle_after: Duration::from_hours(24),
+    };
+    let failure = |kind| {
+        Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
+    };
+    let expired = Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() });
+    for (outcome, state, stays) in [
+        (failure(FailureKind::Forbidden), OrderState::Pending, true),
+        (failure(FailureKind::NotUnderstood), OrderState::Pending, true),
+        (expired, OrderState::Expired, false),
+    ] {
+        lab.make_all_due().await?;
+        let (order, stayed) = in_place(&mut connection, async |connection| claim(connection).await).await?;
+        ensure!(stayed, "the claim");
+        let held = [(order.order_id.clone(), order.lease)];
+        let ((), stayed) =
+            in_place(&mut connection, async |connection| Ok(queue::renew(connection, &held, minute).await?)).await?;
+        ensure!(stayed, "the renewal");
+        let settlement = settle(&order, outcome, Utc::now(), Utc::now(), &policy, 0.5);
+        assert_eq!(settlement.state, state);
+        let (settled, stayed) =
+            in_place(&mut connection, async |connection| Ok(queue::settle(connection, &[&settlement]).await?.len()))
+                .await?;
+        assert_eq!((settled, stayed), (1, stays), "settled as {}", state.as_str());
+    }
+    Ok(())
+}
+
+async fn claim(connection: &mut PgConnection) -> anyhow::Result<ClaimedOrder> {
+    let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
+    let scope = Scope { due_by: now, only: None };
+    let lease = Lease::new_v4();
+    let (orders, _) = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
+    orders.into_iter().next().context("an order")
+}
+
+/// Does something to one row of the queue in a transaction; says also whether the row stayed in place.
+async fn in_place<T>(
+    connection: &mut PgConnection,
+    work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, bool)> {
+    let updates = "SELECT pg_stat_get_xact_tuples_updated('sync.order_queue'::regclass),
+                          pg_stat_get_xact_tuples_hot_updated('sync.order_queue'::regclass)";
+    sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+    let before: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *connection).await?;
+    let done = work(connection).await?;
+    let after: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *connection).await?;
+    sqlx::raw_sql("COMMIT").execute(connection).await?;
+    ensure!(after.0 == before.0 + 1, "{} rows were updated", after.0 - before.0);
+    Ok((done, after.1 > before.1))
+}
