@@ -27,7 +27,7 @@ pub use reply::decode;
 pub use session::{Answer, Fetched, Session};
 
 use crate::config::{Api, Auth};
-use crate::domain::{ClaimedOrder, Outcome};
+use crate::domain::{ClaimedOrder, Fault, Outcome, reply_hash};
 use auth::{Token, Tokens};
 use http::Http;
 use session::Errand;
@@ -104,15 +104,24 @@ impl Client {
         authorization.set_sensitive(true);
         let reply = self.http.exchange(Asked::Messages, request.header(AUTHORIZATION, authorization), errand).await?;
         match reply.status {
-            StatusCode::OK => match reply::decode(&reply.body) {
-                Ok(conversation) => Ok(Some((Outcome::Read(conversation), reply.reservation))),
-                Err(fault) => Err(Error::NotUnderstood { asked_for: Asked::Messages, status: 200, fault }),
-            },
+            StatusCode::OK => {
+                let outcome = read(&reply.body, order);
+                let not_understood = |fault| Error::NotUnderstood { asked_for: Asked::Messages, status: 200, fault };
+                Ok(Some((outcome.map_err(not_understood)?, reply.reservation)))
+            }
             StatusCode::UNAUTHORIZED => Ok(None),
             StatusCode::NOT_FOUND if says_not_found(&reply.body) => Ok(Some((Outcome::NotFound, reply.reservation))),
             _ => Err(reply.into_error(Asked::Messages)),
         }
     }
+}
+
+fn read(body: &[u8], order: &ClaimedOrder) -> Result<Outcome, Fault> {
+    let reply_hash = reply_hash(body);
+    if order.knows(&reply_hash) {
+        return Ok(Outcome::Same);
+    }
+    Ok(Outcome::Read(reply::decode(body)?, reply_hash))
 }
 
 /// Whether a 404 is about the order. A proxy's page, or a wrong server's, says nothing about it.

@@ -122,6 +122,7 @@ pub async fn claim(
             last_changed_at: row.last_changed_at,
             expired_at: row.expired_at,
             content_hash: row.content_hash,
+            reply_hash: row.reply_hash,
             is_stored: row.is_stored,
             has_messages: row.has_messages,
             enqueued_at: row.enqueued_at,
@@ -174,6 +175,7 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &settlements.iter().map(|settled| int(settled.requests.into())).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],
         &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
+        &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
     )
     .fetch_all(connection)
     .await?;

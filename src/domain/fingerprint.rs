@@ -1,4 +1,4 @@
-//! The hash that tells whether a conversation is the one that was stored.
+//! The hashes that tell whether a conversation is the one that was stored.
 //!
 //! Every value goes in as bytes that say where it ends, so that no two conversations look alike. Taken apart field by
 //! field: a new field that is forgotten here does not compile.
@@ -7,6 +7,12 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::conversation::{ChatUser, Conversation, Message, Metadata, UserType};
+
+/// SHA-256 of a reply's body. Equal bytes need no second look: hashing takes a tenth of the time that reading takes.
+#[must_use]
+pub fn reply_hash(body: &[u8]) -> Vec<u8> {
+    Sha256::new_with_prefix(VERSION).chain_update(body).finalize().to_vec()
+}
 
 /// Changes when the meaning of the stored columns does: then every conversation is compared once more.
 const VERSION: &[u8] = b"chatsync 2\n";

@@ -15,6 +15,7 @@ mod settlement;
 
 pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
 pub use fault::Fault;
+pub use fingerprint::reply_hash;
 pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState};
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};

@@ -201,6 +201,8 @@ pub struct ClaimedOrder {
     pub expired_at: Option<DateTime<Utc>>,
     /// [`Conversation::content_hash`](super::Conversation::content_hash) of the last good read.
     pub content_hash: Option<Vec<u8>>,
+    /// [`reply_hash`](super::reply_hash) of the last reply, if the same bytes again say nothing new.
+    pub reply_hash: Option<Vec<u8>>,
     /// Whether the order has a row in `chat.orders`; otherwise it has none in schema `chat`.
     pub is_stored: bool,
     /// Whether messages of this order are stored.
@@ -214,6 +216,15 @@ pub struct ClaimedOrder {
     /// What is stored as proven about completeness. It may know more than the queue: rows of orders that have ended are
     /// deleted after `queue.retention`, and an order may be fed again.
     pub coverage: Coverage,
+}
+
+impl ClaimedOrder {
+    /// Whether a reply is the one that was read last, byte for byte. Never of an order that was put back: its next
+    /// reply is to be read.
+    #[must_use]
+    pub fn knows(&self, reply_hash: &[u8]) -> bool {
+        self.content_hash.is_some() && self.reply_hash.as_deref() == Some(reply_hash)
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,10 @@ pub struct QueuePolicy {
 /// What came of asking the API for one order.
 #[derive(Debug)]
 pub enum Outcome {
-    /// 200 and understood, at least in part.
-    Read(Conversation),
+    /// 200 and understood, at least in part; with the [`reply_hash`](super::reply_hash).
+    Read(Conversation, Vec<u8>),
+    /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`].
+    Same,
     /// 404 with the API's own error body, code 4000.
     NotFound,
     /// Anything else.
@@ -114,6 +116,8 @@ pub struct Settlement {
     pub content_hash: Option<Vec<u8>>,
     /// Set when the API said `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,
+    /// The queue's new [`ClaimedOrder::reply_hash`].
+    pub reply_hash: Option<Vec<u8>>,
     /// [`ClaimedOrder::is_stored`]: what to write is to be merged with what is there.
     pub is_stored: bool,
     /// What changes in `chat.orders`, if anything.
@@ -162,7 +166,7 @@ impl Settlement {
 impl Outcome {
     fn http_status(&self) -> Option<u16> {
         match self {
-            Self::Read(_) => Some(200),
+            Self::Read(..) | Self::Same => Some(200),
             Self::NotFound => Some(404),
             Self::Failed(failure) => failure.http_status,
         }
@@ -194,6 +198,7 @@ pub fn settle(
         fetched_at: None,
         content_hash: None,
         expired_at: None,
+        reply_hash: order.reply_hash.clone(),
         is_stored: order.is_stored,
         order: None,
         conversation: None,
@@ -207,16 +212,23 @@ pub fn settle(
         suspicion: None,
     };
     match outcome {
-        Outcome::Read(conversation) if conversation.is_expired == Some(true) => {
+        Outcome::Read(conversation, _) if conversation.is_expired == Some(true) => {
             expire(blank, order, conversation, policy)
         }
-        Outcome::Read(conversation) => read(blank, order, conversation, policy),
+        Outcome::Read(conversation, reply_hash) => read(blank, order, conversation, reply_hash, policy),
+        Outcome::Same => Settlement { fetched_at: Some(asked_at), ..blank },
         Outcome::NotFound => close(blank, order, policy),
         Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
     }
 }
 
-fn read(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
+fn read(
+    blank: Settlement,
+    order: &ClaimedOrder,
+    mut conversation: Conversation,
+    reply_hash: Vec<u8>,
+    policy: &QueuePolicy,
+) -> Settlement {
     let asked_at = blank.asked_at;
     // The older API empties an expired conversation without a word. Such a reply is neither news nor a good read.
     let is_empty = conversation.messages.is_empty() && conversation.faults.is_empty();
@@ -232,9 +244,12 @@ fn read(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation,
     // Only a reply that says something puts an end to a proof.
     let says_nothing = is_emptied || (is_empty && conversation.is_expired.is_none());
     let coverage = if says_nothing && order.coverage.is_complete() { order.coverage } else { Coverage::CapturedOpen };
+    // Said again, this reply has nothing to add. One that is silent about expiry has: it may settle the order.
+    let is_final = !is_emptied && conversation.faults.is_empty() && conversation.is_expired.is_some();
     let settled = Settlement {
         state,
         due_in,
+        reply_hash: is_final.then_some(reply_hash),
         // With a message left out, this read proves nothing about completeness.
         fetched_at: (!is_emptied && !conversation.lacks_messages()).then_some(asked_at),
         // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.

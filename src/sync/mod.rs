@@ -33,7 +33,8 @@ use guard::{Guard, PAST_RUNS};
 use pipeline::Pipeline;
 use share::Share;
 
-/// Looks again after at most this long whether orders that another worker holds are done.
+/// How soon it looks again whether orders that another worker holds are done: at first, and after a while.
+const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
 /// Old orders deleted by one statement: the locks are short.
@@ -195,6 +196,7 @@ impl Worker {
         let due = store.run(|mut connection| async move { queue::count_due(&mut *connection, scope).await }).await?;
         progress.expect(due.min(limit.unwrap_or(u64::MAX)));
         let mut remaining = limit.unwrap_or(u64::MAX);
+        let mut look_away = SHORTEST_LOOK_AWAY;
         loop {
             let settled = Box::pin(pipeline.pass(remaining, guard, progress)).await?;
             remaining -= settled;
@@ -209,13 +211,10 @@ impl Worker {
                 return Ok(End::Stopped);
             }
             tracing::debug!(?held_for, "waiting for orders that another worker holds");
+            look_away = if settled > 0 { SHORTEST_LOOK_AWAY } else { (look_away * 2).min(LONGEST_LOOK_AWAY) };
             // Free by now and yet not claimed: somebody has its row locked, for who knows how long.
             let is_locked = settled == 0 && held_for.is_zero();
-            let wait = if is_locked {
-                LONGEST_LOOK_AWAY
-            } else {
-                held_for.clamp(Duration::from_millis(20), LONGEST_LOOK_AWAY)
-            };
+            let wait = if is_locked { look_away } else { look_away.min(held_for).max(SHORTEST_LOOK_AWAY) };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
             }

@@ -134,7 +134,7 @@ async fn claims_renewals_and_failures_touch_no_index(lab: Arc<Lab>) -> anyhow::R
     let failure = |kind| {
         Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
     };
-    let expired = Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() });
+    let expired = Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() }, Vec::new());
     for (outcome, state, stays) in [
         (failure(FailureKind::Forbidden), OrderState::Pending, true),
         (failure(FailureKind::NotUnderstood), OrderState::Pending, true),

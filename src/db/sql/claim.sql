@@ -20,7 +20,7 @@ WITH claimed AS (
     ))
     RETURNING
         order_id, connect_user_id, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
-        expired_at, content_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank
+        expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank
 )
 SELECT
     c.order_id,
@@ -33,6 +33,7 @@ SELECT
     c.last_changed_at,
     c.expired_at,
     c.content_hash,
+    c.reply_hash,
     c.enqueued_at,
     c.completed_at,
     c.deadline_base,

@@ -20,6 +20,10 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time")
 }
 
+fn answered(conversation: Conversation) -> Outcome {
+    Outcome::Read(conversation, vec![7])
+}
+
 fn never_fetched() -> ClaimedOrder {
     ClaimedOrder {
         order_id: OrderId::new("order").expect("valid"),
@@ -33,6 +37,7 @@ fn never_fetched() -> ClaimedOrder {
         last_changed_at: None,
         expired_at: None,
         content_hash: None,
+        reply_hash: None,
         is_stored: false,
         has_messages: false,
         enqueued_at: now() - TimeDelta::days(3),
@@ -87,20 +92,20 @@ fn coverage(order: &ClaimedOrder, outcome: Outcome) -> Coverage {
 
 #[test]
 fn completeness_is_claimed_only_where_the_last_read_proves_it() {
-    let read_at = |hours, has_messages| coverage(&read_before(hours, has_messages), Outcome::Read(expired()));
+    let read_at = |hours, has_messages| coverage(&read_before(hours, has_messages), answered(expired()));
     assert_eq!(read_at(23, true), Coverage::Captured);
     assert_eq!(read_at(24, true), Coverage::Captured);
     assert_eq!(read_at(24, false), Coverage::NoChat);
     assert_eq!(read_at(25, true), Coverage::ExpiredPartial);
     assert_eq!(read_at(25, false), Coverage::ExpiredPartial);
-    assert_eq!(coverage(&never_fetched(), Outcome::Read(expired())), Coverage::ExpiredUnread);
+    assert_eq!(coverage(&never_fetched(), answered(expired())), Coverage::ExpiredUnread);
 }
 
 #[test]
 fn expiry_seen_again_is_judged_by_when_it_was_first_seen() {
     let mut order = read_before(100, true);
     order.expired_at = Some(now() - TimeDelta::hours(90));
-    assert_eq!(coverage(&order, Outcome::Read(expired())), Coverage::Captured);
+    assert_eq!(coverage(&order, answered(expired())), Coverage::Captured);
     assert_eq!(coverage(&order, Outcome::NotFound), Coverage::Captured);
 }
 
@@ -112,7 +117,7 @@ fn a_404_after_a_read_is_not_called_not_found() {
 
 #[test]
 fn an_emptied_reply_is_neither_news_nor_a_good_read() {
-    let settled = settle_now(&read_before(1, true), Outcome::Read(Conversation::default()));
+    let settled = settle_now(&read_before(1, true), answered(Conversation::default()));
     assert_eq!(settled.fetched_at, None);
     assert_eq!(settled.state, OrderState::Open);
     assert!(settled.conversation.is_none() && settled.order.is_none() && settled.content_hash.is_none());
@@ -121,14 +126,14 @@ fn an_emptied_reply_is_neither_news_nor_a_good_read() {
 #[test]
 fn an_order_put_back_is_open_even_if_its_conversation_was_emptied() {
     let put_back = ClaimedOrder { content_hash: None, ..read_before(1, true) };
-    let settled = settle_now(&put_back, Outcome::Read(Conversation::default()));
+    let settled = settle_now(&put_back, answered(Conversation::default()));
     assert_eq!(settled.order.map(|order| (order.status, order.closed_at)), Some((OrderState::Open, None)));
     assert!(settled.fetched_at.is_none() && settled.conversation.is_none() && settled.content_hash.is_none());
 }
 
 #[test]
 fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
-    let settled = settle_now(&read_before(1, true), Outcome::Read(one_message()));
+    let settled = settle_now(&read_before(1, true), answered(one_message()));
     assert_eq!(settled.fetched_at, Some(now()));
     assert!(settled.conversation.is_none() && settled.order.is_none());
     assert_eq!(settled.verdict, Verdict::Unchanged);
@@ -137,18 +142,18 @@ fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
 #[test]
 fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
     let quiet = read_before(7 * 24, true);
-    assert_eq!(settle_now(&quiet, Outcome::Read(one_message())).state, OrderState::Settled);
+    assert_eq!(settle_now(&quiet, answered(one_message())).state, OrderState::Settled);
     let mut speaking = one_message();
     speaking.is_expired = Some(false);
     let order = ClaimedOrder { content_hash: Some(speaking.content_hash()), ..quiet };
-    assert_eq!(settle_now(&order, Outcome::Read(speaking)).state, OrderState::Open);
+    assert_eq!(settle_now(&order, answered(speaking)).state, OrderState::Open);
 }
 
 #[test]
 fn a_reply_understood_in_part_removes_nothing() {
     let mut partial = one_message();
     partial.faults.push(Fault::new("$.chat_messages[1]", "no id", b"{}"));
-    let settled = settle_now(&read_before(1, true), Outcome::Read(partial));
+    let settled = settle_now(&read_before(1, true), answered(partial));
     assert!(!settled.marks_removed);
     assert_eq!(settled.rejects.len(), 1);
     assert_eq!(settled.note.map(|(kind, _)| kind), Some("partly_understood"));
@@ -158,11 +163,11 @@ fn a_reply_understood_in_part_removes_nothing() {
 fn a_read_that_left_a_message_out_proves_nothing() {
     let mut partial = one_message();
     partial.faults.push(Fault::new("$.chat_messages[1].id", "", b""));
-    assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial.clone())).fetched_at, None);
+    assert_eq!(settle_now(&never_fetched(), answered(partial.clone())).fetched_at, None);
     partial.faults[0].path = "$.metadata.customer".into();
-    assert_eq!(settle_now(&never_fetched(), Outcome::Read(partial)).fetched_at, Some(now()));
+    assert_eq!(settle_now(&never_fetched(), answered(partial)).fetched_at, Some(now()));
     let read_in_part = ClaimedOrder { last_fetched_at: None, ..read_before(1, true) };
-    assert_eq!(coverage(&read_in_part, Outcome::Read(expired())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&read_in_part, answered(expired())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&read_in_part, Outcome::NotFound), Coverage::ExpiredPartial);
 }
 
@@ -174,15 +179,15 @@ fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
         let kind = FailureKind::Refused;
         Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
     };
-    let empty = || Outcome::Read(Conversation::default());
+    let empty = || answered(Conversation::default());
     for (proof, has_messages) in [(Coverage::Captured, true), (Coverage::NoChat, false)] {
-        for outcome in [Outcome::Read(expired()), Outcome::NotFound, refused(), empty()] {
+        for outcome in [answered(expired()), Outcome::NotFound, refused(), empty()] {
             assert_eq!(coverage(&fed_again(proof, has_messages), outcome), proof);
         }
     }
     // Less than a proof is judged by what is known now.
     let partial = fed_again(Coverage::CapturedOpen, true);
-    assert_eq!(coverage(&partial, Outcome::Read(expired())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&partial, answered(expired())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&partial, refused()), Coverage::Failed);
 }
 
@@ -190,11 +195,11 @@ fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
 fn a_proof_ends_with_what_refutes_it() {
     let silent = ClaimedOrder { coverage: Coverage::NoChat, ..never_fetched() };
     let late = Conversation { is_expired: Some(true), ..one_message() };
-    assert_eq!(coverage(&silent, Outcome::Read(late)), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&silent, answered(late)), Coverage::ExpiredPartial);
     let alive = Conversation { is_expired: Some(false), ..Conversation::default() };
-    assert_eq!(coverage(&silent, Outcome::Read(alive)), Coverage::CapturedOpen);
+    assert_eq!(coverage(&silent, answered(alive)), Coverage::CapturedOpen);
     let captured = ClaimedOrder { coverage: Coverage::Captured, has_messages: true, ..never_fetched() };
-    assert_eq!(coverage(&captured, Outcome::Read(one_message())), Coverage::CapturedOpen);
+    assert_eq!(coverage(&captured, answered(one_message())), Coverage::CapturedOpen);
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn an_order_fed_again_after_it_was_emptied_settles_too() {
         coverage: Coverage::CapturedOpen,
         ..never_fetched()
     };
-    let read = |days| settle_now(&fed_again(days), Outcome::Read(Conversation::default()));
+    let read = |days| settle_now(&fed_again(days), answered(Conversation::default()));
     assert_eq!(read(6).state, OrderState::Open);
     assert_eq!((read(7).state, read(7).due_in), (OrderState::Settled, Duration::ZERO));
 }
@@ -213,8 +218,8 @@ fn an_order_fed_again_after_it_was_emptied_settles_too() {
 #[test]
 fn an_expired_reply_with_messages_contradicts_an_empty_read() {
     let late = Conversation { is_expired: Some(true), ..one_message() };
-    assert_eq!(coverage(&read_before(1, false), Outcome::Read(late.clone())), Coverage::ExpiredPartial);
-    assert_eq!(coverage(&read_before(1, true), Outcome::Read(late)), Coverage::Captured);
+    assert_eq!(coverage(&read_before(1, false), answered(late.clone())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&read_before(1, true), answered(late)), Coverage::Captured);
 }
 
 #[test]
@@ -245,11 +250,11 @@ fn failures_back_off_and_end_in_death() {
 fn an_end_that_every_order_might_meet_is_marked() {
     let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
     assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Closed));
-    assert_eq!(suspicion(&never_fetched(), Outcome::Read(one_message())), None);
+    assert_eq!(suspicion(&never_fetched(), answered(one_message())), None);
 
     let at = |hours| Some(now() - TimeDelta::hours(hours));
     let early = Some(Suspicion::ExpiredEarly);
-    let expires = |order: &ClaimedOrder| suspicion(order, Outcome::Read(expired()));
+    let expires = |order: &ClaimedOrder| suspicion(order, answered(expired()));
     // Nothing is known of its age: it may be an old order, fed late.
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now(), ..never_fetched() }), None);
     assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early);
@@ -258,7 +263,7 @@ fn an_end_that_every_order_might_meet_is_marked() {
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), early);
     assert_eq!(expires(&ClaimedOrder { last_message_at: at(23), ..read_before(1, true) }), early);
     let full = Conversation { is_expired: Some(true), ..one_message() };
-    assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, Outcome::Read(full)), None);
+    assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, answered(full)), None);
 }
 
 #[test]
@@ -269,13 +274,43 @@ fn the_history_tells_in_a_word_how_an_attempt_ended() {
     };
     let fault = Fault::new("$.chat_messages[1]", "", b"");
     let in_part = Conversation { faults: vec![fault], ..one_message() };
-    assert_eq!(told(&never_fetched(), Outcome::Read(one_message())), ("read", Some(200)));
-    assert_eq!(told(&read_before(1, true), Outcome::Read(one_message())), ("unchanged", Some(200)));
-    assert_eq!(told(&read_before(1, true), Outcome::Read(Conversation::default())), ("unchanged", Some(200)));
+    assert_eq!(told(&never_fetched(), answered(one_message())), ("read", Some(200)));
+    assert_eq!(told(&read_before(1, true), answered(one_message())), ("unchanged", Some(200)));
+    assert_eq!(told(&read_before(1, true), answered(Conversation::default())), ("unchanged", Some(200)));
     let known = ClaimedOrder { content_hash: Some(in_part.content_hash()), ..read_before(1, true) };
-    assert_eq!(told(&known, Outcome::Read(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
-    assert_eq!(told(&never_fetched(), Outcome::Read(in_part.clone())), ("partly_understood", Some(200)));
+    assert_eq!(told(&known, answered(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
+    assert_eq!(told(&never_fetched(), answered(in_part.clone())), ("partly_understood", Some(200)));
     let expired_in_part = Conversation { is_expired: Some(true), ..in_part };
-    assert_eq!(told(&never_fetched(), Outcome::Read(expired_in_part)), ("expired", Some(200)));
+    assert_eq!(told(&never_fetched(), answered(expired_in_part)), ("expired", Some(200)));
     assert_eq!(told(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
+}
+
+#[test]
+fn a_reply_that_was_read_as_a_whole_is_known_the_next_time() {
+    let speaking = || Conversation { is_expired: Some(false), ..one_message() };
+    let remembered = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).reply_hash;
+    assert_eq!(remembered(&never_fetched(), speaking()), Some(vec![7]));
+    let known = ClaimedOrder { reply_hash: Some(vec![6]), ..read_before(1, true) };
+    assert_eq!(remembered(&known, speaking()), Some(vec![7]));
+    // The next time one of these may say something else by saying the same.
+    assert_eq!(remembered(&known, one_message()), None, "silent about expiry: later it settles the order");
+    let in_part = Conversation { faults: vec![Fault::new("$.metadata", "no", b"5")], ..speaking() };
+    assert_eq!(remembered(&known, in_part), None, "with a part left out");
+    let emptied = Conversation { messages: Vec::new(), ..speaking() };
+    assert_eq!(remembered(&known, emptied), None, "emptied");
+    // Nothing was read.
+    assert_eq!(settle_now(&known, Outcome::NotFound).reply_hash, Some(vec![6]));
+}
+
+#[test]
+fn the_same_reply_again_is_a_good_read_that_brings_nothing_new() {
+    let known = ClaimedOrder { reply_hash: Some(vec![7]), attempts: 3, ..read_before(1, true) };
+    assert!(known.knows(&[7]) && !known.knows(&[8]));
+    let settled = settle_now(&known, Outcome::Same);
+    assert_eq!((settled.outcome(), settled.http_status), ("unchanged", Some(200)));
+    assert_eq!((settled.state, settled.verdict, settled.attempts), (OrderState::Open, Verdict::Unchanged, 0));
+    assert_eq!((settled.fetched_at, settled.reply_hash), (Some(now()), Some(vec![7])));
+    assert_eq!((settled.content_hash, settled.order), (None, None));
+    let put_back = ClaimedOrder { content_hash: None, ..known };
+    assert!(!put_back.knows(&[7]), "whatever became of its rows, the reply is to be written again");
 }
