@@ -61,14 +61,14 @@ impl Fingerprint {
             extra,
             is_altered,
         } = message;
-        self.integer(id);
-        self.integer(&(*position).into());
-        self.maybe(instacart_order_id.as_ref(), Self::integer);
+        self.integer(*id);
+        self.integer((*position).into());
+        self.maybe(instacart_order_id.as_ref(), |all, id| all.integer(*id));
         self.maybe(created_at.as_ref(), Self::time);
         self.maybe(sender_type.as_ref().map(UserType::as_str), Self::text);
-        self.maybe(sender_id.as_ref(), Self::integer);
+        self.maybe(sender_id.as_ref(), |all, id| all.integer(*id));
         self.maybe(recipient_type.as_ref().map(UserType::as_str), Self::text);
-        self.maybe(recipient_id.as_ref(), Self::integer);
+        self.maybe(recipient_id.as_ref(), |all, id| all.integer(*id));
         self.maybe(is_read.as_ref(), |all, value| all.put(&[u8::from(*value)]));
         self.maybe(read_at.as_ref(), Self::time);
         self.maybe(body.as_deref(), Self::text);
@@ -86,7 +86,7 @@ impl Fingerprint {
 
     fn user(&mut self, user: &ChatUser) {
         let ChatUser { id, display_name, avatar_url } = user;
-        self.integer(id);
+        self.integer(*id);
         self.maybe(display_name.as_deref(), Self::text);
         self.maybe(avatar_url.as_deref(), Self::text);
     }
@@ -111,11 +111,11 @@ impl Fingerprint {
     }
 
     fn time(&mut self, time: &DateTime<Utc>) {
-        self.integer(&time.timestamp());
+        self.integer(time.timestamp());
         self.number(time.timestamp_subsec_nanos().into());
     }
 
-    fn integer(&mut self, integer: &i64) {
+    fn integer(&mut self, integer: i64) {
         self.put(&integer.to_le_bytes());
     }
 
