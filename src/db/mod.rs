@@ -86,10 +86,15 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
 /// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
 /// rows one by one in an index, and reads no others. No plan is made twice.
 pub async fn begin(connection: &mut sqlx::PgConnection) -> Result<Transaction<'_, Postgres>, Error> {
-    let begin = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; \
-                 SET LOCAL plan_cache_mode = force_generic_plan";
-    Ok(connection.begin_with(begin).await?)
+    Ok(connection.begin_with(BEGIN).await?)
 }
+
+const BEGIN: &str = "BEGIN; \
+    SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL enable_mergejoin = off; \
+    SET LOCAL jit = off; \
+    SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// How many migrations are not applied yet.
 pub async fn missing_migrations(pool: &PgPool) -> Result<usize, Error> {

@@ -79,8 +79,8 @@ impl Cursor {
 
 /// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`; returns the cursor past them.
 ///
-/// Committed on return. Locks the claimed rows meanwhile, skips locked ones. Done again with the same lease it returns
-/// what it claimed before: the answer of a commit may be lost on the way.
+/// To be committed before anybody is asked for them. Locks the claimed rows until then, skips locked ones. Done again
+/// with the same lease it returns what it claimed before: the answer of a commit may be lost on the way.
 pub async fn claim(
     connection: &mut PgConnection,
     scope: &Scope,
@@ -89,7 +89,6 @@ pub async fn claim(
     lease: Lease,
     lease_length: Duration,
 ) -> Result<(Vec<ClaimedOrder>, Cursor), Error> {
-    let mut transaction = super::begin(connection).await?;
     let rows = sqlx::query_file!(
         "src/db/sql/claim.sql",
         scope.due_by,
@@ -101,9 +100,8 @@ pub async fn claim(
         lease,
         interval(lease_length),
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(connection)
     .await?;
-    transaction.commit().await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };

@@ -114,7 +114,10 @@ impl Pipeline {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                queue::claim(&mut connection, scope, place, size, lease, self.lease).await
+                let mut transaction = db::begin(&mut connection).await?;
+                let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
+                transaction.commit().await?;
+                Ok(claimed)
             };
             let (orders, next) = self.store.run(claim).await?;
             cursor = next;

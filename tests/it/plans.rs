@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use chatsync::db;
 use chatsync::db::queue::{self, Cursor, Scope};
 use chatsync::domain::{ClaimedOrder, Conversation, Lease, Outcome, QueuePolicy, settle};
 use chrono::Utc;
@@ -13,7 +14,11 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::support::{Lab, tests};
 
-tests!(no_statement_reads_more_of_a_large_queue_than_it_needs, claims_and_renewals_touch_no_index,);
+tests!(
+    no_statement_reads_more_of_a_large_queue_than_it_needs,
+    a_batch_is_written_without_reading_a_whole_table,
+    claims_and_renewals_touch_no_index,
+);
 
 /// A statement, the types of its parameters where they do not follow from it, arguments, and the indexes of the queue
 /// that it may use.
@@ -90,17 +95,77 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
     Ok(())
 }
 
+/// What a batch does. One order each: however many there are, the plan is the same.
+const WRITES: [Statement; 8] = [
+    statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
+    statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}'" []),
+    statement!("upsert_messages" "" "'{order-1}', '{1}', '{1}', '{0}', '{NULL}', '{user}', '{1}', '{driver}', '{2}', '{true}', '{NULL}', '{a}', '{NULL}', '{NULL}', '{false}'" []),
+    statement!("mark_removed" "" "'{order-1}', ARRAY[now()], '{\"{1,2}\"}'" []),
+    statement!("upsert_users" "" "'{user}', '{1}', '{a}', '{b}', ARRAY[now()]" []),
+    statement!("relieve_shoppers" "" "'{order-1}', '{2}'" []),
+    statement!("upsert_participants" "" "'{order-1}', '{user}', '{1}', '{customer}', '{false}'" []),
+    statement!("upsert_orders" "" "'{order-1}', '{open}', '{captured_open}', '{NULL}', '{1}', '{1}', '{2}', '{true}'" []),
+];
+
+async fn a_batch_is_written_without_reading_a_whole_table(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut connection = lab.pool.acquire().await?;
+    // With statistics of a quiet moment, as autovacuum makes them: no order is leased.
+    sqlx::raw_sql(
+        "INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(1, 2000) AS n;
+         INSERT INTO chat.orders (order_id, status, coverage)
+             SELECT order_id, 'open', 'captured_open' FROM sync.order_queue;
+         INSERT INTO chat.messages (order_id, message_id, position)
+             SELECT order_id, n, n FROM sync.order_queue CROSS JOIN generate_series(1, 3) AS n;
+         INSERT INTO chat.users (user_type, user_id, observed_at) SELECT 'user', n, now() FROM generate_series(1, 2000) AS n;
+         INSERT INTO chat.participants (order_id, user_type, user_id, role)
+             SELECT order_id, 'user', 1, 'customer' FROM sync.order_queue;
+         ANALYZE sync.order_queue, chat.orders, chat.messages, chat.users, chat.participants",
+    )
+    .execute(&mut *connection)
+    .await?;
+    let mut would_read = Vec::new();
+    for statement in &WRITES {
+        if !read_whole(&plan(&mut connection, statement).await?[0]["Plan"]).is_empty() {
+            would_read.push(statement.name);
+        }
+        let mut transaction = db::begin(&mut connection).await?;
+        let plan = plan(&mut transaction, statement).await?;
+        assert_eq!(read_whole(&plan[0]["Plan"]), Vec::<String>::new(), "{}: {plan:#}", statement.name);
+    }
+    // Without those settings it would show.
+    ensure!(would_read.contains(&"upsert_orders"), "only {would_read:?}");
+    Ok(())
+}
+
+/// Tables, other than the columns of the batch, that are read from one end to the other.
+fn read_whole(node: &Value) -> Vec<String> {
+    let is_whole = match node["Node Type"].as_str() {
+        Some("Seq Scan" | "Parallel Seq Scan" | "Bitmap Heap Scan") => true,
+        // The claim walks through its index in due order, up to its limit.
+        Some("Index Scan" | "Index Only Scan") => node["Index Cond"].is_null(),
+        _ => false,
+    };
+    let own = is_whole.then(|| node["Relation Name"].to_string());
+    let below = node["Plans"].as_array().into_iter().flatten().flat_map(read_whole);
+    own.into_iter().chain(below).collect()
+}
+
 /// How a statement reads the queue: the indexes, or the kind of scan where there is none.
 async fn scans(connection: &mut PgConnection, statement: &Statement) -> anyhow::Result<Vec<String>> {
+    let plan = plan(connection, statement).await?;
+    let mut scans = Vec::new();
+    collect(&plan[0]["Plan"], &mut scans);
+    Ok(scans)
+}
+
+async fn plan(connection: &mut PgConnection, statement: &Statement) -> anyhow::Result<Value> {
     let Statement { sql, types, arguments, .. } = statement;
     let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
     sqlx::raw_sql(AssertSqlSafe(format!("PREPARE explained {types} AS {sql}"))).execute(&mut *connection).await?;
     let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE explained {arguments}");
     let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *connection).await?;
     sqlx::raw_sql("DEALLOCATE explained").execute(connection).await?;
-    let mut scans = Vec::new();
-    collect(&plan[0]["Plan"], &mut scans);
-    Ok(scans)
+    Ok(plan)
 }
 
 fn collect(node: &Value, scans: &mut Vec<String>) {
