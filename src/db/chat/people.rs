@@ -1,6 +1,6 @@
 //! Who takes part in the conversations of a batch: each chat user once, each role once, sorted by key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -23,7 +23,8 @@ pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>>
     by_age.sort_by_key(|(settled, _)| settled.asked_at);
     let mut users: BTreeMap<ChatUserId, Sighting> = BTreeMap::new();
     for (settled, conversation) in by_age {
-        for (id, named) in everybody(conversation) {
+        let others = correspondents(conversation).into_iter().map(|id| (id, None));
+        for (id, named) in named(conversation).map(|(id, user)| (id, Some(user))).chain(others) {
             let sighting = users.entry(id).or_insert(Sighting {
                 display_name: None,
                 avatar_url: None,
@@ -45,8 +46,7 @@ pub(super) fn parts<'a>(read: &[Read<'a>]) -> BTreeMap<Part<'a>, Option<bool>> {
     for (settled, conversation) in read {
         let order_id = settled.order_id.as_str();
         let metadata = &conversation.metadata;
-        let named: Vec<ChatUserId> =
-            everybody(conversation).filter(|(_, user)| user.is_some()).map(|(id, _)| id).collect();
+        let named: Vec<ChatUserId> = named(conversation).map(|(id, _)| id).collect();
         if let Some(user) = &metadata.customer {
             parts.insert((order_id, customer_id(user), "customer"), Some(false));
         }
@@ -54,20 +54,23 @@ pub(super) fn parts<'a>(read: &[Read<'a>]) -> BTreeMap<Part<'a>, Option<bool>> {
             let is_current = metadata.current_shopper.as_ref().map(|current| current.id == user.id);
             parts.insert((order_id, shopper_id(user), "shopper"), is_current);
         }
-        for id in conversation.messages.iter().flat_map(Message::correspondents).filter(|id| !named.contains(id)) {
+        for id in correspondents(conversation).into_iter().filter(|id| !named.contains(id)) {
             parts.insert((order_id, id, "correspondent"), Some(false));
         }
     }
     parts
 }
 
-/// Everybody that a conversation mentions, with what `metadata` says of them.
-fn everybody(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, Option<&ChatUser>)> {
+/// Everybody whom `metadata` names, with what it says of them.
+fn named(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, &ChatUser)> {
     let metadata = &conversation.metadata;
-    let customer = metadata.customer.iter().map(|user| (customer_id(user), Some(user)));
-    let shoppers = metadata.all_shoppers().map(|user| (shopper_id(user), Some(user)));
-    let others = conversation.messages.iter().flat_map(Message::correspondents).map(|id| (id, None));
-    customer.chain(shoppers).chain(others)
+    let customer = metadata.customer.iter().map(|user| (customer_id(user), user));
+    customer.chain(metadata.all_shoppers().map(|user| (shopper_id(user), user)))
+}
+
+/// Everybody who wrote or was written to, each once: they are a few, however long they talk.
+fn correspondents(conversation: &Conversation) -> BTreeSet<ChatUserId> {
+    conversation.messages.iter().flat_map(Message::correspondents).collect()
 }
 
 fn customer_id(user: &ChatUser) -> ChatUserId {
