@@ -1,7 +1,6 @@
 -- When an order came to its end: what retention, `chatsync retry` and `chatsync status` go by, without a look at the
--- millions that have long ended. A generated column, like deadline_base, and not due_at itself: an index over due_at
--- would make every failure write to all indexes, as PostgreSQL updates a row in place only if no indexed column
--- changes. This one is null, and stays so, for as long as an order is live. Rewrites the table once.
+-- millions that have long ended. A generated column, like deadline_base: null as long as the order is live, and one
+-- name for it in the index, in statements and for people. Rewrites the table once.
 ALTER TABLE sync.order_queue
     ADD COLUMN ended_at timestamptz GENERATED ALWAYS AS (CASE WHEN state NOT IN ('pending', 'open') THEN due_at END) STORED;
 

@@ -77,12 +77,17 @@ fn memory(results: &Results) -> [Criterion; 3] {
     ]
 }
 
-fn growth(results: &Results) -> [Criterion; 2] {
-    ["first", "resync"].map(|name| {
+fn growth(results: &Results) -> [Criterion; 3] {
+    let slower = |name| {
         let time = |before| median(results, growth::NAME, before, name, |sample| Some(sample.wall_seconds));
+        ratio(time(1_000_000), time(10_000))
+    };
+    let limit = "that of first / that of PostgreSQL's own COPY into the same tables";
+    let [first, resync] = ["first", "resync"].map(|name| {
         let text = format!("{name}: time per order with 1,000,000 in the tables / with 10,000");
-        criterion(&text, Bound::AtMost(1.25), ratio(time(1_000_000), time(10_000)))
-    })
+        criterion(&text, Bound::AtMost(1.25), slower(name))
+    });
+    [first, criterion(limit, Bound::AtMost(1.0), ratio(slower("first"), slower("limit_copy"))), resync]
 }
 
 fn resync(results: &Results) -> [Criterion; 3] {

@@ -95,6 +95,48 @@ impl<'a> Limits<'a> {
     }
 }
 
+/// `COPY` of the rows of these orders, under ids of other orders, into the tables that hold them: what more rows in the
+/// tables cost PostgreSQL itself. Users are left out, as they would be the same. The rows are deleted afterwards.
+pub(crate) async fn copy_on_top(lab: &Lab, order_ids: Vec<String>, messages: u64) -> anyhow::Result<Sample> {
+    let (pool, tables) = (lab.pool(), ["orders", "messages", "participants"]);
+    let orders = u32::try_from(order_ids.len())?;
+    Limits::clear(pool).await?;
+    run(pool, "CREATE SCHEMA bench CREATE TABLE twins (order_id text PRIMARY KEY, twin text NOT NULL)".to_owned())
+        .await?;
+    sqlx::query("INSERT INTO bench.twins SELECT id, md5(id)::uuid::text FROM unnest($1::text[]) AS t (id)")
+        .bind(order_ids)
+        .execute(pool)
+        .await?;
+    run(pool, "ANALYZE bench.twins".to_owned()).await?;
+    let mut copies = Vec::new();
+    for table in tables {
+        let columns: String = sqlx::query_scalar(
+            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+             WHERE attrelid = ('chat.' || $1)::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'order_id'",
+        )
+        .bind(table)
+        .fetch_one(pool)
+        .await?;
+        let file = file(&lab.postgres.data_directory(), table);
+        let rows = format!("SELECT twin, {columns} FROM chat.{table} JOIN bench.twins USING (order_id)");
+        run(pool, format!("COPY ({rows}) TO '{file}' (FORMAT binary)")).await?;
+        copies.push(format!("COPY chat.{table} (order_id, {columns}) FROM '{file}' (FORMAT binary)"));
+    }
+    let work = async {
+        for copy in copies {
+            run(pool, copy).await?;
+        }
+        Ok(())
+    };
+    let (sample, ()) = lab.measure(orders, messages, work).await?;
+    for table in tables {
+        run(pool, format!("DELETE FROM chat.{table} WHERE order_id IN (SELECT twin FROM bench.twins)")).await?;
+        run(pool, format!("VACUUM chat.{table}")).await?;
+    }
+    Limits::clear(pool).await?;
+    Ok(sample.elsewhere())
+}
+
 /// An empty table with the same columns, checks, indexes and storage settings.
 async fn create_like(pool: &PgPool, original: &str, copy: &str) -> anyhow::Result<()> {
     let settings: String = sqlx::query_scalar(

@@ -22,9 +22,15 @@ impl Screen {
         LogWriter(self.0.clone())
     }
 
-    /// Shows `progress` while `work` goes on.
-    pub(super) async fn watch<T>(&self, progress: Arc<Progress>, work: impl Future<Output = T>) -> T {
-        if io::stderr().is_terminal() { self.draw(&progress, work).await } else { log(&progress, work).await }
+    /// Shows how far it is while `work` goes on.
+    pub(super) async fn watch<T, W: Future<Output = T>>(&self, work: impl FnOnce(Arc<Progress>) -> W) -> T {
+        if io::stderr().is_terminal() {
+            let progress = Arc::new(Progress::counted());
+            self.draw(&progress, work(Arc::clone(&progress))).await
+        } else {
+            let progress = Arc::new(Progress::default());
+            log(&progress, work(Arc::clone(&progress))).await
+        }
     }
 
     async fn draw<T>(&self, progress: &Progress, work: impl Future<Output = T>) -> T {
@@ -56,7 +62,7 @@ async fn log<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
             last = Instant::now();
             let settled = progress.settled();
             let per_second = settled * 1000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-            tracing::info!(settled, expected = progress.expected(), per_second, "syncing");
+            tracing::info!(settled, per_second, "syncing");
         }
     })
     .await

@@ -65,9 +65,10 @@ pub(super) async fn run_with_progress(
     worker: &Worker,
     request: &Request,
 ) -> anyhow::Result<Report> {
-    let progress = Arc::new(Progress::default());
-    let run = Box::pin(worker.run(request, &environment.shutdown.soft, &progress));
-    Ok(environment.screen.watch(Arc::clone(&progress), run).await?)
+    let run = |progress: Arc<Progress>| async move {
+        Box::pin(worker.run(request, &environment.shutdown.soft, &progress)).await
+    };
+    Ok(environment.screen.watch(run).await?)
 }
 
 /// What a run means for the exit code; tells why if it could not proceed.

@@ -27,7 +27,11 @@ pub(super) struct Memory {
 
 /// Room for one reply; given back on drop.
 #[derive(Debug, Default)]
-pub struct Reservation(Option<OwnedSemaphorePermit>);
+pub struct Reservation {
+    permit: Option<OwnedSemaphorePermit>,
+    /// Of a large reply the permit says nothing about its size.
+    bytes: usize,
+}
 
 impl Memory {
     pub(super) fn new() -> Self {
@@ -38,26 +42,27 @@ impl Memory {
     pub(super) async fn reserve(&self, bytes: usize) -> Reservation {
         let count = u32::try_from(units(bytes.min(LARGE))).expect("a million at most");
         let room = Arc::clone(&self.room).acquire_many_owned(count).await;
-        Reservation(Some(room.expect("the semaphore is never closed")))
+        Reservation { permit: Some(room.expect("the semaphore is never closed")), bytes }
     }
 
     /// Waits for the turn of a large reply.
     pub(super) async fn reserve_large(&self) -> Reservation {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
-        Reservation(Some(turn.expect("the semaphore is never closed")))
+        Reservation { permit: Some(turn.expect("the semaphore is never closed")), bytes: 0 }
     }
 }
 
 impl Reservation {
-    /// How many bytes, rounded up to whole units.
+    /// The size of the reply.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT
+        self.bytes
     }
 
     /// Gives back what turned out not to be needed.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.0 {
+        self.bytes = bytes;
+        if let Some(permit) = &mut self.permit {
             let excess = permit.num_permits().saturating_sub(units(bytes));
             drop(permit.split(excess));
         }

@@ -1,8 +1,9 @@
 //! Decodes the body of a 200 reply of the chat endpoint, of both ages of the API.
 //!
 //! What is as usual is read in one pass (`quick`). Otherwise objects are split into fields first and read field by
-//! field, so that every complaint has a `JSONPath` and a bad message, or a bad user in `metadata`, costs nothing but itself: it becomes a [`Fault`] of the conversation. Only
-//! what is no conversation at all is an error. Pure: no I/O, any bytes in.
+//! field, so that every complaint has a `JSONPath` and a bad message, or a bad user in `metadata`, costs nothing but
+//! itself: it becomes a [`Fault`] of the conversation. Only what is no conversation at all is an error. Pure: no I/O,
+//! any bytes in.
 
 mod extra;
 mod object;

@@ -13,6 +13,9 @@ use super::Error;
 /// Signature, no flags, no header extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
+/// Bytes handed to the connection at once.
+const PIECE: usize = 64 * 1024;
+
 /// Rows on their way into a table.
 pub(super) struct Rows {
     columns: u16,
@@ -55,7 +58,10 @@ impl Rows {
         }
         self.bytes.extend_from_slice(&(-1_i16).to_be_bytes());
         let mut copy = connection.copy_in_raw(statement).await?;
-        copy.send(self.bytes.as_slice()).await?;
+        // The connection keeps a buffer as large as the largest piece.
+        for piece in self.bytes.chunks(PIECE) {
+            copy.send(piece).await?;
+        }
         Ok(copy.finish().await?)
     }
 }

@@ -81,7 +81,7 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
     Ok(after - before)
 }
 
-/// Begins a transaction that writes rows by their keys. Its settings end with it.
+/// Begins a transaction that claims or writes a batch. Its settings end with it.
 ///
 /// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
 /// rows one by one in an index, and reads no others. No plan is made twice.

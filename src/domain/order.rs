@@ -203,7 +203,7 @@ pub struct ClaimedOrder {
     pub content_hash: Option<Vec<u8>>,
     /// [`reply_hash`](super::reply_hash) of the last reply, if the same bytes again say nothing new.
     pub reply_hash: Option<Vec<u8>>,
-    /// Whether the order has a row in `chat.orders`; otherwise it has none in schema `chat`.
+    /// Whether the order has rows in schema `chat`, as far as `chat.orders` and the queue know.
     pub is_stored: bool,
     /// Whether messages of this order are stored.
     pub has_messages: bool,

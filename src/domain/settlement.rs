@@ -283,7 +283,7 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
         _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
-        None => Coverage::ExpiredUnread,
+        None => loss_before(order).unwrap_or(Coverage::ExpiredUnread),
         Some(read) => coverage_after_the_end(order, read, Some(expired_at), policy),
     };
     // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
@@ -316,7 +316,7 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
     let coverage = match order.last_fetched_at {
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
-        None => Coverage::NotFound,
+        None => loss_before(order).unwrap_or(Coverage::NotFound),
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
     };
     Settlement {
@@ -370,6 +370,16 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         due_in: backoff(policy, attempts, jitter),
         verdict: Verdict::Failed,
         ..failed
+    }
+}
+
+/// What is stored of the loss of an order that the queue knows no read of: it was in the queue before.
+fn loss_before(order: &ClaimedOrder) -> Option<Coverage> {
+    match order.coverage {
+        _ if order.last_changed_at.is_some() => None,
+        Coverage::CapturedOpen | Coverage::ExpiredPartial => Some(Coverage::ExpiredPartial),
+        Coverage::ExpiredUnread => Some(Coverage::ExpiredUnread),
+        _ => None,
     }
 }
 

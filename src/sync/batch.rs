@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::write::Answered;
 
 /// Most orders in a batch. Larger ones gain nothing measurable and hold locks longer.
-pub(super) const MOST_ORDERS: usize = 250;
+pub(super) const MOST_ORDERS: usize = 400;
 /// Most messages in a batch, unless a single order has more.
 const MOST_MESSAGES: usize = 20_000;
 /// Most bytes of replies in a batch, unless a single reply is larger. A batch owns the room of its replies until it is

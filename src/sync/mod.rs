@@ -193,8 +193,11 @@ impl Worker {
         progress: &Progress,
     ) -> Result<End, Error> {
         let (store, scope) = (&pipeline.store, &pipeline.scope);
-        let due = store.run(|mut connection| async move { queue::count_due(&mut *connection, scope).await }).await?;
-        progress.expect(due.min(limit.unwrap_or(u64::MAX)));
+        if progress.is_counted() {
+            let due =
+                store.run(|mut connection| async move { queue::count_due(&mut *connection, scope).await }).await?;
+            progress.expect(due.min(limit.unwrap_or(u64::MAX)));
+        }
         let mut remaining = limit.unwrap_or(u64::MAX);
         let mut look_away = SHORTEST_LOOK_AWAY;
         loop {

@@ -1,13 +1,14 @@
 //! The stages of a run, and what flows between them.
 //!
-//! Claim, fetch and write are three futures; fetches are tasks of their own so that decoding uses all cores. A fourth
-//! renews leases for as long as the run lasts. A stage that fails, or a signal, makes the claiming stop; what is in
+//! Claim, fetch and write are three futures; fetches, and batches being written, are tasks of their own so that decoding
+//! and encoding use all cores. A fourth renews leases for as long as the run lasts. A stage that fails, or a signal, makes the claiming stop; what is in
 //! flight is finished and written, then leases that were not used are given back. Nothing here is unbounded: the claim
 //! stage waits for room in the first channel, a finished fetch for room in the second.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -83,7 +84,7 @@ impl Pipeline {
     /// Walks once through the queue in due order; returns how many orders were claimed and settled.
     pub(super) async fn pass(&self, limit: u64, guard: &mut Guard, progress: &Progress) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
-        let (answered_out, answered_in) = mpsc::channel(MOST_ORDERS);
+        let (answered_out, answered_in) = mpsc::channel(self.max_in_flight);
         let (claim, fetch, write) = tokio::join!(
             self.halt_on_error(self.claim(limit, claimed_out)),
             self.halt_on_error(self.fetch(claimed_in, answered_out)),
@@ -114,7 +115,10 @@ impl Pipeline {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                let mut transaction = db::begin(&mut connection).await?;
+                // A few orders are found by their keys, which a plan knows that is made for them.
+                let is_for_a_few = scope.only.is_some();
+                let mut transaction =
+                    if is_for_a_few { connection.begin().await? } else { db::begin(&mut connection).await? };
                 let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
                 transaction.commit().await?;
                 Ok(claimed)
@@ -131,6 +135,7 @@ impl Pipeline {
                     Some(Err(_)) | None => return Ok(claimed),
                 }
             }
+            // The end of the queue, or nearly: a row that somebody else changed at the same moment is left to the next pass.
             if count < size {
                 break;
             }
@@ -194,7 +199,7 @@ impl Pipeline {
             }
             tokio::select! {
                 Some(written) = writes.join_next() => self.note_written(written, progress)?,
-                count = answered.recv_many(&mut incoming, MOST_ORDERS), if is_open && !ready.is_full() => {
+                count = answered.recv_many(&mut incoming, MOST_ORDERS / 4), if is_open && !ready.is_full() => {
                     let (admitted, judged) = guard.admit(std::mem::take(&mut incoming));
                     ready.add(admitted);
                     // Before a storm, what was plausible is still written.
@@ -203,6 +208,9 @@ impl Pipeline {
                         storm = guard.finish().map(|rest| ready.add(rest));
                     }
                     is_open = count > 0 && storm.is_ok();
+                    if storm.is_err() {
+                        self.halt.cancel();
+                    }
                 }
                 else => return storm.map_err(Error::from),
             }

@@ -27,6 +27,8 @@ tests!(
     a_quiet_order_of_the_older_api_settles,
     an_order_put_back_after_its_closure_is_open_again,
     a_rejected_part_is_kept_once,
+    a_reply_that_comes_back_is_written_again,
+    the_same_bytes_are_known_without_being_read,
 );
 
 async fn the_documented_reply_becomes_the_right_rows(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -352,6 +354,43 @@ async fn a_rejected_part_is_kept_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     api.sync_reply(&lab, reply).await?;
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 1);
     assert_eq!(lab.text("SELECT last_error_kind FROM sync.order_queue").await?.as_deref(), Some("partly_understood"));
+    Ok(())
+}
+
+async fn a_reply_that_comes_back_is_written_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut one = three_messages();
+    one["is_expired"] = false.into();
+    let mut other = one.clone();
+    other["chat_messages"][0]["body"] = "edited".into();
+    let api = Api::start(one.clone()).await;
+    api.sync(&lab).await?;
+    let body = "SELECT body FROM chat.messages WHERE message_id = 1";
+    for (reply, expected) in [(&other, "edited"), (&one, "first"), (&other, "edited")] {
+        let run = api.sync_reply(&lab, reply.clone()).await?;
+        assert_eq!((run.unchanged, run.messages_updated), (0, 1));
+        assert_eq!(lab.text(body).await?.as_deref(), Some(expected));
+        let run = api.sync(&lab).await?;
+        assert_eq!((run.fetched, run.unchanged, run.messages_updated), (1, 1, 0));
+    }
+    // Put back, an order is written again, whatever became of its rows.
+    sqlx::query("UPDATE chat.messages SET body = 'spoilt by hand'").execute(&lab.pool).await?;
+    put_back(&lab).await?;
+    assert_eq!(api.sync(&lab).await?.unchanged, 0);
+    assert_eq!(lab.text(body).await?.as_deref(), Some("edited"));
+    Ok(())
+}
+
+async fn the_same_bytes_are_known_without_being_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut speaking = three_messages();
+    speaking["is_expired"] = false.into();
+    for (reply, is_known) in [(speaking, true), (three_messages(), false)] {
+        let api = Api::start(reply).await;
+        api.sync(&lab).await?;
+        // If they were read, they would be found to differ.
+        sqlx::query("UPDATE sync.order_queue SET content_hash = 'another'").execute(&lab.pool).await?;
+        let run = api.sync(&lab).await?;
+        assert_eq!((run.fetched, run.unchanged == 1), (1, is_known));
+    }
     Ok(())
 }
 

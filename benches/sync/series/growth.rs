@@ -4,6 +4,8 @@
 use super::messages_of;
 use crate::arguments::Plan;
 use crate::lab::Lab;
+use crate::limits;
+use crate::orders;
 use crate::queue;
 use crate::sample::Results;
 use crate::worker::{self, Done, Setup};
@@ -51,6 +53,8 @@ async fn repetition(lab: &Lab, plan: &Plan, before: u32, stored: u32, results: &
     queue::expect_due(pool, FRESH).await?;
     let sample = worker::measure(lab, setup(plan), messages, Done::again(FRESH)).await?;
     results.add(NAME, before, "resync", sample);
+    let fresh = (stored..stored + FRESH).map(orders::order_id).collect();
+    results.add(NAME, before, "limit_copy", limits::copy_on_top(lab, fresh, messages).await?);
     queue::expect_stored(pool, stored + FRESH, messages_of(stored + FRESH)).await
 }
 

@@ -92,17 +92,22 @@ async fn mark_removed(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
     }
     let order_ids: Vec<&str> = full.iter().map(|(settled, _)| settled.order_id.as_str()).collect();
     let seen_at: Vec<DateTime<Utc>> = full.iter().map(|(settled, _)| settled.asked_at).collect();
-    let message_ids: Vec<String> = full.iter().map(|(_, conversation)| array_of_ids(conversation)).collect();
-    let result = sqlx::query_file!("src/db/sql/mark_removed.sql", &order_ids as &[&str], &seen_at, &message_ids,)
-        .execute(connection)
-        .await?;
+    let (reply_orders, reply_messages): (Vec<&str>, Vec<i64>) = full
+        .iter()
+        .flat_map(|(settled, conversation)| {
+            conversation.messages.iter().map(|message| (settled.order_id.as_str(), message.id))
+        })
+        .unzip();
+    let result = sqlx::query_file!(
+        "src/db/sql/mark_removed.sql",
+        &order_ids as &[&str],
+        &seen_at,
+        &reply_orders as &[&str],
+        &reply_messages
+    )
+    .execute(connection)
+    .await?;
     Ok(result.rows_affected())
-}
-
-/// As PostgreSQL writes an array of integers.
-fn array_of_ids(conversation: &Conversation) -> String {
-    let ids: Vec<String> = conversation.messages.iter().map(|message| message.id.to_string()).collect();
-    format!("{{{}}}", ids.join(","))
 }
 
 async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(), Error> {

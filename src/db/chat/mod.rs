@@ -30,7 +30,7 @@ type Read<'a> = (&'a Settlement, &'a Conversation);
 
 /// Writes what the settlements bring. The caller holds their queue rows locked, in the same transaction.
 ///
-/// Fails with a unique violation if an order that is not stored has rows nevertheless.
+/// Fails with a unique violation if an order that is not stored has one of these rows nevertheless.
 pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<Written, Error> {
     let (stored, new): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().copied().partition(|settled| settled.is_stored);

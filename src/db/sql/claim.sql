@@ -38,7 +38,8 @@ SELECT
     c.completed_at,
     c.deadline_base,
     c.rank AS "rank!",
-    o.order_id IS NOT NULL AS "is_stored!",
+    -- Read before, its rows are there even if somebody took this one away.
+    o.order_id IS NOT NULL OR c.last_changed_at IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
     o.last_message_at AS "last_message_at?",
     o.coverage AS "coverage?"

@@ -30,6 +30,8 @@ FROM unnest(
     latency_ms, requests, http_status, outcome, reply_hash
 )
 WHERE q.order_id = b.order_id
+  -- Said twice: whichever side a plan begins with, it reads no rows of other orders.
+  AND q.order_id = ANY ($1)
   -- A worker that was paused beyond its lease writes nothing, even if nobody has taken the order over yet. CASE, because
   -- statistics know nothing of leases: the planner would expect one leased row, and search the queue for it.
   AND CASE WHEN q.lease_id = b.lease_id THEN q.leased_until > now() END

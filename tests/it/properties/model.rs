@@ -45,7 +45,7 @@ impl Model {
             Step::NotFound => {
                 let coverage = match (self.was_read, self.is_expired, self.messages.is_empty()) {
                     _ if self.is_complete() => self.all(),
-                    (false, _, true) => "not_found",
+                    (false, _, true) => self.loss_before().unwrap_or("not_found"),
                     (true, true, _) => self.all(),
                     _ => "expired_partial",
                 };
@@ -74,6 +74,13 @@ impl Model {
         self.order.is_some_and(|order| matches!(order.coverage, "captured" | "no_chat"))
     }
 
+    /// What was lost before the queue knew the order; a loss stays a loss.
+    fn loss_before(&self) -> Option<&'static str> {
+        let is_new_to_the_queue = !self.was_read && !self.was_answered;
+        let coverage = self.order.map(|order| order.coverage).filter(|_| is_new_to_the_queue)?;
+        ["expired_partial", "expired_unread"].contains(&coverage).then_some(coverage)
+    }
+
     /// The coverage of a conversation that is stored as a whole.
     fn all(&self) -> &'static str {
         if self.messages.is_empty() { "no_chat" } else { "captured" }
@@ -86,7 +93,7 @@ impl Model {
             let coverage = match (self.was_read, had_messages, said.is_empty()) {
                 (_, false, false) => "expired_partial",
                 _ if self.is_complete() => self.all(),
-                (false, false, true) => "expired_unread",
+                (false, false, true) => self.loss_before().unwrap_or("expired_unread"),
                 (false, ..) => "expired_partial",
                 (true, ..) => self.all(),
             };

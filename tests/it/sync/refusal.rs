@@ -63,6 +63,10 @@ async fn rows_whose_order_was_deleted_by_hand_are_completed(lab: Arc<Lab>) -> an
     lab.sync(api.url(), &[]).await?;
     execute(&lab, "DELETE FROM chat.orders WHERE order_id = 'order-2'").await?;
     execute(&lab, "UPDATE chat.messages SET body = 'something else' WHERE order_id = 'order-2'").await?;
+    // One that the queue remembers to have read, and one that it knows nothing of any more.
+    execute(&lab, "DELETE FROM chat.orders WHERE order_id = 'order-3'").await?;
+    execute(&lab, "DELETE FROM sync.order_queue WHERE order_id = 'order-2'").await?;
+    execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order-2')").await?;
     execute(&lab, "UPDATE sync.order_queue SET content_hash = NULL, due_at = now()").await?;
     let run = lab.sync(api.url(), &[]).await?.run;
     assert_eq!((run.status.as_str(), run.fetched, run.messages_inserted, run.messages_updated), ("succeeded", 3, 0, 1));

@@ -17,6 +17,7 @@ tests!(
     without_the_setting_nothing_leaves_the_queue,
     a_run_that_is_to_stop_deletes_nothing_any_more,
     an_order_that_is_fed_again_keeps_what_was_proven_of_it,
+    what_was_lost_of_an_order_is_not_forgotten_either,
     enqueue_knows_orders_that_have_left_the_queue,
 );
 
@@ -103,6 +104,29 @@ async fn an_order_that_is_fed_again_keeps_what_was_proven_of_it(lab: Arc<Lab>) -
         }
         execute(&lab, "DELETE FROM sync.order_queue").await?;
         execute(&lab, "DELETE FROM chat.orders").await?;
+    }
+    Ok(())
+}
+
+async fn what_was_lost_of_an_order_is_not_forgotten_either(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let expired = Answer::json(200, &json!({"chat_messages": [], "is_expired": true}));
+    for (before, end, after) in [
+        ("expired_unread", Answer::not_found(), "closed expired_unread"),
+        ("expired_partial", expired.clone(), "expired expired_partial"),
+        ("captured_open", Answer::not_found(), "closed expired_partial"),
+        ("not_found", expired, "expired expired_unread"),
+    ] {
+        execute(&lab, "DELETE FROM sync.order_queue").await?;
+        execute(&lab, "DELETE FROM chat.orders").await?;
+        sqlx::query("INSERT INTO chat.orders (order_id, status, coverage) VALUES ('order', 'settled', $1)")
+            .bind(before)
+            .execute(&lab.pool)
+            .await?;
+        execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order')").await?;
+        let api = Recorder::start(move |_| end.clone()).await;
+        lab.sync(api.url(), &[]).await?;
+        let told = lab.text("SELECT concat_ws(' ', status, coverage) FROM chat.orders").await?;
+        assert_eq!(told.as_deref(), Some(after), "{before}");
     }
     Ok(())
 }
