@@ -116,8 +116,7 @@ async fn what_was_lost_of_an_order_is_not_forgotten_either(lab: Arc<Lab>) -> any
         ("captured_open", Answer::not_found(), "closed expired_partial"),
         ("not_found", expired, "expired expired_unread"),
     ] {
-        execute(&lab, "DELETE FROM sync.order_queue").await?;
-        execute(&lab, "DELETE FROM chat.orders").await?;
+        sqlx::raw_sql("TRUNCATE sync.order_queue, chat.orders").execute(&lab.pool).await?;
         sqlx::query("INSERT INTO chat.orders (order_id, status, coverage) VALUES ('order', 'settled', $1)")
             .bind(before)
             .execute(&lab.pool)
