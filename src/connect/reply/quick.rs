@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::object::{Fields, Name, Object};
+use super::object::{Fields, MAX_FIELDS, Name, Object, Wrong};
 use super::{MAX_MESSAGES, read_expiry, read_message, read_metadata};
 use crate::domain::{Conversation, Message};
 
@@ -33,6 +33,9 @@ impl<'de> Visitor<'de> for Root {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Conversation, A::Error> {
         let (mut messages, mut fields) = (None, Vec::with_capacity(4));
         while let Some(Name(name)) = map.next_key()? {
+            if fields.len() == MAX_FIELDS {
+                return Err(A::Error::custom("too many fields"));
+            }
             if name != "chat_messages" {
                 fields.push((name, map.next_value::<&RawValue>()?));
             } else if messages.is_none() {
@@ -44,7 +47,7 @@ impl<'de> Visitor<'de> for Root {
         // Without a list it may be no conversation at all.
         let messages = messages.ok_or_else(|| A::Error::custom("no list"))?;
         let mut conversation = Conversation { messages, ..Conversation::default() };
-        let root = Object::new(fields).map_err(unusual)?;
+        let root = Object::new(fields);
         let metadata = root.object("metadata").map_err(unusual)?;
         read_expiry(&root, metadata.as_ref(), &mut conversation);
         if let Some(metadata) = metadata {
@@ -77,8 +80,7 @@ impl<'de> Visitor<'de> for List {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
             }
-            let object = Object::new(fields).map_err(unusual)?;
-            messages.push(read_message(object, messages.len()).map_err(unusual)?);
+            messages.push(read_message(Object::new(fields), messages.len()).map_err(unusual)?);
         }
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
@@ -95,6 +97,6 @@ fn has_repeated_id(messages: &[Message]) -> bool {
 }
 
 /// What is wrong is found out later.
-fn unusual<E: Error>(_: super::object::Wrong) -> E {
+fn unusual<E: Error>(_: Wrong) -> E {
     E::custom("not as usual")
 }
