@@ -14,36 +14,51 @@ const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// Answers in the order in which they came.
 #[derive(Default)]
-pub(super) struct Ready(VecDeque<Answered>);
+pub(super) struct Ready {
+    answers: VecDeque<Answered>,
+    /// Of all of them, so that nobody counts them again for every one that comes.
+    messages: usize,
+    bytes: usize,
+}
 
 impl Ready {
-    pub(super) fn add(&mut self, answered: Vec<Answered>) {
-        self.0.extend(answered);
+    pub(super) fn add(&mut self, answers: Vec<Answered>) {
+        for answered in &answers {
+            let (messages, bytes) = size(answered);
+            self.messages += messages;
+            self.bytes += bytes;
+        }
+        self.answers.extend(answers);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.answers.is_empty()
     }
 
     /// Whether the next batch is as large as it may be.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MOST_ORDERS || self.next_batch() < self.0.len()
+        self.answers.len() >= MOST_ORDERS || self.messages > MOST_MESSAGES || self.bytes > MOST_BYTES
     }
 
     /// The next batch; empty only if nothing is ready.
     pub(super) fn take(&mut self) -> Vec<Answered> {
-        let orders = self.next_batch();
-        self.0.drain(..orders).collect()
+        let (mut orders, mut all_messages, mut all_bytes) = (0, 0, 0);
+        for (messages, bytes) in self.answers.iter().take(MOST_ORDERS).map(size) {
+            if orders > 0 && (all_messages + messages > MOST_MESSAGES || all_bytes + bytes > MOST_BYTES) {
+                break;
+            }
+            orders += 1;
+            all_messages += messages;
+            all_bytes += bytes;
+        }
+        self.messages -= all_messages;
+        self.bytes -= all_bytes;
+        self.answers.drain(..orders).collect()
     }
+}
 
-    fn next_batch(&self) -> usize {
-        let (mut messages, mut bytes) = (0, 0);
-        let fits = |answered: &&Answered| {
-            messages += answered.settlement.conversation.as_ref().map_or(0, |read| read.messages.len());
-            bytes += answered.reservation.bytes();
-            messages <= MOST_MESSAGES && bytes <= MOST_BYTES
-        };
-        let orders = self.0.iter().take(MOST_ORDERS).take_while(fits).count();
-        orders.max(1).min(self.0.len())
-    }
+/// Messages, and bytes of the reply.
+fn size(answered: &Answered) -> (usize, usize) {
+    let messages = answered.settlement.conversation.as_ref().map_or(0, |read| read.messages.len());
+    (messages, answered.reservation.bytes())
 }

@@ -1,9 +1,10 @@
 //! The stages of a run, and what flows between them.
 //!
 //! Claim, fetch and write are three futures; fetches, and batches being written, are tasks of their own so that decoding
-//! and encoding use all cores. A fourth renews leases for as long as the run lasts. A stage that fails, or a signal, makes the claiming stop; what is in
-//! flight is finished and written, then leases that were not used are given back. Nothing here is unbounded: the claim
-//! stage waits for room in the first channel, a finished fetch for room in the second.
+//! and encoding use all cores. A fourth renews leases for as long as the run lasts. A stage that fails, or a signal,
+//! makes the claiming stop; what is in flight is finished and written, then leases that were not used are given back.
+//! Nothing here is unbounded: the claim stage waits for room in the first channel, a finished fetch for room in the
+//! second.
 
 use std::sync::Arc;
 use std::time::Duration;
