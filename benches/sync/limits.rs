@@ -31,13 +31,7 @@ impl<'a> Limits<'a> {
             create_like(pool, &format!("chat.{table}"), &format!("bench.upserted_{table}")).await?;
         }
         create_like(pool, "sync.order_queue", "bench.order_queue").await?;
-        let columns: String = sqlx::query_scalar(
-            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
-             FROM pg_attribute
-             WHERE attrelid = 'sync.order_queue'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
-        )
-        .fetch_one(pool)
-        .await?;
+        let columns = columns(pool, "sync.order_queue", "").await?;
         run(pool, format!("INSERT INTO bench.order_queue ({columns}) SELECT {columns} FROM sync.order_queue")).await?;
         run(pool, "VACUUM (ANALYZE) bench.order_queue".to_owned()).await?;
         Ok(Self { lab, orders, messages })
@@ -110,13 +104,7 @@ pub(crate) async fn copy_on_top(lab: &Lab, order_ids: Vec<String>, messages: u64
     run(pool, "ANALYZE bench.twins".to_owned()).await?;
     let mut copies = Vec::new();
     for table in tables {
-        let columns: String = sqlx::query_scalar(
-            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
-             WHERE attrelid = ('chat.' || $1)::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'order_id'",
-        )
-        .bind(table)
-        .fetch_one(pool)
-        .await?;
+        let columns = columns(pool, &format!("chat.{table}"), "order_id").await?;
         let file = file(&lab.postgres.data_directory(), table);
         let rows = format!("SELECT twin, {columns} FROM chat.{table} JOIN bench.twins USING (order_id)");
         run(pool, format!("COPY ({rows}) TO '{file}' (FORMAT binary)")).await?;
@@ -173,6 +161,20 @@ async fn upsert_statement(pool: &PgPool, table: &str) -> anyhow::Result<String> 
          ON CONFLICT ({key}) DO UPDATE SET {assignments}
          WHERE ROW ({old}) IS DISTINCT FROM ROW ({new})"
     ))
+}
+
+/// The columns of a table that can be written, but one, as a list for a statement.
+async fn columns(pool: &PgPool, table: &str, but: &str) -> anyhow::Result<String> {
+    let columns = sqlx::query_scalar(
+        "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+         FROM pg_attribute
+         WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attname <> $2",
+    )
+    .bind(table)
+    .bind(but)
+    .fetch_one(pool)
+    .await?;
+    Ok(columns)
 }
 
 /// A file beside the data, which the server's account may write.
