@@ -111,8 +111,8 @@ pub fn main(cli: Cli) -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        // As a task, so that it shares a thread with those it deals with: to wake another thread for every order that was
-        // fetched costs as much as the fetch.
+        // As a task, so that it shares threads with those it deals with: waking another one for every order that was
+        // fetched was a quarter of a run's time in the kernel.
         .and_then(|runtime| {
             runtime.block_on(runtime.spawn(dispatch(cli))).context("a defect: the command broke off")?
         });
