@@ -4,9 +4,10 @@
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Error, Read, people, read};
-use crate::db::copy::Rows;
-use crate::domain::{Conversation, Settlement, UserType};
+use super::people::{self, Part};
+use super::{Error, read};
+use crate::db::copy::{Row, copy};
+use crate::domain::{Conversation, Message, OrderChange, Settlement, UserType};
 
 const MESSAGES: &str = "
     COPY chat.messages (
@@ -26,70 +27,58 @@ const ORDERS: &str = "
 /// Adds orders with their messages and participants; returns how many messages.
 pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -> Result<u64, Error> {
     let read = read(new);
-    let inserted = messages(&read)?.copy(connection, MESSAGES).await?;
-    participants(&read)?.copy(connection, PARTICIPANTS).await?;
-    faces(new)?.copy(connection, ORDERS).await?;
+    let messages: Vec<_> =
+        read.iter().flat_map(|(settled, read)| read.messages.iter().map(|message| (*settled, message))).collect();
+    let participants: Vec<_> = people::parts(&read).into_iter().collect();
+    let orders: Vec<_> = new.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
+    let inserted = copy(connection, MESSAGES, &messages, put_message).await?;
+    copy(connection, PARTICIPANTS, &participants, put_participant).await?;
+    copy(connection, ORDERS, &orders, put_order).await?;
     Ok(inserted)
 }
 
-fn messages(read: &[Read<'_>]) -> Result<Rows, Error> {
-    let mut rows = Rows::new(16);
-    for (settled, conversation) in read {
-        for message in &conversation.messages {
-            let length = message.body.as_ref().map(|body| i32::try_from(body.chars().count()).unwrap_or(i32::MAX));
-            rows.begin()
-                .put(settled.order_id.as_str())?
-                .put(message.id)?
-                .put(message.instacart_order_id)?
-                .put(message.position)?
-                .put(message.created_at)?
-                .put(message.sender_type.as_ref().map(UserType::as_str))?
-                .put(message.sender_id)?
-                .put(message.recipient_type.as_ref().map(UserType::as_str))?
-                .put(message.recipient_id)?
-                .put(message.is_read)?
-                .put(message.read_at)?
-                .put(message.body.as_deref())?
-                .put(length)?
-                .put(message.image_url.as_deref())?
-                .put(message.extra.as_ref().map(|extra| Json(extra.json())))?
-                .put(message.is_altered)?;
-        }
-    }
-    Ok(rows)
+fn put_message(row: &mut Row, (settled, message): &(&Settlement, &Message)) -> Result<(), Error> {
+    let length = message.body.as_ref().map(|body| i32::try_from(body.chars().count()).unwrap_or(i32::MAX));
+    row.put(settled.order_id.as_str())?
+        .put(message.id)?
+        .put(message.instacart_order_id)?
+        .put(message.position)?
+        .put(message.created_at)?
+        .put(message.sender_type.as_ref().map(UserType::as_str))?
+        .put(message.sender_id)?
+        .put(message.recipient_type.as_ref().map(UserType::as_str))?
+        .put(message.recipient_id)?
+        .put(message.is_read)?
+        .put(message.read_at)?
+        .put(message.body.as_deref())?
+        .put(length)?
+        .put(message.image_url.as_deref())?
+        .put(message.extra.as_ref().map(|extra| Json(extra.json())))?
+        .put(message.is_altered)?;
+    Ok(())
 }
 
-fn participants(read: &[Read<'_>]) -> Result<Rows, Error> {
-    let mut rows = Rows::new(5);
-    for ((order_id, user, role), is_current) in people::parts(read) {
-        rows.begin()
-            .put(order_id)?
-            .put(user.user_type.as_str())?
-            .put(user.id)?
-            .put(role)?
-            .put(is_current.unwrap_or(false))?;
-    }
-    Ok(rows)
+fn put_participant(
+    row: &mut Row,
+    ((order_id, user, role), is_current): &(Part<'_>, Option<bool>),
+) -> Result<(), Error> {
+    row.put(*order_id)?.put(user.user_type.as_str())?.put(user.id)?.put(*role)?.put(is_current.unwrap_or(false))?;
+    Ok(())
 }
 
-/// The rows of `chat.orders`.
-fn faces(new: &[&Settlement]) -> Result<Rows, Error> {
-    let mut rows = Rows::new(10);
+fn put_order(row: &mut Row, (settled, order): &(&Settlement, OrderChange)) -> Result<(), Error> {
     let nothing = &Conversation::default();
-    for (settled, order) in new.iter().filter_map(|settled| Some((settled, settled.order?))) {
-        let conversation = settled.conversation.as_ref().unwrap_or(nothing);
-        let times = || conversation.messages.iter().filter_map(|message| message.created_at);
-        rows.begin()
-            .put(settled.order_id.as_str())?
-            .put(order.status.as_str())?
-            .put(order.coverage.as_str())?
-            .put(order.closed_at)?
-            .put(conversation.instacart_order_id())?
-            .put(conversation.metadata.customer.as_ref().map(|user| user.id))?
-            .put(conversation.metadata.current_shopper.as_ref().map(|user| user.id))?
-            .put(i32::try_from(conversation.messages.len()).unwrap_or(i32::MAX))?
-            .put(times().min())?
-            .put(times().max())?;
-    }
-    Ok(rows)
+    let conversation = settled.conversation.as_ref().unwrap_or(nothing);
+    let times = || conversation.messages.iter().filter_map(|message| message.created_at);
+    row.put(settled.order_id.as_str())?
+        .put(order.status.as_str())?
+        .put(order.coverage.as_str())?
+        .put(order.closed_at)?
+        .put(conversation.instacart_order_id())?
+        .put(conversation.metadata.customer.as_ref().map(|user| user.id))?
+        .put(conversation.metadata.current_shopper.as_ref().map(|user| user.id))?
+        .put(i32::try_from(conversation.messages.len()).unwrap_or(i32::MAX))?
+        .put(times().min())?
+        .put(times().max())?;
+    Ok(())
 }
