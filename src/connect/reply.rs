@@ -9,6 +9,7 @@ mod extra;
 mod object;
 mod quick;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -89,19 +90,19 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
 
 fn read_message(object: Object, position: usize) -> Result<Message, Wrong> {
     let mut is_altered = false;
-    let mut text = |name| -> Result<Option<String>, Wrong> {
+    let mut text = |name| -> Result<Option<Cow<str>>, Wrong> {
         let text = object.text(name)?;
         is_altered |= text.as_ref().is_some_and(|text| text.is_altered);
         Ok(text.map(|text| text.text))
     };
-    let user_type = |name: &str, text: Option<String>| match text {
+    let user_type = |name: &str, text: Option<Cow<str>>| match text {
         Some(text) if text.len() > MAX_TYPE_BYTES => Err(object.wrong(name, "too long for a type")),
-        text => Ok(text.map(|text| UserType::new(text.into()))),
+        text => Ok(text.map(|text| UserType::new(text))),
     };
     let sender_type = user_type("sender_type", text("sender_type")?)?;
     let recipient_type = user_type("recipient_type", text("recipient_type")?)?;
-    let body = text("body")?;
-    let image_url = text("image")?.filter(|url| !url.is_empty());
+    let body = text("body")?.map(Cow::into_owned);
+    let image_url = text("image")?.filter(|url| !url.is_empty()).map(Cow::into_owned);
     let mut message = Message {
         id: object
             .integer("id")?
@@ -165,11 +166,11 @@ fn read_user(object: &Object) -> Result<Option<ChatUser>, Wrong> {
     if object.is_empty() {
         return Ok(None);
     }
-    let text = |name| Ok(object.text(name)?.map(|text| text.text));
+    let text = |name| Ok(object.text(name)?.map(|text| text.text.into_owned()));
     Ok(Some(ChatUser {
         id: object.integer("id")?.ok_or_else(|| object.wrong("id", "missing: without it the user has no identity"))?,
         display_name: text("display_name")?,
-        avatar_url: text("avatar_url")?.filter(|url| !url.is_empty()),
+        avatar_url: text("avatar_url")?.filter(|url: &String| !url.is_empty()),
     }))
 }
 

@@ -1,26 +1,29 @@
 //! JSON strings into texts that PostgreSQL can hold.
 
-use serde::de::{Deserializer, Error, Visitor};
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::de::{Deserializer, Error, Visitor};
 
 /// A text, and whether something in it had to be replaced.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) text: String,
+pub(super) struct Text<'a> {
+    /// Borrowed from the JSON if it stands there as it is.
+    pub(super) text: Cow<'a, str>,
     pub(super) is_altered: bool,
 }
 
 /// Decodes a JSON string (quotes included). NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which
 /// are left when a text is cut in the middle of an emoji, become U+FFFD. `None` if `json` is not a string.
-pub(super) fn decode(json: &str) -> Option<Text> {
+pub(super) fn decode(json: &str) -> Option<Text<'_>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
         // JSON allows no raw NUL in a string.
-        return Some(Text { text: inner.to_owned(), is_altered: false });
+        return Some(Text { text: inner.into(), is_altered: false });
     }
     let bytes = serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok()?;
     let bytes = match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => return Some(Text { text, is_altered: false }),
+        Ok(text) if !text.contains('\0') => return Some(Text { text: text.into(), is_altered: false }),
         Ok(text) => text.into_bytes(),
         Err(error) => error.into_bytes(),
     };
@@ -41,7 +44,7 @@ pub(super) fn decode(json: &str) -> Option<Text> {
             rest = tail;
         }
     }
-    Some(Text { text: String::from_utf8(text).ok()?, is_altered: true })
+    Some(Text { text: String::from_utf8(text).ok()?.into(), is_altered: true })
 }
 
 struct Bytes;
@@ -64,7 +67,7 @@ mod tests {
 
     fn altered(json: &str) -> (String, bool) {
         let text = decode(json).expect("a string");
-        (text.text, text.is_altered)
+        (text.text.into_owned(), text.is_altered)
     }
 
     #[test]

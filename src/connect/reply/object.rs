@@ -93,8 +93,9 @@ impl<'a> Object<'a> {
         self.raw(name).map(parse).transpose()
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text>, Wrong> {
-        let parse = |raw: &RawValue| text::decode(raw.get()).ok_or_else(|| self.expected(name, "a string", raw.get()));
+    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+        let parse =
+            |raw: &'a RawValue| text::decode(raw.get()).ok_or_else(|| self.expected(name, "a string", raw.get()));
         self.raw(name).map(parse).transpose()
     }
 
