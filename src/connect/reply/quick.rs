@@ -57,6 +57,9 @@ impl<'de> Visitor<'de> for Root {
     }
 }
 
+/// Room for most conversations, so that the list need not grow.
+const USUAL_MESSAGES: usize = 32;
+
 struct Messages(Vec<Message>);
 
 impl<'de> Deserialize<'de> for Messages {
@@ -75,7 +78,7 @@ impl<'de> Visitor<'de> for List {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Message>, A::Error> {
-        let mut messages: Vec<Message> = Vec::new();
+        let mut messages: Vec<Message> = Vec::with_capacity(USUAL_MESSAGES);
         while let Some(Fields(fields)) = list.next_element()? {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
@@ -85,8 +88,10 @@ impl<'de> Visitor<'de> for List {
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
         }
-        messages.shrink_to_fit();
-        Ok(messages)
+        // Moved rather than shrunk, which would leave a gap in memory for every conversation that waits to be written.
+        let mut exact = Vec::with_capacity(messages.len());
+        exact.append(&mut messages);
+        Ok(exact)
     }
 }
 
