@@ -11,32 +11,72 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Requests do not take equally long to the server: what was sent this much earlier may still count.
 const BLUR: Duration = Duration::from_millis(5);
 
-/// Longer than a reply may take by default: a late 429 still finds the second before its request complete. At a thousand
-/// requests per second that is about half a MiB.
+/// Longer than a reply may take by default: a late 429 still finds the second before its request complete.
 const KEPT: Duration = Duration::from_secs(32);
+
+/// So many are told apart. At a higher rate than 128 per second, which comes to more of them in the time kept, those
+/// sent within a [`BURST`] are one: a list of every request would have megabytes at 10,000 per second.
+const TOLD_APART: usize = 4_096;
+
+/// Shorter than what is not known anyway ([`BLUR`]).
+const BURST: Duration = Duration::from_millis(4);
 
 /// When each of them was sent, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Sent(VecDeque<Instant>);
+pub(super) struct Sent {
+    bursts: VecDeque<Burst>,
+    /// The requests of all of them.
+    count: usize,
+}
+
+/// Requests sent at one time, or nearly.
+#[derive(Debug)]
+struct Burst {
+    first: Instant,
+    /// Nanoseconds from the first to the last of them.
+    length: u32,
+    count: u32,
+}
+
+impl Burst {
+    fn last(&self) -> Instant {
+        self.first + Duration::from_nanos(self.length.into())
+    }
+}
 
 impl Sent {
     pub(super) fn add(&mut self, at: Instant) {
-        while self.0.front().is_some_and(|oldest| at.duration_since(*oldest) > KEPT) {
-            self.0.pop_front();
+        while let Some(oldest) = self.bursts.pop_front_if(|oldest| at.duration_since(oldest.first) > KEPT) {
+            self.count -= oldest.count as usize;
         }
-        self.0.push_back(at);
+        self.count += 1;
+        let are_too_many = self.bursts.len() >= TOLD_APART;
+        if let Some(latest) = self.bursts.back_mut().filter(|_| are_too_many) {
+            let length = at.duration_since(latest.first);
+            if length < BURST {
+                (latest.length, latest.count) = (length.subsec_nanos(), latest.count + 1);
+                return;
+            }
+        }
+        self.bursts.push_back(Burst { first: at, length: 0, count: 1 });
     }
 
     /// Takes out the request sent at `at`; returns how many were served in the second before it.
     pub(super) fn refuse(&mut self, at: Instant) -> u32 {
-        let end = self.0.partition_point(|sent| *sent <= at);
-        let start = self.0.partition_point(|sent| *sent + WINDOW + BLUR <= at);
-        let mut served = end - start;
-        if served > 0 && self.0[end - 1] == at {
-            self.0.remove(end - 1);
+        let end = self.bursts.partition_point(|burst| burst.first <= at);
+        let start = self.bursts.partition_point(|burst| burst.last() + WINDOW + BLUR <= at);
+        let mut served: u32 = self.bursts.range(start..end).map(|burst| burst.count).sum();
+        if let Some(own) = self.bursts.range_mut(start..end).next_back()
+            && at <= own.last()
+        {
+            own.count -= 1;
             served -= 1;
+            self.count -= 1;
+            if own.count == 0 {
+                self.bursts.remove(end - 1);
+            }
         }
-        u32::try_from(served).unwrap_or(u32::MAX)
+        served
     }
 
     /// When fewer than `most` will have been sent in the second before; `None` if that is so already.
@@ -48,8 +88,71 @@ impl Sent {
             reason = "positive; the fraction is cut off"
         )]
         let most = (most as usize).max(1);
-        let last = *self.0.get(self.0.len().checked_sub(most)?)?;
-        let free_at = last + WINDOW;
+        if self.count < most {
+            return None;
+        }
+        let (mut free_at, mut count) = (now, 0);
+        for burst in self.bursts.iter().rev() {
+            free_at = burst.last() + WINDOW;
+            count += burst.count as usize;
+            if count >= most || free_at <= now {
+                break;
+            }
+        }
         (free_at > now).then_some(free_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A minute at a steady rate; returns when the latest was sent.
+    fn send(sent: &mut Sent, per_second: u32) -> Instant {
+        let start = Instant::now();
+        let at = (0..60 * per_second).map(|index| start + Duration::from_secs(1) / per_second * index);
+        at.inspect(|at| sent.add(*at)).last().unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_at_any_rate() {
+        for per_second in [10, 100, 1_000, 30_000] {
+            let mut sent = Sent::default();
+            send(&mut sent, per_second);
+            assert!(sent.bursts.len() <= TOLD_APART + 8_000, "{per_second}: {}", sent.bursts.len());
+            assert_eq!(sent.count, sent.bursts.iter().map(|burst| burst.count as usize).sum::<usize>());
+            let expected = KEPT.as_secs() * u64::from(per_second);
+            assert!((sent.count as u64).abs_diff(expected) <= expected / 200 + 1, "{per_second}: {}", sent.count);
+        }
+    }
+
+    #[test]
+    fn a_second_is_counted_exactly_at_a_low_rate_and_nearly_at_a_high_one() {
+        for (per_second, error) in [(1, 0), (100, 0), (1_000, 8), (20_000, 160)] {
+            let mut sent = Sent::default();
+            let latest = send(&mut sent, per_second);
+            // Those of 1.005 seconds, but for itself: it was refused.
+            let (served, expected) = (sent.refuse(latest), per_second * 1_005 / 1_000);
+            assert!(served.abs_diff(expected) <= error, "{per_second}: {served}");
+            // One that was sent half a minute ago.
+            let (served, expected) = (sent.refuse(latest - Duration::from_secs(30)), per_second * 1_005 / 1_000);
+            assert!(served.abs_diff(expected) <= error, "{per_second}, late: {served}");
+        }
+    }
+
+    #[test]
+    fn a_request_waits_until_enough_of_those_before_are_a_second_old() {
+        let late_by = |per_second: u32| {
+            let mut sent = Sent::default();
+            let latest = send(&mut sent, per_second);
+            let most = f64::from(per_second) / 2.0;
+            assert_eq!(sent.falls_below(most, latest + WINDOW), None, "{per_second}");
+            assert_eq!(sent.falls_below(f64::INFINITY, latest), None, "{per_second}");
+            // The older half of the last second's requests must be gone.
+            let exact = latest + WINDOW - Duration::from_secs(1) / per_second * (per_second / 2 - 1);
+            sent.falls_below(most, latest).unwrap().duration_since(exact)
+        };
+        assert_eq!(late_by(100), Duration::ZERO);
+        assert!(late_by(20_000) < BURST);
     }
 }
