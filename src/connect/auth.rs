@@ -174,11 +174,12 @@ async fn request(
         }
         None => body["grant_type"] = "client_credentials".into(),
     }
-    let request = http
-        .client
-        .post(http.url(&["v2", "oauth", "token"]))
-        .header(reqwest::header::CONTENT_TYPE, "application/json")
-        .body(body.to_string());
+    let request = |client: &reqwest::Client| {
+        client
+            .post(http.url(&["v2", "oauth", "token"]))
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(body.to_string())
+    };
     let reply = http.exchange(Asked::Token, request, errand).await?;
     match reply.status {
         StatusCode::OK | StatusCode::CREATED => {}

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Request, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,9 +22,9 @@ use crate::domain::Fault;
 const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Http {
-    pub(super) client: reqwest::Client,
+    client: Client,
     /// For large replies: no connection is used twice.
-    once: reqwest::Client,
+    once: Client,
     pub(super) base_url: Url,
     pub(super) pace: Pace,
     memory: Memory,
@@ -47,7 +47,7 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let builder = |idle_connections| {
-            let builder = reqwest::Client::builder()
+            let builder = Client::builder()
                 .user_agent(USER_AGENT)
                 .default_headers(headers.clone())
                 // A token must never travel to another host.
@@ -78,20 +78,19 @@ impl Http {
         url
     }
 
-    /// Sends at the pace's turn and reads the reply. A redirect is an error; other statuses are the caller's.
+    /// Sends at the pace's turn and reads the reply. A redirect is an error; other statuses are the caller's. `request`
+    /// is called once more if the reply is large.
     pub(super) async fn exchange(
         &self,
         asked_for: Asked,
-        request: RequestBuilder,
+        request: impl Fn(&Client) -> RequestBuilder,
         errand: &mut Errand<'_>,
     ) -> Result<Reply, Error> {
-        let request = request.build().map_err(|error| transport(asked_for, error))?;
-        let again = request.try_clone().expect("no body is a stream");
-        if let Some(reply) = self.exchange_once(asked_for, request, None, errand).await? {
+        if let Some(reply) = self.exchange_once(asked_for, request(&self.client), None, errand).await? {
             return Ok(reply);
         }
         let turn = errand.wait(self.memory.reserve_large()).await?;
-        let reply = self.exchange_once(asked_for, again, Some(turn), errand).await?;
+        let reply = self.exchange_once(asked_for, request(&self.once), Some(turn), errand).await?;
         Ok(reply.expect("only without its turn a large reply is dropped"))
     }
 
@@ -99,15 +98,14 @@ impl Http {
     async fn exchange_once(
         &self,
         asked_for: Asked,
-        request: Request,
+        request: RequestBuilder,
         large: Option<Reservation>,
         errand: &mut Errand<'_>,
     ) -> Result<Option<Reply>, Error> {
-        let client = if large.is_some() { &self.once } else { &self.client };
         let turn = errand.wait(self.pace.turn()).await?;
         errand.count_request();
         let mut time = Time { asked_for, within: self.timeout, end: Instant::now() + self.timeout };
-        let response = time.limit(client.execute(request)).await?;
+        let response = time.limit(request.send()).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(&turn);
@@ -141,7 +139,7 @@ impl Http {
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let is_its_turn = large.is_some();
         let mut reservation = large;
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(announced.min(FREE));
         // Decompressed bytes: a small reply that swells is cut as well.
         while let Some(chunk) = time.limit(response.chunk()).await? {
             let size = body.len() + chunk.len();

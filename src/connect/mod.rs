@@ -17,7 +17,7 @@ mod session;
 mod text;
 
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT_LANGUAGE, AUTHORIZATION, HeaderValue};
+use reqwest::header::{ACCEPT_LANGUAGE, AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
 pub use error::{ApiError, Asked, Broken, Error};
@@ -31,6 +31,11 @@ use crate::domain::{ClaimedOrder, Fault, Outcome, reply_hash};
 use auth::{Token, Tokens};
 use http::Http;
 use session::Errand;
+
+/// Whether `order_id` is Instacart's own id rather than the retailer's.
+const X_TREAT_IDS_AS_INTERNAL: HeaderName = HeaderName::from_static("x-treat-ids-as-internal");
+/// The banner, where a retailer has several.
+const X_RETAILER_ID: HeaderName = HeaderName::from_static("x-retailer-id");
 
 /// A client for one Connect server with one set of credentials. Cheap to share, not to make.
 pub struct Client {
@@ -85,24 +90,28 @@ impl Client {
         order: &ClaimedOrder,
         errand: &mut Errand<'_>,
     ) -> Result<Option<(Outcome, Reservation)>, Error> {
-        let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
-        let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
-        let mut request = self.http.client.get(url).header("X-Treat-Ids-As-Internal", ids_internal.to_string());
-        // An empty override sends none.
-        let retailer_id = order.retailer_id.as_ref().or(self.retailer_id.as_ref()).filter(|id| !id.is_empty());
-        if let Some(retailer_id) = retailer_id {
-            request = request.header("X-Retailer-Id", retailer_id);
-        }
-        if let Some(language) = &self.accept_language {
-            request = request.header(ACCEPT_LANGUAGE, language);
-        }
-        let authorization = HeaderValue::from_str(&format!("Bearer {}", token.secret.expose_secret()));
+        let authorization = HeaderValue::try_from(format!("Bearer {}", token.secret.expose_secret()));
         let Ok(mut authorization) = authorization else {
             // A token with a line break in it, or the like.
             return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: self.tokens.is_shared() });
         };
         authorization.set_sensitive(true);
-        let reply = self.http.exchange(Asked::Messages, request.header(AUTHORIZATION, authorization), errand).await?;
+        let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
+        let ids_internal = HeaderValue::from_static(if ids_internal { "true" } else { "false" });
+        // An empty override sends none.
+        let retailer_id = order.retailer_id.as_ref().or(self.retailer_id.as_ref()).filter(|id| !id.is_empty());
+        let request = |client: &reqwest::Client| {
+            let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
+            let mut request = client.get(url).header(X_TREAT_IDS_AS_INTERNAL, &ids_internal);
+            if let Some(retailer_id) = retailer_id {
+                request = request.header(X_RETAILER_ID, retailer_id);
+            }
+            if let Some(language) = &self.accept_language {
+                request = request.header(ACCEPT_LANGUAGE, language);
+            }
+            request.header(AUTHORIZATION, &authorization)
+        };
+        let reply = self.http.exchange(Asked::Messages, request, errand).await?;
         match reply.status {
             StatusCode::OK => {
                 let outcome = read(&reply.body, order);
