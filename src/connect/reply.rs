@@ -70,7 +70,7 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     conversation.messages.reserve_exact(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("$.chat_messages[{index}]");
-        let message = Object::read(raw.get(), &path).and_then(|object| read_message(object, index));
+        let message = Object::read(raw.get(), &path).and_then(|object| read_message(&object, index));
         let Some(message) = keep(message, Some(raw), &mut conversation.faults) else { continue };
         match positions.entry(message.id) {
             Entry::Vacant(place) => {
@@ -88,7 +88,7 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     }
 }
 
-fn read_message(object: Object, position: usize) -> Result<Message, Wrong> {
+fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
     let mut is_altered = false;
     let mut text = |name| -> Result<Option<Cow<str>>, Wrong> {
         let text = object.text(name)?;
@@ -97,12 +97,12 @@ fn read_message(object: Object, position: usize) -> Result<Message, Wrong> {
     };
     let user_type = |name: &str, text: Option<Cow<str>>| match text {
         Some(text) if text.len() > MAX_TYPE_BYTES => Err(object.wrong(name, "too long for a type")),
-        text => Ok(text.map(|text| UserType::new(text))),
+        text => Ok(text.map(|text| UserType::new(&text))),
     };
     let sender_type = user_type("sender_type", text("sender_type")?)?;
     let recipient_type = user_type("recipient_type", text("recipient_type")?)?;
-    let body = text("body")?.map(Cow::into_owned);
-    let image_url = text("image")?.filter(|url| !url.is_empty()).map(Cow::into_owned);
+    let body = text("body")?.map(Box::from);
+    let image_url = text("image")?.filter(|url| !url.is_empty()).map(Box::from);
     let mut message = Message {
         id: object
             .integer("id")?

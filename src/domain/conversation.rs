@@ -1,39 +1,48 @@
 //! A conversation as one reply of the API tells it, already decoded and checked.
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Fault;
 use super::fingerprint::Fingerprint;
 
 /// Whose number space a chat user's id belongs to. `user` and `driver` ids overlap: a user is identified by both.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct UserType(Cow<'static, str>);
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UserType {
+    /// The shoppers' number space.
+    Driver,
+    /// The customer's number space.
+    User,
+    /// Whatever else the API comes up with.
+    Other(Box<str>),
+}
 
 impl UserType {
-    /// The customer's number space.
-    pub const USER: Self = Self(Cow::Borrowed("user"));
-    /// The shoppers' number space.
-    pub const DRIVER: Self = Self(Cow::Borrowed("driver"));
-
     /// A type as the API names it; unknown ones are kept as they are.
     #[must_use]
-    pub fn new(name: Cow<'_, str>) -> Self {
-        match &*name {
-            "user" => Self::USER,
-            "driver" => Self::DRIVER,
-            _ => Self(Cow::Owned(name.into_owned())),
+    pub fn new(name: &str) -> Self {
+        match name {
+            "driver" => Self::Driver,
+            "user" => Self::User,
+            _ => Self::Other(name.into()),
         }
     }
 
     /// The type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match self {
+            Self::Driver => "driver",
+            Self::User => "user",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl Serialize for UserType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -81,9 +90,9 @@ pub struct Message {
     /// When the recipient read it.
     pub read_at: Option<DateTime<Utc>>,
     /// The text.
-    pub body: Option<String>,
+    pub body: Option<Box<str>>,
     /// An attached image.
-    pub image_url: Option<String>,
+    pub image_url: Option<Box<str>>,
     /// Fields that chatsync does not know.
     pub extra: Option<Extra>,
     /// Whether something that PostgreSQL cannot store was replaced in any of the texts.

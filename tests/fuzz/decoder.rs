@@ -109,7 +109,7 @@ fn check_fault(fault: &Fault, most: usize) {
 /// PostgreSQL takes every text of it.
 fn check_texts(message: &Message) {
     let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
-    let texts = [&message.body, &message.image_url].into_iter().flatten().map(String::as_str);
+    let texts = [&message.body, &message.image_url].into_iter().flatten().map(|text| &**text);
     for text in types.clone().chain(texts) {
         assert!(!text.contains('\0'));
     }

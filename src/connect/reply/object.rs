@@ -9,7 +9,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::connect::text;
@@ -65,10 +65,13 @@ impl<'a> Object<'a> {
     }
 
     /// The fields with other names than these.
-    pub(super) fn others(self, known: &[&str]) -> Vec<Field<'a>> {
-        let mut fields = self.fields;
-        fields.retain(|(name, _)| !known.contains(&&**name));
-        fields
+    pub(super) fn others(&self, known: &[&str]) -> Vec<Field<'a>> {
+        self.fields.iter().filter(|(name, _)| !known.contains(&&**name)).cloned().collect()
+    }
+
+    /// The list, to be used again.
+    pub(super) fn into_fields(self) -> Vec<Field<'a>> {
+        self.fields
     }
 
     pub(super) fn wrong(&self, name: &str, reason: &str) -> Wrong {
@@ -140,17 +143,20 @@ fn kind(json: &str) -> &'static str {
 /// The fields of an object, which `json` has to be. A data error: there are more than [`MAX_FIELDS`]; any other: a name
 /// is not valid Unicode.
 pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
-    Fields::deserialize(&mut serde_json::Deserializer::from_str(json)).map(|fields| fields.0)
+    Fields(Vec::with_capacity(USUAL_FIELDS)).deserialize(&mut serde_json::Deserializer::from_str(json))
 }
 
-struct InOrder;
+/// Room for the fields of a message.
+pub(super) const USUAL_FIELDS: usize = 12;
 
-/// The fields of an object on the way.
+/// Reads the fields of an object into an empty list.
 pub(super) struct Fields<'a>(pub(super) Vec<Field<'a>>);
 
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InOrder).map(Self)
+impl<'de> DeserializeSeed<'de> for Fields<'de> {
+    type Value = Vec<Field<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
@@ -158,7 +164,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 #[derive(Deserialize)]
 pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-impl<'de> Visitor<'de> for InOrder {
+impl<'de> Visitor<'de> for Fields<'de> {
     type Value = Vec<Field<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +172,7 @@ impl<'de> Visitor<'de> for InOrder {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::with_capacity(12);
+        let mut fields = self.0;
         while let Some((Name(name), raw)) = map.next_entry()? {
             if fields.len() == MAX_FIELDS {
                 return Err(A::Error::custom("too many fields"));

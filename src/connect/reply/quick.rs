@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::object::{Fields, MAX_FIELDS, Name, Object, Wrong};
+use super::object::{Fields, MAX_FIELDS, Name, Object, USUAL_FIELDS, Wrong};
 use super::{MAX_MESSAGES, read_expiry, read_message, read_metadata};
 use crate::domain::{Conversation, Message};
 
@@ -79,11 +79,16 @@ impl<'de> Visitor<'de> for List {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Message>, A::Error> {
         let mut messages: Vec<Message> = Vec::with_capacity(USUAL_MESSAGES);
-        while let Some(Fields(fields)) = list.next_element()? {
+        // One list for all of them: one for each would be most of what is allocated here.
+        let mut fields = Vec::with_capacity(USUAL_FIELDS);
+        while let Some(filled) = list.next_element_seed(Fields(fields))? {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
             }
-            messages.push(read_message(Object::new(fields), messages.len()).map_err(unusual)?);
+            let object = Object::new(filled);
+            messages.push(read_message(&object, messages.len()).map_err(unusual)?);
+            fields = object.into_fields();
+            fields.clear();
         }
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));

@@ -1,6 +1,6 @@
 //! Who takes part in the conversations of a batch: each chat user once, each role once, sorted by key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -69,14 +69,18 @@ fn named(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, &Chat
 }
 
 /// Everybody who wrote or was written to, each once: they are a few, however long they talk.
-fn correspondents(conversation: &Conversation) -> BTreeSet<ChatUserId> {
-    conversation.messages.iter().flat_map(Message::correspondents).collect()
+fn correspondents(conversation: &Conversation) -> Vec<ChatUserId> {
+    let mut mentioned = Vec::with_capacity(conversation.messages.len() * 2);
+    mentioned.extend(conversation.messages.iter().flat_map(Message::correspondents));
+    mentioned.sort_unstable();
+    mentioned.dedup();
+    mentioned
 }
 
 fn customer_id(user: &ChatUser) -> ChatUserId {
-    ChatUserId { user_type: UserType::USER, id: user.id }
+    ChatUserId { user_type: UserType::User, id: user.id }
 }
 
 fn shopper_id(user: &ChatUser) -> ChatUserId {
-    ChatUserId { user_type: UserType::DRIVER, id: user.id }
+    ChatUserId { user_type: UserType::Driver, id: user.id }
 }
