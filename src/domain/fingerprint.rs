@@ -18,19 +18,22 @@ pub fn reply_hash(body: &[u8]) -> Vec<u8> {
 /// Changes when the meaning of the stored columns does: then every conversation is compared once more.
 const VERSION: &[u8] = b"chatsync 2\n";
 
-/// Bytes are hashed in stretches of about this length: one by one they cost more than the hash itself.
-const STRETCH: usize = 8 * 1024;
+/// Bytes are hashed in stretches of about this length: one by one they cost more than the hash itself. Short enough for
+/// the stack: an allocation of that size for every order costs more than it looks.
+const STRETCH: usize = 1024;
 
 /// A hash and the bytes that are still to go into it.
 pub(super) struct Fingerprint {
     hash: Sha256,
-    bytes: Vec<u8>,
+    bytes: [u8; STRETCH],
+    /// How many of them wait.
+    length: usize,
 }
 
 impl Fingerprint {
     pub(super) fn of(conversation: &Conversation) -> Vec<u8> {
         let Conversation { messages, metadata, is_expired, faults } = conversation;
-        let mut all = Self { hash: Sha256::new(), bytes: Vec::with_capacity(STRETCH) };
+        let mut all = Self { hash: Sha256::new(), bytes: [0; STRETCH], length: 0 };
         all.put(VERSION);
         all.list(messages, Self::message);
         all.metadata(metadata);
@@ -41,7 +44,7 @@ impl Fingerprint {
             all.text(fault.body());
             all.number(fault.body_bytes() as u64);
         });
-        all.hash.update(&all.bytes);
+        all.hash.update(&all.bytes[..all.length]);
         all.hash.finalize().to_vec()
     }
 
@@ -125,14 +128,15 @@ impl Fingerprint {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if self.bytes.len() + bytes.len() > STRETCH {
-            self.hash.update(&self.bytes);
-            self.bytes.clear();
+        if self.length + bytes.len() > STRETCH {
+            self.hash.update(&self.bytes[..self.length]);
+            self.length = 0;
         }
         if bytes.len() > STRETCH {
             self.hash.update(bytes);
         } else {
-            self.bytes.extend_from_slice(bytes);
+            self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
+            self.length += bytes.len();
         }
     }
 }
