@@ -194,8 +194,11 @@ impl Pipeline {
     ) -> Result<(), Error> {
         let (mut incoming, mut ready, mut storm, mut is_open) = (Vec::new(), Ready::default(), Ok(()), true);
         loop {
-            // A full batch as soon as a writer is free, any other only if none is at work: they grow under load.
-            while !ready.is_empty() && (writes.is_empty() || (ready.is_full() && writes.len() < WRITERS)) {
+            // A full batch, and the last one, as soon as a writer is free; any other only if none is at work: they grow
+            // under load.
+            let may_begin =
+                |ready: &Ready, at_work| at_work == 0 || (at_work < WRITERS && (ready.is_full() || !is_open));
+            while !ready.is_empty() && may_begin(&ready, writes.len()) {
                 writes.spawn(self.write_batch(ready.take()));
             }
             tokio::select! {
@@ -280,11 +283,11 @@ impl Fetch {
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.time_of(Instant::now());
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
-        let settlement = Settlement { requests: fetched.requests, ..settlement };
+        let settlement = Box::new(Settlement { requests: fetched.requests, ..settlement });
         if let Some((kind, message)) = &settlement.note {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }
-        let answered = Answered { order: self.order, settlement, reservation: fetched.reservation };
+        let answered = Answered { order: Box::new(self.order), settlement, reservation: fetched.reservation };
         // Nobody receives only after the write stage has failed, which is reported there.
         let _ = self.out.send(answered).await;
         Ok(())

@@ -14,10 +14,10 @@ use crate::domain::{
     ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
 };
 
-/// An order on its way into the database.
+/// An order on its way into the database. It changes places many times on it, so it is small.
 pub(super) struct Answered {
-    pub(super) order: ClaimedOrder,
-    pub(super) settlement: Settlement,
+    pub(super) order: Box<ClaimedOrder>,
+    pub(super) settlement: Box<Settlement>,
     /// The memory that the conversation takes.
     pub(super) reservation: Reservation,
 }
@@ -58,7 +58,7 @@ impl Writer<'_> {
     }
 
     async fn transact(&self, batch: &[Answered], sent: (u64, u64)) -> Result<(), db::Error> {
-        let settlements: Vec<&Settlement> = batch.iter().map(|answered| &answered.settlement).collect();
+        let settlements: Vec<&Settlement> = batch.iter().map(|answered| &*answered.settlement).collect();
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
         let operation = |mut connection: db::Link| async move {
@@ -104,7 +104,7 @@ impl Answered {
         let outcome = Outcome::Failed(failure);
         let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
         rejects.extend(settlement.rejects);
-        self.settlement = Settlement { requests: self.settlement.requests, rejects, ..settlement };
+        *self.settlement = Settlement { requests: self.settlement.requests, rejects, ..settlement };
     }
 }
 
