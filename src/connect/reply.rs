@@ -6,16 +6,17 @@
 //! any bytes in.
 
 mod extra;
+mod message;
 mod object;
 mod quick;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use serde_json::value::RawValue;
 
-use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata, UserType};
+use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata};
+use message::MESSAGE_FIELDS;
 use object::{Object, Wrong};
 
 /// Most messages in one reply. A conversation has tens; of the smallest possible ones, eight mebibytes hold a million,
@@ -89,61 +90,22 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
 }
 
 fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
-    let mut is_altered = false;
-    let mut text = |name| -> Result<Option<Cow<str>>, Wrong> {
-        let text = object.text(name)?;
-        is_altered |= text.as_ref().is_some_and(|text| text.is_altered);
-        Ok(text.map(|text| text.text))
-    };
-    let user_type = |name: &str, text: Option<Cow<str>>| match text {
-        Some(text) if text.len() > MAX_TYPE_BYTES => Err(object.wrong(name, "too long for a type")),
-        text => Ok(text.map(|text| UserType::new(&text))),
-    };
-    let sender_type = user_type("sender_type", text("sender_type")?)?;
-    let recipient_type = user_type("recipient_type", text("recipient_type")?)?;
-    let body = text("body")?.map(Box::from);
-    let image_url = text("image")?.filter(|url| !url.is_empty()).map(Box::from);
-    let mut message = Message {
-        id: object
-            .integer("id")?
-            .ok_or_else(|| object.wrong("id", "missing: without it the message has no identity"))?,
-        position: i32::try_from(position).map_err(|_| object.wrong("id", "too many messages"))?,
-        instacart_order_id: object.integer("order_id")?,
-        created_at: object.time("created_at")?,
-        sender_type,
-        sender_id: object.integer("sender_id")?,
-        recipient_type,
+    let fields = message::Fields {
+        id: object.integer("id")?,
+        order_id: object.integer("order_id")?,
+        created_at: object.text("created_at")?,
         recipient_id: object.integer("recipient_id")?,
-        is_read: object.bool("read")?,
-        read_at: object.time("read_at")?,
-        body,
-        image_url,
-        extra: None,
-        is_altered,
+        recipient_type: object.text("recipient_type")?,
+        sender_id: object.integer("sender_id")?,
+        sender_type: object.text("sender_type")?,
+        read: object.bool("read")?,
+        read_at: object.text("read_at")?,
+        body: object.text("body")?,
+        image: object.text("image")?,
+        others: object.others(&MESSAGE_FIELDS),
     };
-    let (extra, is_extra_altered) = extra::collect(object.others(&MESSAGE_FIELDS));
-    message.extra = extra;
-    message.is_altered |= is_extra_altered;
-    Ok(message)
+    fields.into_message(position).map_err(|(name, reason)| object.wrong(name, reason))
 }
-
-/// Types are part of keys: a longer one than any index entry can hold is no type.
-const MAX_TYPE_BYTES: usize = 128;
-
-/// The documented fields of a message; all others go to `extra`.
-const MESSAGE_FIELDS: [&str; 11] = [
-    "id",
-    "order_id",
-    "created_at",
-    "recipient_id",
-    "recipient_type",
-    "sender_id",
-    "sender_type",
-    "read",
-    "read_at",
-    "body",
-    "image",
-];
 
 fn read_metadata(metadata: &Object, faults: &mut Vec<Fault>) -> Metadata {
     let mut named = |name: &str| {

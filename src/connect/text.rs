@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A text, and whether something in it had to be replaced.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +45,33 @@ pub(super) fn decode(json: &str) -> Option<Text<'_>> {
         }
     }
     Some(Text { text: String::from_utf8(text).ok()?.into(), is_altered: true })
+}
+
+/// As [`decode`], but what would have to be replaced is an error.
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = deserializer.deserialize_str(Storable)?;
+        Ok(Self { text, is_altered: false })
+    }
+}
+
+struct Storable;
+
+impl<'de> Visitor<'de> for Storable {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string that PostgreSQL can hold")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        // JSON allows no raw NUL in a string.
+        Ok(text.into())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        if text.contains('\0') { Err(E::custom("NUL")) } else { Ok(text.to_owned().into()) }
+    }
 }
 
 struct Bytes;

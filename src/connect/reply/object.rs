@@ -7,9 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::connect::text;
@@ -69,11 +68,6 @@ impl<'a> Object<'a> {
         self.fields.iter().filter(|(name, _)| !known.contains(&&**name)).cloned().collect()
     }
 
-    /// The list, to be used again.
-    pub(super) fn into_fields(self) -> Vec<Field<'a>> {
-        self.fields
-    }
-
     pub(super) fn wrong(&self, name: &str, reason: &str) -> Wrong {
         Wrong { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
     }
@@ -100,14 +94,6 @@ impl<'a> Object<'a> {
         let parse =
             |raw: &'a RawValue| text::decode(raw.get()).ok_or_else(|| self.expected(name, "a string", raw.get()));
         self.raw(name).map(parse).transpose()
-    }
-
-    /// RFC 3339 with any offset and fraction; an empty string counts as absent.
-    pub(super) fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Wrong> {
-        let Some(text) = self.text(name)?.filter(|text| !text.text.is_empty()) else { return Ok(None) };
-        DateTime::parse_from_rfc3339(&text.text)
-            .map(|time| Some(time.with_timezone(&Utc)))
-            .map_err(|_| self.wrong(name, "expected a time as in RFC 3339, found another string"))
     }
 
     pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Wrong> {
@@ -143,28 +129,16 @@ fn kind(json: &str) -> &'static str {
 /// The fields of an object, which `json` has to be. A data error: there are more than [`MAX_FIELDS`]; any other: a name
 /// is not valid Unicode.
 pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
-    Fields(Vec::with_capacity(USUAL_FIELDS)).deserialize(&mut serde_json::Deserializer::from_str(json))
+    serde_json::Deserializer::from_str(json).deserialize_map(InOrder)
 }
 
-/// Room for the fields of a message.
-pub(super) const USUAL_FIELDS: usize = 12;
-
-/// Reads the fields of an object into an empty list.
-pub(super) struct Fields<'a>(pub(super) Vec<Field<'a>>);
-
-impl<'de> DeserializeSeed<'de> for Fields<'de> {
-    type Value = Vec<Field<'de>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
+struct InOrder;
 
 /// Borrows from the reply where a name has no escapes.
 #[derive(Deserialize)]
 pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-impl<'de> Visitor<'de> for Fields<'de> {
+impl<'de> Visitor<'de> for InOrder {
     type Value = Vec<Field<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,7 +146,7 @@ impl<'de> Visitor<'de> for Fields<'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = self.0;
+        let mut fields = Vec::with_capacity(12);
         while let Some((Name(name), raw)) = map.next_entry()? {
             if fields.len() == MAX_FIELDS {
                 return Err(A::Error::custom("too many fields"));

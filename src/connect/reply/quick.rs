@@ -1,16 +1,17 @@
 //! The way through a reply in which nothing is amiss: one pass over its bytes.
 //!
 //! Whatever is out of the ordinary ends it without an answer, and [`decode`](super::decode) takes the reply apart level
-//! by level, to say what is wrong and keep the rest. So this decides nothing: it reads with the same functions, and
-//! has an answer only where no part is left out.
+//! by level, to say what is wrong and keep the rest. So this decides nothing: what the fields mean is said in one place
+//! for both ([`message`](super::message), `read_metadata`), and there is an answer only where no part is left out.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::object::{Fields, MAX_FIELDS, Name, Object, USUAL_FIELDS, Wrong};
-use super::{MAX_MESSAGES, read_expiry, read_message, read_metadata};
+use super::message::Fields;
+use super::object::{MAX_FIELDS, Name, Object, Wrong};
+use super::{MAX_MESSAGES, read_expiry, read_metadata};
 use crate::domain::{Conversation, Message};
 
 /// The conversation, if the reply holds one without any fault.
@@ -79,16 +80,11 @@ impl<'de> Visitor<'de> for List {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Message>, A::Error> {
         let mut messages: Vec<Message> = Vec::with_capacity(USUAL_MESSAGES);
-        // One list for all of them: one for each would be most of what is allocated here.
-        let mut fields = Vec::with_capacity(USUAL_FIELDS);
-        while let Some(filled) = list.next_element_seed(Fields(fields))? {
+        while let Some(fields) = list.next_element::<Fields>()? {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
             }
-            let object = Object::new(filled);
-            messages.push(read_message(&object, messages.len()).map_err(unusual)?);
-            fields = object.into_fields();
-            fields.clear();
+            messages.push(fields.into_message(messages.len()).map_err(|_| A::Error::custom("not as usual"))?);
         }
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
@@ -98,6 +94,56 @@ impl<'de> Visitor<'de> for List {
         exact.append(&mut messages);
         Ok(exact)
     }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MessageFields)
+    }
+}
+
+struct MessageFields;
+
+impl<'de> Visitor<'de> for MessageFields {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let (mut fields, mut count) = (Fields::default(), 0);
+        while let Some(Name(name)) = map.next_key()? {
+            if count == MAX_FIELDS {
+                return Err(A::Error::custom("too many fields"));
+            }
+            count += 1;
+            match &*name {
+                "id" => read(&mut fields.id, &mut map)?,
+                "order_id" => read(&mut fields.order_id, &mut map)?,
+                "created_at" => read(&mut fields.created_at, &mut map)?,
+                "recipient_id" => read(&mut fields.recipient_id, &mut map)?,
+                "recipient_type" => read(&mut fields.recipient_type, &mut map)?,
+                "sender_id" => read(&mut fields.sender_id, &mut map)?,
+                "sender_type" => read(&mut fields.sender_type, &mut map)?,
+                "read" => read(&mut fields.read, &mut map)?,
+                "read_at" => read(&mut fields.read_at, &mut map)?,
+                "body" => read(&mut fields.body, &mut map)?,
+                "image" => read(&mut fields.image, &mut map)?,
+                _ => fields.others.push((name, map.next_value()?)),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// The value of a field that has none yet.
+fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map: &mut A) -> Result<(), A::Error> {
+    if field.is_some() {
+        return Err(A::Error::custom("repeated"));
+    }
+    *field = map.next_value()?;
+    Ok(())
 }
 
 fn has_repeated_id(messages: &[Message]) -> bool {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::UserType;
 
 fn decoded(reply: &Value) -> Conversation {
     decode(reply.to_string().as_bytes()).expect("a conversation")
@@ -143,7 +144,7 @@ fn a_bad_part_costs_nothing_but_itself() {
 
 #[test]
 fn reasons_tell_kinds_not_values() {
-    let read = message(&json!({"id": "SECRET", "body": 5}));
+    let read = message(&json!({"id": 1, "body": 5}));
     assert_eq!(read.faults[0].reason, "expected a string, found a number that does not fit");
     let read = message(&json!({"id": "SECRET"}));
     assert_eq!(read.faults[0].reason, "expected a 64-bit integer, found a string");
@@ -296,6 +297,47 @@ fn a_usual_reply_is_read_in_one_pass() {
     {
         assert_eq!(quick::decode(&unusual), None);
     }
+}
+
+#[test]
+fn whatever_a_field_holds_the_quick_way_reads_it_as_the_careful_one_or_not_at_all() {
+    let long = format!("\"{}\"", "x".repeat(129));
+    let values = [
+        "null",
+        "true",
+        "1",
+        "-0",
+        "1.0",
+        "1e2",
+        "9223372036854775807",
+        "9223372036854775808",
+        "\"\"",
+        "\"a\"",
+        "\"user\"",
+        r#""\u0000""#,
+        r#""\ud83d""#,
+        r#""\ud83d\ude00""#,
+        "\"2021-01-01T00:00:00Z\"",
+        r#""2021-01-01T00:00:00\u005a""#,
+        "{}",
+        "[]",
+        &long,
+    ];
+    let mut read_quickly = 0;
+    for name in MESSAGE_FIELDS.into_iter().chain(["new", r"i\u0064"]) {
+        for (value, other) in values.iter().flat_map(|value| values.map(|other| (*value, other))) {
+            let fields = format!(r#""id":7,"{name}":{value},"{name}":{other}"#);
+            let without_id = fields.replace("\"id\":7,", "");
+            for message in [fields, without_id] {
+                let reply = format!(r#"{{"chat_messages":[{{{message}}}]}}"#);
+                if let Some(read) = quick::decode(&reply) {
+                    assert_eq!(Ok(read), decode_carefully(&reply), "{reply}");
+                    read_quickly += 1;
+                }
+            }
+        }
+    }
+    assert!(read_quickly > 400, "only {read_quickly}");
 }
 
 fn usual_reply(ids: [i64; 3]) -> String {
