@@ -109,7 +109,7 @@ impl Pipeline {
 
     /// Returns how many orders it claimed, whatever became of them.
     async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
-        let chunk = (self.max_in_flight * 2).clamp(64, 1_000);
+        let chunk = (self.max_in_flight * 4).clamp(64, 1_000);
         let mut cursor = Cursor::start();
         let mut claimed = 0;
         while claimed < limit && !self.halt.is_cancelled() {
