@@ -91,17 +91,18 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
 
 fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
     let fields = message::Fields {
+        // In the order in which complaints are told: of several the first, which a fingerprint holds.
+        sender_type: object.text("sender_type")?,
+        recipient_type: object.text("recipient_type")?,
+        body: object.text("body")?,
+        image: object.text("image")?,
         id: object.integer("id")?,
         order_id: object.integer("order_id")?,
         created_at: object.text("created_at")?,
-        recipient_id: object.integer("recipient_id")?,
-        recipient_type: object.text("recipient_type")?,
         sender_id: object.integer("sender_id")?,
-        sender_type: object.text("sender_type")?,
+        recipient_id: object.integer("recipient_id")?,
         read: object.bool("read")?,
         read_at: object.text("read_at")?,
-        body: object.text("body")?,
-        image: object.text("image")?,
         others: object.others(&MESSAGE_FIELDS),
     };
     fields.into_message(position).map_err(|(name, reason)| object.wrong(name, reason))

@@ -51,15 +51,17 @@ impl Fields<'_> {
     pub(super) fn into_message(self, position: usize) -> Result<Message, Misfit> {
         let texts = [&self.sender_type, &self.recipient_type, &self.body, &self.image];
         let is_altered = texts.into_iter().flatten().any(|text| text.is_altered);
+        let sender_type = user_type("sender_type", self.sender_type)?;
+        let recipient_type = user_type("recipient_type", self.recipient_type)?;
         let (extra, is_extra_altered) = extra::collect(self.others);
         Ok(Message {
             id: self.id.ok_or(("id", "missing: without it the message has no identity"))?,
             position: i32::try_from(position).map_err(|_| ("id", "too many messages"))?,
             instacart_order_id: self.order_id,
             created_at: time("created_at", self.created_at.as_ref())?,
-            sender_type: user_type("sender_type", self.sender_type)?,
+            sender_type,
             sender_id: self.sender_id,
-            recipient_type: user_type("recipient_type", self.recipient_type)?,
+            recipient_type,
             recipient_id: self.recipient_id,
             is_read: self.read,
             read_at: time("read_at", self.read_at.as_ref())?,

@@ -34,7 +34,7 @@ impl<'de> Visitor<'de> for Root {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Conversation, A::Error> {
         let (mut messages, mut fields) = (None, Vec::with_capacity(4));
         while let Some(Name(name)) = map.next_key()? {
-            if fields.len() == MAX_FIELDS {
+            if fields.len() + usize::from(messages.is_some()) == MAX_FIELDS {
                 return Err(A::Error::custom("too many fields"));
             }
             if name != "chat_messages" {

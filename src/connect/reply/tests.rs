@@ -144,7 +144,7 @@ fn a_bad_part_costs_nothing_but_itself() {
 
 #[test]
 fn reasons_tell_kinds_not_values() {
-    let read = message(&json!({"id": 1, "body": 5}));
+    let read = message(&json!({"id": "SECRET", "body": 5}));
     assert_eq!(read.faults[0].reason, "expected a string, found a number that does not fit");
     let read = message(&json!({"id": "SECRET"}));
     assert_eq!(read.faults[0].reason, "expected a 64-bit integer, found a string");
@@ -296,6 +296,15 @@ fn a_usual_reply_is_read_in_one_pass() {
         [usual_reply([1, 2, 1]), reply.replace("\"read\"", "\"id\""), reply.replace("[{", "[7,{"), reply + "x"]
     {
         assert_eq!(quick::decode(&unusual), None);
+    }
+}
+
+#[test]
+fn the_quick_way_takes_no_more_fields_than_the_careful_one() {
+    for (others, is_read) in [(999, true), (1_000, false)] {
+        let others: String = (0..others).map(|index| format!(r#","f{index}":0"#)).collect();
+        let reply = format!(r#"{{"chat_messages":[]{others}}}"#);
+        assert_eq!((quick::decode(&reply).is_some(), decode_carefully(&reply).is_ok()), (is_read, is_read));
     }
 }
 
