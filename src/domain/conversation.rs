@@ -14,7 +14,7 @@ pub enum UserType {
     Driver,
     /// The customer's number space.
     User,
-    /// Whatever else the API comes up with.
+    /// Whatever else the API comes up with. Made by [`UserType::new`] only: never `driver` or `user`.
     Other(Box<str>),
 }
 

@@ -109,7 +109,7 @@ impl Pipeline {
 
     /// Returns how many orders it claimed, whatever became of them.
     async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
-        let chunk = (self.max_in_flight * 4).clamp(64, 1_000);
+        let chunk = (self.max_in_flight * 2).clamp(64, 1_000);
         let mut cursor = Cursor::start();
         let mut claimed = 0;
         while claimed < limit && !self.halt.is_cancelled() {
@@ -196,9 +196,8 @@ impl Pipeline {
         loop {
             // A full batch, and the last one, as soon as a writer is free; any other only if none is at work: they grow
             // under load.
-            let may_begin =
-                |ready: &Ready, at_work| at_work == 0 || (at_work < WRITERS && (ready.is_full() || !is_open));
-            while !ready.is_empty() && may_begin(&ready, writes.len()) {
+            while !ready.is_empty() && (writes.is_empty() || (writes.len() < WRITERS && (ready.is_full() || !is_open)))
+            {
                 writes.spawn(self.write_batch(ready.take()));
             }
             tokio::select! {

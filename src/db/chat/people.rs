@@ -68,7 +68,8 @@ fn named(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, &Chat
     customer.chain(metadata.all_shoppers().map(|user| (shopper_id(user), user)))
 }
 
-/// Everybody who wrote or was written to, each once: they are a few, however long they talk.
+/// Everybody who wrote or was written to, each once. Sorted and thinned out in the end: cheaper than a set for the few
+/// messages that most conversations have.
 fn correspondents(conversation: &Conversation) -> Vec<ChatUserId> {
     let mut mentioned = Vec::with_capacity(conversation.messages.len() * 2);
     mentioned.extend(conversation.messages.iter().flat_map(Message::correspondents));
