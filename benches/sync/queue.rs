@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::ensure;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::orders::order_id;
 
@@ -18,6 +18,34 @@ pub(crate) async fn reset(pool: &PgPool) -> anyhow::Result<()> {
     )
     .execute(pool)
     .await?;
+    Ok(())
+}
+
+/// Lets the tables stand aside under this number. There are none until the next migration.
+pub(crate) async fn put_aside(pool: &PgPool, number: u32) -> anyhow::Result<()> {
+    rename(pool, "", &format!("_{number}")).await
+}
+
+/// Exchanges the tables for those that stand aside under this number.
+pub(crate) async fn swap(pool: &PgPool, number: u32) -> anyhow::Result<()> {
+    let aside = format!("_{number}");
+    rename(pool, "", "_between").await?;
+    rename(pool, &aside, "").await?;
+    rename(pool, "_between", &aside).await
+}
+
+/// Drops tables that stand aside.
+pub(crate) async fn drop_aside(pool: &PgPool, number: u32) -> anyhow::Result<()> {
+    let drop = format!("DROP SCHEMA chat_{number}, sync_{number} CASCADE");
+    sqlx::query(AssertSqlSafe(drop)).execute(pool).await?;
+    Ok(())
+}
+
+async fn rename(pool: &PgPool, from: &str, to: &str) -> anyhow::Result<()> {
+    for schema in ["chat", "sync"] {
+        let rename = format!("ALTER SCHEMA {schema}{from} RENAME TO {schema}{to}");
+        sqlx::query(AssertSqlSafe(rename)).execute(pool).await?;
+    }
     Ok(())
 }
 

@@ -186,7 +186,7 @@ mod tests {
         let metadata = Metadata { customer: None, current_shopper: None, shoppers: vec![shopper] };
         let conversation =
             Conversation { messages: vec![message], metadata, is_expired: Some(false), faults: Vec::new() };
-        let hash: String = Fingerprint::of(&conversation).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Fingerprint::of(&conversation).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         // As they stand in databases. Another one here needs another VERSION.
         assert_eq!(hash, "6b128ae3ccea091b8dd91997bb49b2d7c1f05b69692e4160033ae1704e715ce2");
     }

@@ -1,5 +1,10 @@
 //! Fresh orders on top of more and more that are in the tables already. The load before is chatsync's own, and tells
 //! how much memory a worker needs for a queue of that length.
+//!
+//! All sizes take turns, because a machine that others use is not the same ten minutes later. Large tables are built
+//! once and stand aside, as schemas of other names, while others are measured.
+
+use chatsync::db;
 
 use super::messages_of;
 use crate::arguments::Plan;
@@ -14,20 +19,30 @@ use crate::worker::{self, Done, Setup};
 pub(crate) const NAME: &str = "growth";
 /// Orders measured.
 const FRESH: u32 = 20_000;
-/// Up to here the tables are built anew for each repetition; what one adds to larger ones matters little.
+/// Up to here the tables are built anew for each round; what a round adds to larger ones matters little.
 const BUILT_ANEW: u32 = 100_000;
 
 pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
-    for &before in &plan.before {
-        let mut stored = 0;
-        for _ in 0..plan.few_repetitions() {
-            if stored == 0 || before <= BUILT_ANEW {
-                load(lab, plan, before, results).await?;
-                stored = before;
-            }
-            repetition(lab, plan, before, stored, results).await?;
-            stored += FRESH;
+    let (large, small): (Vec<u32>, Vec<u32>) = plan.before.iter().partition(|&&before| before > BUILT_ANEW);
+    for &before in &large {
+        load(lab, plan, before, results).await?;
+        queue::put_aside(lab.pool(), before).await?;
+        db::migrate(lab.pool()).await?;
+    }
+    for round in 0..plan.repetitions_of(FRESH) {
+        for &before in &small {
+            load(lab, plan, before, results).await?;
+            repetition(lab, plan, before, before, results).await?;
         }
+        for &before in &large {
+            queue::reset(lab.pool()).await?;
+            queue::swap(lab.pool(), before).await?;
+            repetition(lab, plan, before, before + round * FRESH, results).await?;
+            queue::swap(lab.pool(), before).await?;
+        }
+    }
+    for &before in &large {
+        queue::drop_aside(lab.pool(), before).await?;
     }
     queue::reset(lab.pool()).await
 }
