@@ -1,6 +1,9 @@
 //! Answers that may be written, cut into batches: one transaction each.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::write::Answered;
 
@@ -12,17 +15,29 @@ const MOST_MESSAGES: usize = 20_000;
 /// committed: with all of it, nothing could be read meanwhile.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
+/// How long answers wait for others. A batch costs the database about as much as 30 of its orders do: with a writer that
+/// is always free, and an API that takes its time, there would be one for every few answers.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// Answers in the order in which they came.
-#[derive(Default)]
 pub(super) struct Ready {
     answers: VecDeque<Answered>,
+    /// When the first of the next batch came, or the batch before was taken.
+    since: Instant,
     /// Of all of them, so that nobody counts them again for every one that comes.
     messages: usize,
     bytes: usize,
 }
 
 impl Ready {
+    pub(super) fn new() -> Self {
+        Self { answers: VecDeque::new(), since: Instant::now(), messages: 0, bytes: 0 }
+    }
+
     pub(super) fn add(&mut self, answers: Vec<Answered>) {
+        if self.is_empty() {
+            self.since = Instant::now();
+        }
         for answered in &answers {
             let (messages, bytes) = size(answered);
             self.messages += messages;
@@ -40,6 +55,11 @@ impl Ready {
         self.answers.len() >= MOST_ORDERS || self.messages > MOST_MESSAGES || self.bytes > MOST_BYTES
     }
 
+    /// When they have waited long enough for others.
+    pub(super) fn waits_until(&self) -> Instant {
+        self.since + LINGER
+    }
+
     /// The next batch; empty only if nothing is ready.
     pub(super) fn take(&mut self) -> Vec<Answered> {
         let (mut orders, mut all_messages, mut all_bytes) = (0, 0, 0);
@@ -51,6 +71,7 @@ impl Ready {
             all_messages += messages;
             all_bytes += bytes;
         }
+        self.since = Instant::now();
         self.messages -= all_messages;
         self.bytes -= all_bytes;
         self.answers.drain(..orders).collect()

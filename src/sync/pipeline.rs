@@ -192,11 +192,13 @@ impl Pipeline {
         writes: &mut JoinSet<Written>,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let (mut incoming, mut ready, mut storm, mut is_open) = (Vec::new(), Ready::default(), Ok(()), true);
+        let (mut incoming, mut ready, mut storm, mut is_open) = (Vec::new(), Ready::new(), Ok(()), true);
         loop {
-            // A full batch, and the last one, as soon as a writer is free; any other only if none is at work: they grow
-            // under load.
-            while !ready.is_empty() && (writes.is_empty() || (writes.len() < WRITERS && (ready.is_full() || !is_open)))
+            // A full batch, and the last one, as soon as a writer is free; any other after a while, and only if none is at
+            // work: they grow under load.
+            while !ready.is_empty()
+                && writes.len() < WRITERS
+                && (ready.is_full() || !is_open || (writes.is_empty() && ready.waits_until() <= Instant::now()))
             {
                 writes.spawn(self.write_batch(ready.take()));
             }
@@ -215,6 +217,7 @@ impl Pipeline {
                         self.halt.cancel();
                     }
                 }
+                () = tokio::time::sleep_until(ready.waits_until()), if !ready.is_empty() && writes.is_empty() => {}
                 else => return storm.map_err(Error::from),
             }
         }
