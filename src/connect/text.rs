@@ -16,17 +16,10 @@ pub(super) struct Text<'a> {
 /// Decodes a JSON string (quotes included). NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which
 /// are left when a text is cut in the middle of an emoji, become U+FFFD. `None` if `json` is not a string.
 pub(super) fn decode(json: &str) -> Option<Text<'_>> {
-    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains('\\') {
-        // JSON allows no raw NUL in a string.
-        return Some(Text { text: inner.into(), is_altered: false });
+    if let Ok(text) = serde_json::from_str(json) {
+        return Some(text);
     }
     let bytes = serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok()?;
-    let bytes = match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => return Some(Text { text: text.into(), is_altered: false }),
-        Ok(text) => text.into_bytes(),
-        Err(error) => error.into_bytes(),
-    };
     let mut text = Vec::with_capacity(bytes.len());
     let mut rest = bytes.as_slice();
     while let Some((&byte, tail)) = rest.split_first() {
