@@ -33,7 +33,7 @@ pub(super) struct Fingerprint {
 impl Fingerprint {
     pub(super) fn of(conversation: &Conversation) -> Vec<u8> {
         let Conversation { messages, metadata, is_expired, faults } = conversation;
-        let mut all = Self { hash: Sha256::new(), bytes: [0; STRETCH], length: 0 };
+        let mut all = Self::new();
         all.put(VERSION);
         all.list(messages, Self::message);
         all.metadata(metadata);
@@ -45,6 +45,10 @@ impl Fingerprint {
             all.number(fault.body_bytes() as u64);
         });
         all.finish()
+    }
+
+    fn new() -> Self {
+        Self { hash: Sha256::new(), bytes: [0; STRETCH], length: 0 }
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -154,7 +158,7 @@ mod tests {
         for before in [0, 1, 500, STRETCH - 1, STRETCH] {
             for length in [0, 1, STRETCH - 1, STRETCH, STRETCH + 1, 3 * STRETCH] {
                 let (first, second) = ("a".repeat(before), "b".repeat(length));
-                let mut all = Fingerprint { hash: Sha256::new(), bytes: [0; STRETCH], length: 0 };
+                let mut all = Fingerprint::new();
                 all.put(first.as_bytes());
                 all.put(second.as_bytes());
                 all.put(b"c");

@@ -14,7 +14,7 @@ const BLUR: Duration = Duration::from_millis(5);
 /// Longer than a reply may take by default: a late 429 still finds the second before its request complete.
 const KEPT: Duration = Duration::from_secs(32);
 
-/// Beyond this many, requests sent within a [`BURST`] are kept as one: 0.3 MiB at most, at any rate. A list of every
+/// Beyond this many, requests sent within a [`BURST`] are kept as one: 0.4 MiB at most, at any rate. A list of every
 /// request has 5 MiB at 10,000 per second.
 const TOLD_APART: usize = 4_096;
 

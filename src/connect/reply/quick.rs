@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::value::RawValue;
 
 use super::message::Fields;
-use super::object::{MAX_FIELDS, Name, Object, Wrong};
+use super::object::{MAX_FIELDS, Name, Object};
 use super::{MAX_MESSAGES, read_expiry, read_metadata};
 use crate::domain::{Conversation, Message};
 
@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for List {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
             }
-            messages.push(fields.into_message(messages.len()).map_err(|_| A::Error::custom("not as usual"))?);
+            messages.push(fields.into_message(messages.len()).map_err(unusual)?);
         }
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
@@ -153,6 +153,6 @@ fn has_repeated_id(messages: &[Message]) -> bool {
 }
 
 /// What is wrong is found out later.
-fn unusual<E: Error>(_: Wrong) -> E {
+fn unusual<T, E: Error>(_: T) -> E {
     E::custom("not as usual")
 }
