@@ -232,12 +232,36 @@ pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u
     Ok(count.unsigned_abs())
 }
 
-/// If orders of the run are still held by somebody: how long until the first of their leases ends.
-pub async fn held_for(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Duration>, Error> {
-    let held_for = sqlx::query_file_scalar!("src/db/sql/held_for.sql", scope.due_by, scope.only.as_deref())
+/// What is left of a run.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// No more orders than that, leased ones included.
+    pub at_most: u64,
+    /// A place before all of them.
+    pub from: Cursor,
+    /// How long until the first of them is free.
+    pub free_in: Duration,
+}
+
+/// Rows of a run that are looked at, so that a long queue does not keep it from starting: some ten milliseconds.
+const LOOKED_AT: i64 = 50_000;
+
+/// What is left of a run, whoever holds it; none if nothing is.
+pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Due>, Error> {
+    let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT)
         .fetch_one(executor)
         .await?;
-    Ok(held_for.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+    let (Some(rank), Some(deadline_base), Some(free_in)) = (due.rank, due.deadline_base, due.free_in) else {
+        return Ok(None);
+    };
+    let free_in = Duration::from_secs_f64(free_in.max(0.0));
+    Ok(Some(if due.orders < LOOKED_AT {
+        // Before every id.
+        let from = Cursor { rank, deadline_base, order_id: String::new() };
+        Due { at_most: due.orders.unsigned_abs(), from, free_in }
+    } else {
+        Due { at_most: u64::MAX, from: Cursor::start(), free_in }
+    }))
 }
 
 /// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.

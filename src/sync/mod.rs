@@ -25,7 +25,7 @@ pub use progress::Progress;
 
 use crate::config::{self, Patience, Settings};
 use crate::connect::{self, Client};
-use crate::db::queue::{self, Scope};
+use crate::db::queue::{self, Due, Scope};
 use crate::db::runs::{self, Run, Status, Trigger};
 use crate::db::{self, Store};
 use clock::DatabaseClock;
@@ -200,28 +200,28 @@ impl Worker {
         }
         let mut remaining = limit.unwrap_or(u64::MAX);
         let mut look_away = SHORTEST_LOOK_AWAY;
-        loop {
-            let settled = Box::pin(pipeline.pass(remaining, guard, progress)).await?;
+        let mut due = pipeline.due().await?;
+        while let Some(left) = due {
+            let settled = Box::pin(pipeline.pass(&left, remaining, guard, progress)).await?;
             remaining -= settled;
             if remaining == 0 {
-                return Ok(End::Done);
+                break;
             }
-            let held_for = |mut connection: db::Link| async move { queue::held_for(&mut *connection, scope).await };
-            let Some(held_for) = store.run(held_for).await? else {
-                return Ok(End::Done);
-            };
+            due = pipeline.due().await?;
+            let Some(Due { free_in, .. }) = due else { break };
             if stop.is_cancelled() {
                 return Ok(End::Stopped);
             }
-            tracing::debug!(?held_for, "waiting for orders that another worker holds");
+            tracing::debug!(?free_in, "waiting for orders that another worker holds");
             look_away = if settled > 0 { SHORTEST_LOOK_AWAY } else { (look_away * 2).min(LONGEST_LOOK_AWAY) };
             // Free by now and yet not claimed: somebody has its row locked, for who knows how long.
-            let is_locked = settled == 0 && held_for.is_zero();
-            let wait = if is_locked { look_away } else { look_away.min(held_for).max(SHORTEST_LOOK_AWAY) };
+            let is_locked = settled == 0 && free_in.is_zero();
+            let wait = if is_locked { look_away } else { look_away.min(free_in).max(SHORTEST_LOOK_AWAY) };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
             }
         }
+        Ok(End::Done)
     }
 }
 

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection as _;
+use sqlx::{Connection as _, Postgres, Transaction};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use super::held::Held;
 use super::write::{Answered, Writer};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
-use crate::db::queue::{self, Cursor, Scope};
+use crate::db::queue::{self, Cursor, Due, Scope};
 use crate::db::{self, Store, runs};
 use crate::domain::{ClaimedOrder, Lease, OrderId, QueuePolicy, Settlement, settle};
 
@@ -82,12 +82,35 @@ impl Pipeline {
         }
     }
 
-    /// Walks once through the queue in due order; returns how many orders were claimed and settled.
-    pub(super) async fn pass(&self, limit: u64, guard: &mut Guard, progress: &Progress) -> Result<u64, Error> {
+    /// What is left to do, whoever holds it.
+    pub(super) async fn due(&self) -> Result<Option<Due>, Error> {
+        let look = |mut connection: db::Link| async move {
+            let mut transaction = self.begin(&mut connection).await?;
+            let due = queue::due(&mut *transaction, &self.scope).await?;
+            transaction.commit().await?;
+            Ok(due)
+        };
+        Ok(self.store.run(look).await?)
+    }
+
+    /// For a statement about the orders of the run. A few are found by their keys, which a plan knows that is made for
+    /// them.
+    async fn begin<'c>(&self, connection: &'c mut db::Link) -> Result<Transaction<'c, Postgres>, db::Error> {
+        if self.scope.only.is_some() { Ok(connection.begin().await?) } else { db::begin(connection).await }
+    }
+
+    /// Walks once through what is due, in due order, up to `limit`; returns how many orders were claimed and settled.
+    pub(super) async fn pass(
+        &self,
+        due: &Due,
+        limit: u64,
+        guard: &mut Guard,
+        progress: &Progress,
+    ) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(self.max_in_flight);
         let (claim, fetch, write) = tokio::join!(
-            self.halt_on_error(self.claim(limit, claimed_out)),
+            self.halt_on_error(self.claim(&due.from, limit.min(due.at_most), claimed_out)),
             self.halt_on_error(self.fetch(claimed_in, answered_out)),
             self.halt_on_error(self.write(answered_in, guard, progress)),
         );
@@ -108,18 +131,15 @@ impl Pipeline {
     }
 
     /// Returns how many orders it claimed, whatever became of them.
-    async fn claim(&self, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
+    async fn claim(&self, from: &Cursor, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
         let chunk = (self.max_in_flight * 2).clamp(64, 1_000);
-        let mut cursor = Cursor::start();
+        let mut cursor = from.clone();
         let mut claimed = 0;
         while claimed < limit && !self.halt.is_cancelled() {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                // A few orders are found by their keys, which a plan knows that is made for them.
-                let is_for_a_few = scope.only.is_some();
-                let mut transaction =
-                    if is_for_a_few { connection.begin().await? } else { db::begin(&mut connection).await? };
+                let mut transaction = self.begin(&mut connection).await?;
                 let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
                 transaction.commit().await?;
                 Ok(claimed)

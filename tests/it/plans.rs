@@ -43,15 +43,14 @@ macro_rules! statement {
 }
 
 const CLAIM: &str = "order_queue_claim";
+const DUE: &str = "order_queue_due";
 const ENDED: &str = "order_queue_ended";
 const KEY: &str = "order_queue_pkey";
 
-const STATEMENTS: [Statement; 15] = [
-    statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
-    statement!("claim" "" "now(), 0, '2026-01-01', 'x', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
-    statement!("claim" "" "now(), 0, 'epoch', '', '{live-100,live-200}', 500, gen_random_uuid(), '1 minute'" [CLAIM, KEY]),
-    statement!("count_due" "" "now(), NULL" [CLAIM]),
-    statement!("held_for" "" "now(), NULL" [CLAIM]),
+const STATEMENTS: [Statement; 13] = [
+    statement!("claim" "" "now(), 0, 'epoch', '', '{live-100,live-200}', 500, gen_random_uuid(), '1 minute'" [KEY]),
+    statement!("due" "" "now(), '{live-100,live-200}', 50000" [KEY]),
+    statement!("count_due" "" "now(), NULL" [DUE]),
     statement!("overview" "" "" [CLAIM, ENDED]),
     statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL" [CLAIM]),
     statement!("forecast_last" "" "100" [CLAIM]),
@@ -62,6 +61,13 @@ const STATEMENTS: [Statement; 15] = [
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),
     statement!("forget" "" "'90 days', 5000" [ENDED]),
     statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false" [KEY]),
+];
+
+/// What a run does about all that is due, as it does it.
+const OF_A_RUN: [Statement; 3] = [
+    statement!("due" "" "now(), NULL, 50000" [DUE]),
+    statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
+    statement!("claim" "" "now(), 0, '2026-01-01', 'x', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
 ];
 
 async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -89,6 +95,11 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
             ensure!(statement.indexes.contains(&&*scan), "{} ({}): {scan}", statement.name, statement.arguments);
         }
     }
+    // Claims go on where the last one ended, and must not sort what is due again and again.
+    for statement in &OF_A_RUN {
+        let mut transaction = db::begin(&mut connection).await?;
+        assert_eq!(scans(&mut transaction, statement).await?, statement.indexes, "{}", statement.name);
+    }
     // Without the index it would show.
     sqlx::query("DROP INDEX sync.order_queue_ended").execute(&mut *connection).await?;
     let retry = STATEMENTS.iter().find(|statement| statement.name == "retry").context("retry")?;
@@ -97,7 +108,8 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
 }
 
 /// What a batch does. One order each: however many there are, the plan is the same.
-const WRITES: [Statement; 8] = [
+const WRITES: [Statement; 9] = [
+    statement!("due" "" "now(), NULL, 50000" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
     statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}'" []),
     statement!("upsert_messages" "" "'{order-1}', '{1}', '{1}', '{0}', '{NULL}', '{user}', '{1}', '{driver}', '{2}', '{true}', '{NULL}', '{a}', '{NULL}', '{NULL}', '{false}'" []),

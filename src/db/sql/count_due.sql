@@ -1,6 +1,6 @@
 -- How many orders a run is about, leased ones included.
 SELECT count(*) AS "count!"
 FROM sync.order_queue
-WHERE state IN ('pending', 'open')
+WHERE ended_at IS NULL
   AND due_at <= $1
   AND ($2::text[] IS NULL OR order_id = ANY ($2))

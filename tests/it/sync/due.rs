@@ -13,6 +13,7 @@ tests!(
     the_nearest_deadline_goes_first_within_a_priority,
     orders_that_are_not_due_or_done_with_are_not_asked_for,
     a_limit_takes_the_most_urgent_orders_and_leaves_the_rest,
+    the_most_urgent_of_a_long_queue_go_first_although_they_were_due_last,
     one_database_connection_is_enough,
     an_open_order_is_due_again_after_refresh_after,
     a_run_ends_although_its_orders_are_due_again_at_once,
@@ -20,6 +21,7 @@ tests!(
     what_every_order_meets_kills_none,
     an_answer_forgets_the_failures_before_it,
     an_order_enqueued_during_a_run_waits_for_the_next_one,
+    one_that_was_due_before_it_is_read_all_the_same,
 );
 
 async fn the_nearest_deadline_goes_first_within_a_priority(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -94,6 +96,22 @@ async fn a_limit_takes_the_most_urgent_orders_and_leaves_the_rest(lab: Arc<Lab>)
         lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND due_at <= now()").await?,
         97
     );
+    Ok(())
+}
+
+async fn the_most_urgent_of_a_long_queue_go_first_although_they_were_due_last(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // More than a run looks at to know what is due.
+    execute(
+        &lab,
+        "INSERT INTO sync.order_queue (order_id, priority, due_at)
+         SELECT 'order-' || n, n / 50100, now() - interval '1 day' + n * interval '1 second'
+         FROM generate_series(1, 50100) AS n",
+    )
+    .await?;
+    let api = Recorder::start(simulated).await;
+    let sync = lab.configured(&["sync", "--limit", "1"], api.url(), &[]);
+    Finished::of(sync).await?.expect_code(0);
+    assert_eq!(orders_asked(&api), ["order-50100"]);
     Ok(())
 }
 
@@ -203,6 +221,23 @@ async fn an_order_enqueued_during_a_run_waits_for_the_next_one(lab: Arc<Lab>) ->
     assert_eq!(run.await??.run.claimed, 1);
     assert_eq!(orders_asked(&api), ["early"]);
     assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 1);
+    assert_eq!(orders_asked(&api), ["early", "late"]);
+    Ok(())
+}
+
+async fn one_that_was_due_before_it_is_read_all_the_same(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["early"]).await?;
+    let (door, api) = behind_a_door().await;
+    let run = start_run(&lab, &api, &[]);
+    door.arrivals(1).await;
+    // Whatever the run has found out about what is due: this one comes before all of it.
+    execute(
+        &lab,
+        "INSERT INTO sync.order_queue (order_id, priority, due_at) VALUES ('late', 1, now() - interval '1 day')",
+    )
+    .await?;
+    door.open();
+    assert_eq!(run.await??.run.claimed, 2);
     assert_eq!(orders_asked(&api), ["early", "late"]);
     Ok(())
 }

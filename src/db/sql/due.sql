@@ -1,0 +1,15 @@
+-- What is left of a run, by a look at up to $3 of its orders: how many there are, a place in due order that is before
+-- all of them, and the seconds until the first of them comes free.
+SELECT
+    count(*) AS "orders!",
+    min(rank) AS rank,
+    min(deadline_base) AS deadline_base,
+    extract(epoch FROM min(coalesce(leased_until, now())) - now())::float8 AS free_in
+FROM (
+    SELECT -priority::integer AS rank, deadline_base, leased_until
+    FROM sync.order_queue
+    WHERE ended_at IS NULL
+      AND due_at <= $1
+      AND ($2::text[] IS NULL OR order_id = ANY ($2))
+    LIMIT $3
+) AS due
