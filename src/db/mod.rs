@@ -81,7 +81,7 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
     Ok(after - before)
 }
 
-/// Begins a transaction that claims or writes a batch. Its settings end with it.
+/// Begins a transaction that looks for, claims or writes what a run is about. Its settings end with it.
 ///
 /// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
 /// rows one by one in an index, and reads no others. No plan is made twice.
@@ -94,6 +94,7 @@ const BEGIN: &str = "BEGIN; \
     SET LOCAL enable_bitmapscan = off; \
     SET LOCAL enable_mergejoin = off; \
     SET LOCAL jit = off; \
+    SET LOCAL max_parallel_workers_per_gather = 0; \
     SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// How many migrations are not applied yet.

@@ -235,15 +235,15 @@ pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u
 /// What is left of a run.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// No more orders than that, leased ones included.
-    pub at_most: u64,
-    /// A place before all of them.
-    pub from: Cursor,
-    /// How long until the first of them is free.
+    /// No more orders than that are free.
+    pub free: u64,
+    /// How long until the first of them is.
     pub free_in: Duration,
+    /// A place before all that are left.
+    pub from: Cursor,
 }
 
-/// Rows of a run that are looked at, so that a long queue does not keep it from starting: some ten milliseconds.
+/// Orders that are looked at, so that a long queue does not keep a run from starting.
 const LOOKED_AT: i64 = 50_000;
 
 /// What is left of a run, whoever holds it; none if nothing is.
@@ -254,14 +254,13 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<
     let (Some(rank), Some(deadline_base), Some(free_in)) = (due.rank, due.deadline_base, due.free_in) else {
         return Ok(None);
     };
-    let free_in = Duration::from_secs_f64(free_in.max(0.0));
-    Ok(Some(if due.orders < LOOKED_AT {
-        // Before every id.
-        let from = Cursor { rank, deadline_base, order_id: String::new() };
-        Due { at_most: due.orders.unsigned_abs(), from, free_in }
+    let (free, from) = if due.orders < LOOKED_AT {
+        // No id is empty: this is before all of them.
+        (due.free.unsigned_abs(), Cursor { rank, deadline_base, order_id: String::new() })
     } else {
-        Due { at_most: u64::MAX, from: Cursor::start(), free_in }
-    }))
+        (u64::MAX, Cursor::start())
+    };
+    Ok(Some(Due { free, free_in: Duration::from_secs_f64(free_in), from }))
 }
 
 /// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.

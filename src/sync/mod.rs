@@ -25,7 +25,7 @@ pub use progress::Progress;
 
 use crate::config::{self, Patience, Settings};
 use crate::connect::{self, Client};
-use crate::db::queue::{self, Due, Scope};
+use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Run, Status, Trigger};
 use crate::db::{self, Store};
 use clock::DatabaseClock;
@@ -200,26 +200,27 @@ impl Worker {
         }
         let mut remaining = limit.unwrap_or(u64::MAX);
         let mut look_away = SHORTEST_LOOK_AWAY;
-        let mut due = pipeline.due().await?;
-        while let Some(left) = due {
-            let settled = Box::pin(pipeline.pass(&left, remaining, guard, progress)).await?;
+        while let Some(due) = pipeline.due().await? {
+            if stop.is_cancelled() {
+                return Ok(End::Stopped);
+            }
+            let settled = Box::pin(pipeline.pass(&due, remaining, guard, progress)).await?;
             remaining -= settled;
             if remaining == 0 {
                 break;
             }
-            due = pipeline.due().await?;
-            let Some(Due { free_in, .. }) = due else { break };
-            if stop.is_cancelled() {
-                return Ok(End::Stopped);
+            if settled > 0 {
+                look_away = SHORTEST_LOOK_AWAY;
+                continue;
             }
-            tracing::debug!(?free_in, "waiting for orders that another worker holds");
-            look_away = if settled > 0 { SHORTEST_LOOK_AWAY } else { (look_away * 2).min(LONGEST_LOOK_AWAY) };
-            // Free by now and yet not claimed: somebody has its row locked, for who knows how long.
-            let is_locked = settled == 0 && free_in.is_zero();
-            let wait = if is_locked { look_away } else { look_away.min(free_in).max(SHORTEST_LOOK_AWAY) };
+            tracing::debug!(free_in = ?due.free_in, "waiting for orders that another worker holds");
+            // Free and yet not claimed: somebody has its row locked, for who knows how long.
+            let is_locked = due.free_in.is_zero();
+            let wait = if is_locked { look_away } else { look_away.min(due.free_in).max(SHORTEST_LOOK_AWAY) };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
             }
+            look_away = (look_away * 2).min(LONGEST_LOOK_AWAY);
         }
         Ok(End::Done)
     }

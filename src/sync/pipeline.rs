@@ -110,7 +110,7 @@ impl Pipeline {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(self.max_in_flight);
         let (claim, fetch, write) = tokio::join!(
-            self.halt_on_error(self.claim(&due.from, limit.min(due.at_most), claimed_out)),
+            self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out)),
             self.halt_on_error(self.fetch(claimed_in, answered_out)),
             self.halt_on_error(self.write(answered_in, guard, progress)),
         );

@@ -107,8 +107,8 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
     Ok(())
 }
 
-/// What a batch does. One order each: however many there are, the plan is the same.
-const WRITES: [Statement; 9] = [
+/// What a run does again and again. One order each: however many there are, the plan is the same.
+const OF_A_BATCH: [Statement; 9] = [
     statement!("due" "" "now(), NULL, 50000" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
     statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}'" []),
@@ -137,7 +137,7 @@ async fn a_batch_is_written_without_reading_a_whole_table(lab: Arc<Lab>) -> anyh
     .execute(&mut *connection)
     .await?;
     let mut would_read = Vec::new();
-    for statement in &WRITES {
+    for statement in &OF_A_BATCH {
         if !read_whole(&plan(&mut connection, statement).await?[0]["Plan"]).is_empty() {
             would_read.push(statement.name);
         }
