@@ -24,7 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool, Postgres, Transaction};
+use sqlx::{ConnectOptions as _, Connection, PgPool, Postgres, Transaction};
 
 pub use error::Error;
 pub use store::{Link, Store};
@@ -42,12 +42,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// how long it takes to notice that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// From here on a statement is worth a warning: to count a queue of ten million orders takes seconds.
+const SLOW_STATEMENT: Duration = Duration::from_secs(10);
+
 /// Connects to a server and makes sure that it is new enough.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(Error::Url)?
         // A pooler refuses start-up parameters that it does not know; the server's default has been exact since 12.
         .extra_float_digits(None)
+        .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT)
         .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
     // A first connection by hand: the pool would try again until the time-out and then hide the reason.
     let first = tokio::time::timeout(CONNECT_TIMEOUT, sqlx::PgConnection::connect_with(&options));
