@@ -107,7 +107,8 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
     Ok(())
 }
 
-/// What a run does again and again. One order each: however many there are, the plan is the same.
+/// What each batch takes, from the look at what is due to the last upsert. One order each: however many there are, the
+/// plan is the same.
 const OF_A_BATCH: [Statement; 9] = [
     statement!("due" "" "now(), NULL, 50000" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
