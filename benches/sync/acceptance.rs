@@ -77,17 +77,22 @@ fn memory(results: &Results) -> [Criterion; 3] {
     ]
 }
 
-fn growth(results: &Results) -> [Criterion; 3] {
+fn growth(results: &Results) -> [Criterion; 4] {
     let slower = |name| {
         let time = |before| median(results, growth::NAME, before, name, |sample| Some(sample.wall_seconds));
         ratio(time(1_000_000), time(10_000))
     };
-    let limit = "that of first / that of PostgreSQL's own COPY into the same tables";
-    let [first, resync] = ["first", "resync"].map(|name| {
-        let text = format!("{name}: time per order with 1,000,000 in the tables / with 10,000");
+    let at_most = |text, name| {
+        let text = format!("{text}: time per order with 1,000,000 in the tables / with 10,000");
         criterion(&text, Bound::AtMost(1.25), slower(name))
-    });
-    [first, criterion(limit, Bound::AtMost(1.0), ratio(slower("first"), slower("limit_copy"))), resync]
+    };
+    let limit = "that of first / that of PostgreSQL's own COPY into the same tables";
+    [
+        at_most("first, ids that look random", "first"),
+        criterion(limit, Bound::AtMost(1.0), ratio(slower("first"), slower("limit_copy"))),
+        at_most("first, ids that rise", "first_rising"),
+        at_most("resync", "resync"),
+    ]
 }
 
 fn resync(results: &Results) -> [Criterion; 3] {

@@ -4,6 +4,12 @@
 /// Messages of every conversation as long as nothing has changed.
 pub(crate) const MESSAGES_PER_ORDER: u32 = 12;
 
+/// From this index on, ids rise with the index.
+pub(crate) const RISING: u32 = 100_000_000;
+
+/// Milliseconds since 1970 of the first id that rises: some time in 2025.
+const EPOCH: u64 = 0x0194_2000_0000;
+
 /// A message of a conversation that is marked read by the change.
 pub(crate) const UNREAD_PER_ORDER: u32 = 2;
 
@@ -45,19 +51,31 @@ impl Changes {
     }
 }
 
-/// The retailer's id of the order: a UUID that looks random, as such ids do, so that rows arrive in no order.
+/// The retailer's id of the order: a UUID that looks random, of version 4, so that rows arrive in no order; or one of
+/// version 7, which begins with a time.
 pub(crate) fn order_id(index: u32) -> String {
     let first = scramble(index);
     let rest = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (a, b, c) = (rest >> 48, (rest >> 36) & 0xfff, (rest >> 22) & 0x3fff | 0x8000);
     let d = rest.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16;
-    format!("{first:08x}-{a:04x}-4{b:03x}-{c:04x}-{d:012x}")
+    if index < RISING {
+        format!("{first:08x}-{a:04x}-4{b:03x}-{c:04x}-{d:012x}")
+    } else {
+        let time = EPOCH + u64::from(index - RISING);
+        format!("{:08x}-{:04x}-7{b:03x}-{c:04x}-{d:012x}", time >> 16, time & 0xffff)
+    }
 }
 
 /// The index of an order by the text of its id.
 pub(crate) fn index_of(order_id: &[u8]) -> Option<u32> {
-    let first = std::str::from_utf8(order_id.get(..8)?).ok()?;
-    u32::from_str_radix(first, 16).ok().map(unscramble)
+    let number = |digits| u64::from_str_radix(std::str::from_utf8(order_id.get(digits)?).ok()?, 16).ok();
+    let first = number(0..8)?;
+    if order_id.get(14) == Some(&b'7') {
+        let time = first << 16 | number(9..13)?;
+        u32::try_from(time.checked_sub(EPOCH)?).ok()?.checked_add(RISING)
+    } else {
+        Some(unscramble(u32::try_from(first).ok()?))
+    }
 }
 
 /// Mixes the bits so that neighbours are far apart; every number has its own image.

@@ -1,8 +1,11 @@
-//! Fresh orders on top of more and more that are in the tables already. The load before is chatsync's own, and tells
-//! how much memory a worker needs for a queue of that length.
+//! Fresh orders on top of more and more that are in the tables already, which have ids that look random: more like them,
+//! and orders whose ids rise. The load before is chatsync's own, and tells how much memory a worker needs for a queue of
+//! that length.
 //!
 //! All sizes take turns, because a machine that others use is not the same ten minutes later. Large tables are built
 //! once and stand aside, as schemas of other names, while others are measured.
+
+use std::ops::Range;
 
 use chatsync::db;
 
@@ -12,7 +15,7 @@ use crate::lab::Lab;
 use crate::limits;
 use crate::orders;
 use crate::queue;
-use crate::sample::Results;
+use crate::sample::{Results, Sample};
 use crate::worker::{self, Done, Setup};
 
 /// As in the JSON.
@@ -31,13 +34,19 @@ pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> an
     }
     for round in 0..plan.repetitions_of(FRESH) {
         for &before in &small {
+            let loaded = Tables { lab, plan, before, random: before, rising: 0 };
             load(lab, plan, before, results).await?;
-            repetition(lab, plan, before, before, results).await?;
+            loaded.random(results).await?;
+            load(lab, plan, before, results).await?;
+            loaded.rising(results).await?;
         }
         for &before in &large {
+            let added = round * FRESH;
+            let grown = Tables { lab, plan, before, random: before + added, rising: added };
             queue::reset(lab.pool()).await?;
             queue::swap(lab.pool(), before).await?;
-            repetition(lab, plan, before, before + round * FRESH, results).await?;
+            grown.random(results).await?;
+            Tables { random: grown.random + FRESH, ..grown }.rising(results).await?;
             queue::swap(lab.pool(), before).await?;
         }
     }
@@ -56,21 +65,54 @@ async fn load(lab: &Lab, plan: &Plan, orders: u32, results: &mut Results) -> any
     queue::expect_stored(lab.pool(), orders, messages).await
 }
 
-async fn repetition(lab: &Lab, plan: &Plan, before: u32, stored: u32, results: &mut Results) -> anyhow::Result<()> {
-    let (pool, messages) = (lab.pool(), messages_of(FRESH));
-    let fresh = stored..stored + FRESH;
-    queue::enqueue(pool, fresh.clone()).await?;
-    // The others were read a moment ago and wait for hours.
-    queue::expect_due(pool, FRESH).await?;
-    let sample = worker::measure(lab, setup(plan), messages, Done::first(FRESH, messages)).await?;
-    results.add(NAME, before, "first", sample);
-    queue::make_due(pool, fresh).await?;
-    queue::expect_due(pool, FRESH).await?;
-    let sample = worker::measure(lab, setup(plan), messages, Done::again(FRESH)).await?;
-    results.add(NAME, before, "resync", sample);
-    let fresh = (stored..stored + FRESH).map(orders::order_id).collect();
-    results.add(NAME, before, "limit_copy", limits::copy_on_top(lab, fresh, messages).await?);
-    queue::expect_stored(pool, stored + FRESH, messages_of(stored + FRESH)).await
+/// Tables with orders in them.
+#[derive(Clone, Copy)]
+struct Tables<'a> {
+    lab: &'a Lab,
+    plan: &'a Plan,
+    /// So many were there before the first round.
+    before: u32,
+    /// So many have ids that look random, those before among them.
+    random: u32,
+    /// So many have ids that rise.
+    rising: u32,
+}
+
+impl Tables<'_> {
+    /// New orders whose ids look random, the same again, and what `COPY` of such rows takes.
+    async fn random(self, results: &mut Results) -> anyhow::Result<()> {
+        let (lab, messages) = (self.lab, messages_of(FRESH));
+        let fresh = self.random..self.random + FRESH;
+        results.add(NAME, self.before, "first", self.first(fresh.clone()).await?);
+        queue::make_due(lab.pool(), fresh.clone()).await?;
+        queue::expect_due(lab.pool(), FRESH).await?;
+        let sample = worker::measure(lab, setup(self.plan), messages, Done::again(FRESH)).await?;
+        results.add(NAME, self.before, "resync", sample);
+        let fresh = fresh.map(orders::order_id).collect();
+        results.add(NAME, self.before, "limit_copy", limits::copy_on_top(lab, fresh, messages).await?);
+        self.expect_more().await
+    }
+
+    /// New orders whose ids rise.
+    async fn rising(self, results: &mut Results) -> anyhow::Result<()> {
+        let start = orders::RISING + self.rising;
+        results.add(NAME, self.before, "first_rising", self.first(start..start + FRESH).await?);
+        self.expect_more().await
+    }
+
+    async fn first(self, fresh: Range<u32>) -> anyhow::Result<Sample> {
+        queue::enqueue(self.lab.pool(), fresh).await?;
+        // The others were read a moment ago and wait for hours.
+        queue::expect_due(self.lab.pool(), FRESH).await?;
+        let messages = messages_of(FRESH);
+        worker::measure(self.lab, setup(self.plan), messages, Done::first(FRESH, messages)).await
+    }
+
+    /// Insists that the fresh orders are stored, and nothing else was added.
+    async fn expect_more(self) -> anyhow::Result<()> {
+        let orders = self.random + self.rising + FRESH;
+        queue::expect_stored(self.lab.pool(), orders, messages_of(orders)).await
+    }
 }
 
 fn setup(plan: &Plan) -> Setup {

@@ -113,10 +113,8 @@ async fn keys_are_compared_byte_by_byte_in_any_language(lab: Arc<Lab>) -> anyhow
     .fetch_all(&lab.pool)
     .await?;
     assert!(columns.iter().any(|(table, column, _)| (&**table, &**column) == ("chat.messages", "order_id")));
-    let others: Vec<_> = columns
-        .iter()
-        .filter(|(_, column, collation)| collation != "C" && column != "state")
-        .collect();
+    let others: Vec<_> =
+        columns.iter().filter(|(_, column, collation)| collation != "C" && column != "state").collect();
     assert!(others.is_empty(), "in the language of the database: {others:?}");
     Ok(())
 }
