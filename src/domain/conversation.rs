@@ -179,6 +179,13 @@ impl Conversation {
         self.faults.iter().any(|fault| fault.path.starts_with("$.chat_messages"))
     }
 
+    /// Whether the reply may have said that it is expired, in a way that was not understood.
+    #[must_use]
+    pub fn hides_expiry(&self) -> bool {
+        let places = ["$.is_expired", "$.metadata", "$.metadata.is_expired"];
+        self.is_expired.is_none() && self.faults.iter().any(|fault| places.contains(&&*fault.path))
+    }
+
     /// Instacart's integer id of the order, from the first message that has it.
     #[must_use]
     pub fn instacart_order_id(&self) -> Option<i64> {

@@ -230,9 +230,11 @@ fn read(
     policy: &QueuePolicy,
 ) -> Settlement {
     let asked_at = blank.asked_at;
-    // The older API empties an expired conversation without a word. Such a reply is neither news nor a good read.
-    let is_empty = conversation.messages.is_empty() && conversation.faults.is_empty();
-    let is_emptied = order.has_messages && is_empty;
+    // The older API empties an expired conversation without a word. Such a reply is no good read, and no news unless a
+    // part of it was not understood.
+    let is_empty = conversation.messages.is_empty() && !conversation.lacks_messages();
+    let may_be_emptied = order.has_messages && is_empty;
+    let is_emptied = may_be_emptied && conversation.faults.is_empty();
     let hash = conversation.content_hash();
     let is_changed = !is_emptied && order.content_hash.as_ref() != Some(&hash);
     // Nothing new although it was never read: it was emptied before it was fed again.
@@ -242,7 +244,7 @@ fn read(
     let (state, due_in) =
         if is_quiet { (OrderState::Settled, Duration::ZERO) } else { (OrderState::Open, blank.due_in) };
     // Only a reply that says something puts an end to a proof.
-    let says_nothing = is_emptied || (is_empty && conversation.is_expired.is_none());
+    let says_nothing = may_be_emptied || (is_empty && conversation.is_expired.is_none());
     let coverage = if says_nothing && order.coverage.is_complete() { order.coverage } else { Coverage::CapturedOpen };
     // Said again, this reply has nothing to add. One that is silent about expiry has: it may settle the order.
     let is_final = !is_emptied && conversation.faults.is_empty() && conversation.is_expired.is_some();
@@ -250,8 +252,10 @@ fn read(
         state,
         due_in,
         reply_hash: is_final.then_some(reply_hash),
-        // With a message left out, this read proves nothing about completeness.
-        fetched_at: (!is_emptied && !conversation.lacks_messages()).then_some(asked_at),
+        // With a message left out, or if it may have said that it is expired, this read proves nothing about
+        // completeness.
+        fetched_at: (!may_be_emptied && !conversation.lacks_messages() && !conversation.hides_expiry())
+            .then_some(asked_at),
         // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.
         order: (is_changed || is_quiet || order.content_hash.is_none()).then_some(OrderChange {
             status: state,
@@ -277,7 +281,8 @@ fn read(
 
 fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
     let expired_at = order.expired_at.unwrap_or(blank.answered_at);
-    let brings_messages = !conversation.messages.is_empty();
+    // Understood or not.
+    let brings_messages = !conversation.messages.is_empty() || conversation.lacks_messages();
     let coverage = match order.last_fetched_at {
         // If there was a read, it found nothing, and yet there is something: it proved nothing.
         _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,

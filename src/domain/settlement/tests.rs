@@ -172,6 +172,40 @@ fn a_read_that_left_a_message_out_proves_nothing() {
 }
 
 #[test]
+fn a_read_that_may_have_hidden_the_end_proves_nothing() {
+    let with_fault = |path: &str, is_expired, messages| Conversation {
+        faults: vec![Fault::new(path, "", b"7")],
+        is_expired,
+        messages,
+        ..Conversation::default()
+    };
+    let fetched_at = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).fetched_at;
+    for path in ["$.is_expired", "$.metadata", "$.metadata.is_expired"] {
+        assert_eq!(fetched_at(&never_fetched(), with_fault(path, None, Vec::new())), None, "{path}");
+    }
+    let told = with_fault("$.metadata.is_expired", Some(false), Vec::new());
+    assert_eq!(fetched_at(&never_fetched(), told), Some(now()), "told in the other place");
+
+    let emptied = || with_fault("$.metadata.shoppers[0].id", None, Vec::new());
+    let known = ClaimedOrder { coverage: Coverage::Captured, ..read_before(30, true) };
+    let settled = settle_now(&known, answered(emptied()));
+    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a part to keep");
+    assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
+    let grown = with_fault("$.metadata.shoppers[0].id", None, one_message().messages);
+    assert_eq!(fetched_at(&read_before(30, true), grown), Some(now()));
+}
+
+#[test]
+fn an_expired_reply_whose_messages_were_not_understood_is_not_an_empty_one() {
+    let in_part = || Conversation { faults: vec![Fault::new("$.chat_messages[0]", "", b"7")], ..expired() };
+    assert_eq!(coverage(&read_before(1, false), answered(in_part())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&never_fetched(), answered(in_part())), Coverage::ExpiredPartial);
+    assert_eq!(coverage(&read_before(1, true), answered(in_part())), Coverage::Captured);
+    let young = ClaimedOrder { completed_at: Some(now()), ..never_fetched() };
+    assert_eq!(settle_now(&young, answered(in_part())).suspicion, None);
+}
+
+#[test]
 fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
     let fed_again =
         |coverage, has_messages| ClaimedOrder { coverage, has_messages, last_message_at: None, ..never_fetched() };
