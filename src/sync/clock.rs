@@ -1,5 +1,7 @@
 //! The database's time, without asking it again.
 
+use std::time::{Duration, SystemTime};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
@@ -9,17 +11,27 @@ use tokio::time::Instant;
 pub(super) struct DatabaseClock {
     database: DateTime<Utc>,
     here: Instant,
+    wall: SystemTime,
 }
 
 impl DatabaseClock {
     /// It is `now` in the database.
     pub(super) fn set(now: DateTime<Utc>) -> Self {
-        Self { database: now, here: Instant::now() }
+        Self { database: now, here: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The database's time of a moment of this run.
+    /// The database's time at this moment; rather too late than too early, as it tells when an order was found expired.
+    /// While a machine sleeps its monotonic clock stands still, its other one does not.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.after(self.here.elapsed().max(self.wall.elapsed().unwrap_or_default()))
+    }
+
+    /// The database's time of a moment of this run; too early if the machine slept before, as if it had asked then.
     pub(super) fn time_of(&self, moment: Instant) -> DateTime<Utc> {
-        let since = moment.saturating_duration_since(self.here);
-        self.database + TimeDelta::from_std(since).unwrap_or(TimeDelta::MAX)
+        self.after(moment.saturating_duration_since(self.here))
+    }
+
+    fn after(&self, time: Duration) -> DateTime<Utc> {
+        self.database + TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX)
     }
 }

@@ -303,7 +303,7 @@ impl Fetch {
             Answer::StopRun(error) => return Err(error.into()),
         };
         let asked_at = self.clock.time_of(fetched.asked_at);
-        let answered_at = self.clock.time_of(Instant::now());
+        let answered_at = self.clock.now();
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
         let settlement = Box::new(Settlement { requests: fetched.requests, ..settlement });
         if let Some((kind, message)) = &settlement.note {
