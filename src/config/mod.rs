@@ -388,7 +388,7 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
 
 fn guard(reader: &mut Reader) -> Option<Guard> {
     let max_closed_share = reader.get("guard.max_closed_share", values::share);
-    let min_orders = reader.get("guard.min_orders", values::between::<u64, 1, 10_000>);
+    let min_orders = reader.get("guard.min_orders", values::between::<u64, 1, 1_000>);
     Some(Guard { max_closed_share: max_closed_share?, min_orders: min_orders? })
 }
 
