@@ -235,7 +235,9 @@ pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u
 /// What is left of a run.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// No more orders than that are free.
+    /// So many orders, or as many as are looked at.
+    pub orders: u64,
+    /// No more of them than that are free.
     pub free: u64,
     /// How long until the first of them is.
     pub free_in: Duration,
@@ -260,7 +262,7 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<
     } else {
         (u64::MAX, Cursor::start())
     };
-    Ok(Some(Due { free, free_in: Duration::from_secs_f64(free_in), from }))
+    Ok(Some(Due { orders: due.orders.unsigned_abs(), free, free_in: Duration::from_secs_f64(free_in), from }))
 }
 
 /// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.

@@ -17,6 +17,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,6 +37,9 @@ use share::Share;
 /// How soon it looks again whether orders that another worker holds are done: at first, and after a while.
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
+
+/// After so many lengths of a lease without anything to do, a run says that it waits. Whoever died has lost its leases.
+const PATIENCE_IN_LEASES: u32 = 2;
 
 /// Old orders deleted by one statement: the locks are short.
 const FORGOTTEN_AT_ONCE: i64 = 5_000;
@@ -145,7 +149,7 @@ impl Worker {
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();
-            let end = self.work(&pipeline, request.limit, &mut guard, stop, progress).await?;
+            let end = self.work(&pipeline, request, &mut guard, stop, progress).await?;
             if end == End::Done
                 && let Some(retention) = self.queue.retention
             {
@@ -183,23 +187,27 @@ impl Worker {
     }
 
     /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
-    /// whose worker died is taken over when its lease ends.
+    /// whose worker died is taken over when its lease ends. One that somebody holds for longer, or has locked, is waited
+    /// for if a person wants to know that all is up to date; the daemon leaves it to a later run, which sees orders that
+    /// have come due meanwhile.
     async fn work(
         &self,
         pipeline: &Pipeline,
-        limit: Option<u64>,
+        request: &Request,
         guard: &mut Guard,
         stop: &CancellationToken,
         progress: &Progress,
     ) -> Result<End, Error> {
         let (store, scope) = (&pipeline.store, &pipeline.scope);
+        let limit = request.limit.unwrap_or(u64::MAX);
         if progress.is_counted() {
             let due =
                 store.run(|mut connection| async move { queue::count_due(&mut *connection, scope).await }).await?;
-            progress.expect(due.min(limit.unwrap_or(u64::MAX)));
+            progress.expect(due.min(limit));
         }
-        let mut remaining = limit.unwrap_or(u64::MAX);
+        let mut remaining = limit;
         let mut look_away = SHORTEST_LOOK_AWAY;
+        let (mut idle_since, mut is_told) = (Instant::now(), false);
         while let Some(due) = pipeline.due().await? {
             if stop.is_cancelled() {
                 return Ok(End::Stopped);
@@ -210,10 +218,21 @@ impl Worker {
                 break;
             }
             if settled > 0 {
-                look_away = SHORTEST_LOOK_AWAY;
+                (look_away, idle_since) = (SHORTEST_LOOK_AWAY, Instant::now());
                 continue;
             }
-            tracing::debug!(free_in = ?due.free_in, "waiting for orders that another worker holds");
+            if idle_since.elapsed() >= self.queue.lease * PATIENCE_IN_LEASES && !is_told {
+                let orders = due.orders;
+                is_told = true;
+                if request.trigger != Trigger::Manual {
+                    tracing::warn!(
+                        orders,
+                        "left to a later run: another worker holds them, or a session has locked them"
+                    );
+                    break;
+                }
+                tracing::warn!(orders, "waiting for them: another worker holds them, or a session has locked them");
+            }
             // Free and yet not claimed: somebody has its row locked, for who knows how long.
             let is_locked = due.free_in.is_zero();
             let wait = if is_locked { look_away } else { look_away.min(due.free_in).max(SHORTEST_LOOK_AWAY) };
