@@ -75,7 +75,12 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
         }
         rejected += bad.len() as u64;
         lines += orders.len() as u64;
-        let enqueued = queue::enqueue(&database.pool, &orders, &source, args.reopen).await?;
+        let enqueued = loop {
+            match queue::enqueue(&database.pool, &orders, &source, args.reopen).await {
+                Err(error) if error.is_passing_conflict() => {}
+                enqueued => break enqueued?,
+            }
+        };
         total.added += enqueued.added;
         total.updated += enqueued.updated;
     }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
+
+/// The SQLSTATE of a lock that was waited for too long.
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// A failure of the database, told without any value that was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,7 +41,12 @@ pub enum Error {
     },
     /// A migration failed, or the database holds other migrations than this program.
     #[error("migrating the database failed: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
+    /// Somebody uses a table that a migration changes.
+    #[error(
+        "the database is not migrated yet: another session uses one of its tables; wait for its query, or end it, and try again"
+    )]
+    InUse,
     /// A row holds what chatsync never writes.
     #[error("the database holds an unexpected value in {column}")]
     Decode {
@@ -64,10 +74,35 @@ pub enum Error {
 }
 
 impl Error {
+    pub(super) fn of_migration(error: MigrateError) -> Self {
+        match &error {
+            MigrateError::Execute(sqlx::Error::Database(inner))
+            | MigrateError::ExecuteMigration(sqlx::Error::Database(inner), _)
+                if inner.code().as_deref() == Some(LOCK_TIMEOUT) =>
+            {
+                Self::InUse
+            }
+            _ => error.into(),
+        }
+    }
+
     /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
     #[must_use]
     pub fn is_passing_conflict(&self) -> bool {
         matches!(self.sql_state().as_deref(), Some("40P01" | "40001"))
+    }
+
+    /// A statement was prepared before a migration changed its columns, or a pooler has forgotten it. Prepared anew, it
+    /// works.
+    #[must_use]
+    pub fn is_outdated_statement(&self) -> bool {
+        let Self::Statement(sqlx::Error::Database(error)) = self else { return false };
+        match error.code().as_deref() {
+            // The code says no more than "not supported".
+            Some("0A000") => error.message() == "cached plan must not change result type",
+            Some("26000") => true,
+            _ => false,
+        }
     }
 
     /// The database is away, or out of something it needs: it is likely to come back.
@@ -113,7 +148,7 @@ fn is_outage(code: &str) -> bool {
         // Connection exception; insufficient resources; system error.
         "08" | "53" | "58" => true,
         // Shutdown, crash, starting up, idle time-out; a statement or lock time-out; read-only after a fail-over.
-        _ => matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "55P03" | "25006"),
+        _ => matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | LOCK_TIMEOUT | "25006"),
     }
 }
 

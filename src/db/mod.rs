@@ -1,7 +1,8 @@
 //! PostgreSQL: the only place with SQL.
 //!
 //! Plain functions on a connection or pool, one module per table or schema. No function needs two connections at
-//! once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode.
+//! once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode that
+//! knows of prepared statements.
 //! `embedded` runs a server of chatsync's own.
 
 pub mod chat;
@@ -24,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgPool, Postgres, Transaction};
 
 pub use error::Error;
 pub use store::{Link, Store};
@@ -73,13 +74,15 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
 
 /// Applies the embedded migrations, all in one transaction; returns how many were new.
 ///
-/// Several processes may try at once: a lock of the transaction lets them go one after the other.
+/// Several processes may try at once: a lock of the transaction lets them go one after the other. For a table that a
+/// long query reads it does not wait long, because everybody else would have to wait behind it.
 pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
     let migrator = migrator();
     let mut transaction = pool.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
     let before = applied(&mut transaction).await?;
-    migrator.run_direct(None, &mut *transaction, false).await?;
+    sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
+    migrator.run_direct(None, &mut *transaction, false).await.map_err(Error::of_migration)?;
     let after = applied(&mut transaction).await?;
     transaction.commit().await?;
     Ok(after - before)
@@ -89,9 +92,17 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
 ///
 /// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
 /// rows one by one in an index, and reads no others. No plan is made twice.
-pub async fn begin(connection: &mut sqlx::PgConnection) -> Result<Transaction<'_, Postgres>, Error> {
-    Ok(connection.begin_with(BEGIN).await?)
+///
+/// Nobody waits for an answer longer than `timeout`. A statement that takes twice as long, because somebody has locked
+/// its rows, ends by itself and lets go of those that it has locked: the server does not see that its client has gone.
+pub async fn begin(connection: &mut sqlx::PgConnection, timeout: Duration) -> Result<Transaction<'_, Postgres>, Error> {
+    let milliseconds = (timeout * 2).as_millis().clamp(1, MOST_MILLISECONDS);
+    let begin = format!("{BEGIN}; SET LOCAL statement_timeout = {milliseconds}");
+    Ok(connection.begin_with(AssertSqlSafe(begin)).await?)
 }
+
+/// PostgreSQL counts them in an integer.
+const MOST_MILLISECONDS: u128 = i32::MAX as u128;
 
 const BEGIN: &str = "BEGIN; \
     SET LOCAL enable_seqscan = off; \

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -78,26 +78,33 @@ impl Store {
         Self { pool, patience, stop, outage: Arc::default() }
     }
 
+    /// How long an answer is waited for.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.patience.timeout
+    }
+
     /// Does an operation, again and again while the database is away. Fails with what the database refuses, or once
     /// patience is at its end.
     pub async fn run<T, F>(&self, mut operation: impl FnMut(Link) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (mut wait, mut failing_since) = (FIRST_WAIT, None);
+        let (mut wait, mut failing_since, mut is_outdated) = (FIRST_WAIT, None, false);
         loop {
-            let error = match self.once(&mut operation).await {
+            let error = match self.once(&mut operation, is_outdated).await {
                 Ok(done) => {
                     self.is_back();
                     return Ok(done);
                 }
-                Err(error) if error.is_passing_conflict() => error,
+                Err(error) if error.is_passing_conflict() || error.is_outdated_statement() => error,
                 Err(error) if error.is_outage() => {
                     self.is_away(&error);
                     error
                 }
                 Err(error) => return Err(error),
             };
+            is_outdated |= error.is_outdated_statement();
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -143,12 +150,16 @@ impl Store {
         true
     }
 
-    async fn once<T, F>(&self, operation: &mut impl FnMut(Link) -> F) -> Result<T, Error>
+    /// Does it on any connection, which first forgets its prepared statements if some are outdated.
+    async fn once<T, F>(&self, operation: &mut impl FnMut(Link) -> F, is_outdated: bool) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let is_stuck = Arc::new(AtomicBool::new(false));
-        let inner = self.pool.acquire().await?;
+        let mut inner = self.pool.acquire().await?;
+        if is_outdated {
+            inner.clear_cached_statements().await?;
+        }
         // On the heap: the callers' futures would be as large as the largest operation many times over.
         let mut operation = Box::pin(operation(Link { inner, is_stuck: Arc::clone(&is_stuck) }));
         if let Ok(result) = tokio::time::timeout(self.patience.timeout, operation.as_mut()).await {

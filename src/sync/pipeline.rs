@@ -96,7 +96,11 @@ impl Pipeline {
     /// For a statement about the orders of the run. A few are found by their keys, which a plan knows that is made for
     /// them.
     async fn begin<'c>(&self, connection: &'c mut db::Link) -> Result<Transaction<'c, Postgres>, db::Error> {
-        if self.scope.only.is_some() { Ok(connection.begin().await?) } else { db::begin(connection).await }
+        if self.scope.only.is_some() {
+            Ok(connection.begin().await?)
+        } else {
+            db::begin(connection, self.store.timeout()).await
+        }
     }
 
     /// Walks once through what is due, in due order, up to `limit`; returns how many orders were claimed and settled.

@@ -62,7 +62,7 @@ impl Writer<'_> {
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
         let operation = |mut connection: db::Link| async move {
-            let mut transaction = db::begin(&mut connection).await?;
+            let mut transaction = db::begin(&mut connection, self.store.timeout()).await?;
             // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
             let held = queue::settle(&mut transaction, settlements).await?;
             let kept = still_held(settlements, &held);

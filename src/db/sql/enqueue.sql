@@ -1,6 +1,7 @@
 -- Adds orders; a known one keeps what it has, but facts that were missing are filled in, as feeders often learn later
 -- when an order was completed. With reopen ($8) a known order is fetched again, whatever its state, with what the line
--- says. Sorted, so that two feeders with the same orders do not deadlock.
+-- says. Sorted as a batch is that is settled, so that neither two feeders with the same orders nor a feeder and a run
+-- deadlock.
 WITH incoming AS (
     SELECT DISTINCT ON (order_id) *
     FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::smallint[], $6::timestamptz[])
@@ -16,7 +17,7 @@ written AS (
     WHERE $8
        OR NOT EXISTS (SELECT FROM chat.orders AS o WHERE o.order_id = i.order_id AND o.status <> 'open')
        OR EXISTS (SELECT FROM sync.order_queue AS known WHERE known.order_id = i.order_id)
-    ORDER BY order_id
+    ORDER BY order_id COLLATE "C"
     ON CONFLICT (order_id) DO UPDATE
     SET connect_user_id = CASE WHEN $8 THEN coalesce(excluded.connect_user_id, q.connect_user_id)
                                ELSE coalesce(q.connect_user_id, excluded.connect_user_id) END,

@@ -79,7 +79,7 @@ written AS (
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
         recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
     FROM merged
-    ORDER BY order_id, message_id
+    ORDER BY order_id COLLATE "C", message_id
     -- Only the holder of the order's lease writes its messages, so merged still holds.
     ON CONFLICT (order_id, message_id) DO UPDATE
     SET instacart_order_id = excluded.instacart_order_id,

@@ -32,7 +32,7 @@ SELECT
     order_id, status, coverage, closed_at, instacart_order_id, customer_id, current_shopper_id,
     message_count, first_message_at, last_message_at
 FROM incoming
-ORDER BY order_id
+ORDER BY order_id COLLATE "C"
 ON CONFLICT (order_id) DO UPDATE
 SET status             = excluded.status,
     coverage           = excluded.coverage,

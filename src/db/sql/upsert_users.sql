@@ -20,7 +20,7 @@ written AS (
     INSERT INTO chat.users AS u (user_type, user_id, display_name, avatar_url, observed_at)
     SELECT user_type, user_id, display_name, avatar_url, observed_at
     FROM news
-    ORDER BY user_type, user_id
+    ORDER BY user_type COLLATE "C", user_id
     ON CONFLICT (user_type, user_id) DO UPDATE
     SET display_name = CASE WHEN excluded.observed_at > u.observed_at
                             THEN coalesce(excluded.display_name, u.display_name)

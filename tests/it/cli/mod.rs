@@ -9,6 +9,7 @@ mod feed;
 mod maintenance;
 mod plan;
 mod sync;
+mod upgrade;
 mod why;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -36,6 +37,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         maintenance::tests,
         plan::tests,
         sync::tests,
+        upgrade::tests,
         why::tests,
     ];
     groups.iter().flat_map(|tests| tests(labs)).collect()
@@ -80,10 +82,19 @@ fn assert_hides<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) {
 
 /// Makes a second database beside the lab's own, without any table, and drops it whatever comes of `test`.
 async fn with_empty_database(lab: &Lab, test: impl AsyncFnOnce(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    with_database(lab, "", test).await
+}
+
+/// The same, created with these options.
+async fn with_database(
+    lab: &Lab,
+    options: &str,
+    test: impl AsyncFnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut url = url::Url::parse(lab.url())?;
     let name = format!("{}_empty", url.path().trim_start_matches('/'));
     url.set_path(&name);
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&lab.pool).await?;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} {options}"))).execute(&lab.pool).await?;
     let result = AssertUnwindSafe(test(url.as_str())).catch_unwind().await;
     sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&lab.pool).await?;
     result.unwrap_or_else(|panic| resume_unwind(panic))

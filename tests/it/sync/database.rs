@@ -1,8 +1,13 @@
 //! A database that goes away in the middle of a run: restarts, cuts, silence, locks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use chatsync::config::Patience;
+use chatsync::db::{Store, runs};
 use nix::sys::signal::Signal;
+use sqlx::postgres::PgPoolOptions;
+use tokio_util::sync::CancellationToken;
 
 use super::several::{stored, undisturbed};
 use super::{Process, behind_a_door, feed, simulated, until};
@@ -18,6 +23,7 @@ tests!(
     fetching_stops_while_nothing_can_be_written,
     a_database_that_stays_away_fails_the_run_and_the_next_one_takes_over,
     a_signal_while_the_database_is_away_ends_the_run_soon,
+    a_statement_that_a_migration_has_outdated_is_prepared_anew,
 );
 
 const ORDERS: i32 = 1_000;
@@ -104,6 +110,12 @@ async fn a_lock_that_lasts_too_long_is_waited_for(lab: Arc<Lab>) -> anyhow::Resu
     sqlx::raw_sql("LOCK TABLE chat.messages IN SHARE MODE").execute(&mut *lock).await?;
     let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("database.timeout", "1s")]))?;
     sync.logs("the database did not answer within 1 s").await?;
+    let waiting = "SELECT min(pid)::bigint FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(&lab, &format!("SELECT ({waiting}) IS NOT NULL")).await?;
+    let pid = lab.count(waiting).await?;
+    // Its client has gone, which it cannot see, and the lock is still there.
+    until(&lab, &format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await?;
     lock.rollback().await?;
     sync.ends_with(0).await?;
     assert_eq!(stored(&lab).await?, undisturbed(&lab, 50).await?);
@@ -164,5 +176,17 @@ async fn a_signal_while_the_database_is_away_ends_the_run_soon(lab: Arc<Lab>) ->
     sync.ends_with(1).await?;
     // Nobody can give the leases back now; they end by themselves.
     sqlx::query("UPDATE sync.order_queue SET lease_id = NULL, leased_until = NULL").execute(&lab.pool).await?;
+    Ok(())
+}
+
+async fn a_statement_that_a_migration_has_outdated_is_prepared_anew(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
+    let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
+    let store = Store::new(pool, patience, CancellationToken::new());
+    let latest = || store.run(|mut connection| async move { runs::latest(&mut *connection, 1).await });
+    latest().await?;
+    let migration = r#"ALTER TABLE sync.runs ALTER COLUMN api TYPE text COLLATE "POSIX""#;
+    sqlx::raw_sql(migration).execute(&lab.pool).await?;
+    latest().await?;
     Ok(())
 }
