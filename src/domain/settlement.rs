@@ -110,7 +110,8 @@ pub struct Settlement {
     pub strikes: i32,
     /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
     pub note: Option<(&'static str, String)>,
-    /// Set by a good read, one that understood every message: when the request was sent.
+    /// Set by a good read, one that understood every message and whether the conversation had expired: when the request
+    /// was sent.
     pub fetched_at: Option<DateTime<Utc>>,
     /// Set by a read that brought something new.
     pub content_hash: Option<Vec<u8>>,
@@ -321,6 +322,8 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
     let coverage = match order.last_fetched_at {
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
+        // The API knew it, and nothing good came of it.
+        None if order.last_changed_at.is_some() => Coverage::ExpiredUnread,
         None => loss_before(order).unwrap_or(Coverage::NotFound),
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
     };

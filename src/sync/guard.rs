@@ -92,8 +92,7 @@ impl Guard {
             let suspicion = settlement.suspicion;
             self.block.count(suspicion, settlement.verdict);
             if suspicion.is_some() {
-                // It brings no messages, and may wait for long: others need the room.
-                if settlement.rejects.is_empty() {
+                if settlement.conversation.is_none() && settlement.rejects.is_empty() {
                     answered.reservation = Reservation::default();
                 }
                 self.held_now.push(answered);

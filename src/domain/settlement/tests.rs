@@ -113,6 +113,9 @@ fn expiry_seen_again_is_judged_by_when_it_was_first_seen() {
 fn a_404_after_a_read_is_not_called_not_found() {
     assert_eq!(coverage(&never_fetched(), Outcome::NotFound), Coverage::NotFound);
     assert_eq!(coverage(&read_before(1, true), Outcome::NotFound), Coverage::ExpiredPartial);
+    let never_well = ClaimedOrder { last_fetched_at: None, ..read_before(1, false) };
+    assert_eq!(coverage(&never_well, Outcome::NotFound), Coverage::ExpiredUnread);
+    assert_eq!(coverage(&never_well, answered(expired())), Coverage::ExpiredUnread);
 }
 
 #[test]

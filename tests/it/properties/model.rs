@@ -45,6 +45,7 @@ impl Model {
             Step::NotFound => {
                 let coverage = match (self.was_read, self.is_expired, self.messages.is_empty()) {
                     _ if self.is_complete() => self.all(),
+                    (false, _, true) if self.was_answered => "expired_unread",
                     (false, _, true) => self.loss_before().unwrap_or("not_found"),
                     (true, true, _) => self.all(),
                     _ => "expired_partial",
@@ -90,7 +91,7 @@ impl Model {
         let had_messages = !self.messages.is_empty();
         let (said, has_faults) = understood(talk);
         if matches!(talk.expiry, Expiry::Yes | Expiry::YesInMetadata) {
-            let coverage = match (self.was_read, had_messages, said.is_empty()) {
+            let coverage = match (self.was_read, had_messages, said.is_empty() && !has_faults) {
                 (_, false, false) => "expired_partial",
                 _ if self.is_complete() => self.all(),
                 (false, false, true) => self.loss_before().unwrap_or("expired_unread"),
