@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
 
 /// The SQLSTATE of a lock that was waited for too long.
 const LOCK_TIMEOUT: &str = "55P03";
@@ -98,8 +99,11 @@ impl Error {
     pub fn is_outdated_statement(&self) -> bool {
         let Self::Statement(sqlx::Error::Database(error)) = self else { return false };
         match error.code().as_deref() {
-            // The code says no more than "not supported".
-            Some("0A000") => error.message() == "cached plan must not change result type",
+            // The code says no more than "not supported", and the message says it in the server's language.
+            Some("0A000") => {
+                let error = error.try_downcast_ref::<PgDatabaseError>();
+                error.and_then(PgDatabaseError::routine) == Some("RevalidateCachedQuery")
+            }
             Some("26000") => true,
             _ => false,
         }

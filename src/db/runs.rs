@@ -38,7 +38,7 @@ impl Trigger {
 pub enum Status {
     /// Every due order is up to date.
     Succeeded,
-    /// Some orders failed.
+    /// Some orders failed, or were left to a later run.
     Partial,
     /// The run could not proceed, or nothing was answered.
     Failed,

@@ -97,14 +97,18 @@ impl Store {
                     self.is_back();
                     return Ok(done);
                 }
-                Err(error) if error.is_passing_conflict() || error.is_outdated_statement() => error,
+                Err(error) if error.is_passing_conflict() => error,
+                // Once: a pooler that goes on to use the old one needs somebody to tell it.
+                Err(error) if error.is_outdated_statement() && !is_outdated => {
+                    is_outdated = true;
+                    error
+                }
                 Err(error) if error.is_outage() => {
                     self.is_away(&error);
                     error
                 }
                 Err(error) => return Err(error),
             };
-            is_outdated |= error.is_outdated_statement();
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -156,12 +160,15 @@ impl Store {
         F: Future<Output = Result<T, Error>>,
     {
         let is_stuck = Arc::new(AtomicBool::new(false));
-        let mut inner = self.pool.acquire().await?;
-        if is_outdated {
-            inner.clear_cached_statements().await?;
-        }
+        let inner = self.pool.acquire().await?;
+        let mut link = Link { inner, is_stuck: Arc::clone(&is_stuck) };
         // On the heap: the callers' futures would be as large as the largest operation many times over.
-        let mut operation = Box::pin(operation(Link { inner, is_stuck: Arc::clone(&is_stuck) }));
+        let mut operation = Box::pin(async move {
+            if is_outdated {
+                link.clear_cached_statements().await?;
+            }
+            operation(link).await
+        });
         if let Ok(result) = tokio::time::timeout(self.patience.timeout, operation.as_mut()).await {
             return result;
         }

@@ -35,3 +35,19 @@ impl DatabaseClock {
         self.database + TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_time_that_a_machine_slept_counts() {
+        let three_hours = Duration::from_hours(3);
+        let clock = DatabaseClock::set(DateTime::UNIX_EPOCH);
+        let slept = DatabaseClock { wall: clock.wall - three_hours, ..clock };
+        assert!(slept.now() >= DateTime::UNIX_EPOCH + three_hours);
+        assert!(slept.time_of(Instant::now()) < slept.now(), "rather too early");
+        let set_back = DatabaseClock { wall: clock.wall + three_hours, ..clock };
+        assert!((DateTime::UNIX_EPOCH..DateTime::UNIX_EPOCH + three_hours).contains(&set_back.now()));
+    }
+}

@@ -38,8 +38,10 @@ use share::Share;
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
-/// After so many lengths of a lease without anything to do, a run says that it waits. Whoever died has lost its leases.
+/// After so many lengths of a lease without anything to do, a run says that it waits. A lease that lasts longer than that
+/// is nobody's who renews it.
 const PATIENCE_IN_LEASES: u32 = 2;
+const WHO_KEEPS_THEM: &str = "a session has locked their rows, or leased them for long";
 
 /// Old orders deleted by one statement: the locks are short.
 const FORGOTTEN_AT_ONCE: i64 = 5_000;
@@ -104,6 +106,8 @@ pub enum Error {
 enum End {
     /// Nothing is left to do.
     Done,
+    /// Nothing is left but orders that somebody keeps, perhaps for ever.
+    Left,
     /// Stopped by a signal.
     Stopped,
 }
@@ -150,7 +154,7 @@ impl Worker {
         let work = async {
             let _ended = ended.clone().drop_guard();
             let end = self.work(&pipeline, request, &mut guard, stop, progress).await?;
-            if end == End::Done
+            if end != End::Stopped
                 && let Some(retention) = self.queue.retention
             {
                 forget(&store, retention, stop).await;
@@ -158,9 +162,10 @@ impl Worker {
             Ok(end)
         };
         let (end, (), ()) = tokio::join!(work, pipeline.stay_alive(&ended), Box::pin(share.keep(&ended)));
+        let is_all_done = matches!(end, Ok(End::Done));
         let (status, failure) = match end {
             Ok(End::Stopped) => (Some(Status::Interrupted), None),
-            Ok(End::Done) => (None, None),
+            Ok(End::Done | End::Left) => (None, None),
             Err(error) => (Some(Status::Failed), Some(error)),
         };
         let error = &failure.as_ref().map(ToString::to_string);
@@ -168,7 +173,7 @@ impl Worker {
         let finish = |mut connection: db::Link| async move {
             let status = match status {
                 Some(status) => status,
-                None => status_of(&runs::get(&mut *connection, run_id).await?),
+                None => status_of(&runs::get(&mut *connection, run_id).await?, is_all_done),
             };
             runs::finish(&mut *connection, run_id, status, error.as_deref(), sent).await?;
             runs::get(&mut *connection, run_id).await
@@ -187,9 +192,9 @@ impl Worker {
     }
 
     /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
-    /// whose worker died is taken over when its lease ends. One that somebody holds for longer, or has locked, is waited
-    /// for if a person wants to know that all is up to date; the daemon leaves it to a later run, which sees orders that
-    /// have come due meanwhile.
+    /// whose worker died is taken over when its lease ends. One whose row a session has locked, or whose lease somebody
+    /// wrote far ahead, is waited for if a person wants to know that all is up to date; the daemon leaves it to a later
+    /// run, which sees orders that have come due meanwhile.
     async fn work(
         &self,
         pipeline: &Pipeline,
@@ -221,20 +226,19 @@ impl Worker {
                 (look_away, idle_since) = (SHORTEST_LOOK_AWAY, Instant::now());
                 continue;
             }
-            if idle_since.elapsed() >= self.queue.lease * PATIENCE_IN_LEASES && !is_told {
-                let orders = due.orders;
-                is_told = true;
-                if request.trigger != Trigger::Manual {
-                    tracing::warn!(
-                        orders,
-                        "left to a later run: another worker holds them, or a session has locked them"
-                    );
-                    break;
-                }
-                tracing::warn!(orders, "waiting for them: another worker holds them, or a session has locked them");
-            }
             // Free and yet not claimed: somebody has its row locked, for who knows how long.
             let is_locked = due.free_in.is_zero();
+            let patience = self.queue.lease * PATIENCE_IN_LEASES;
+            if idle_since.elapsed() >= patience && (is_locked || due.free_in > patience) {
+                if request.trigger != Trigger::Manual {
+                    tracing::warn!(orders = due.orders, "orders left to a later run: {WHO_KEEPS_THEM}");
+                    return Ok(End::Left);
+                }
+                if !is_told {
+                    is_told = true;
+                    tracing::warn!(orders = due.orders, "waiting for orders: {WHO_KEEPS_THEM}");
+                }
+            }
             let wait = if is_locked { look_away } else { look_away.min(due.free_in).max(SHORTEST_LOOK_AWAY) };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
@@ -270,10 +274,11 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
 }
 
 /// What the committed counters say of a run that came to its end.
-fn status_of(run: &Run) -> Status {
+fn status_of(run: &Run, is_all_done: bool) -> Status {
     let is_answered = run.fetched + run.closed > 0;
     match run.failed + run.dead {
-        0 => Status::Succeeded,
+        0 if is_all_done => Status::Succeeded,
+        0 => Status::Partial,
         _ if is_answered => Status::Partial,
         _ => Status::Failed,
     }

@@ -227,6 +227,7 @@ async fn an_order_that_a_session_has_locked_keeps_no_other_from_being_read(lab: 
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[EVERY_SECOND, ("queue.lease", "1s")])?;
     daemon.logs("left to a later run").await?;
+    until(&lab, "SELECT count(*) > 0 FROM sync.runs WHERE status = 'partial' AND claimed = 0").await?;
     lab.enqueue(&["later"]).await?;
     until(&lab, "SELECT count(*) = 1 FROM chat.orders WHERE order_id = 'later'").await?;
     session.commit().await?;

@@ -32,7 +32,7 @@ async fn an_older_database_in_another_language_keeps_all_its_rows(lab: Arc<Lab>)
         let mut connection = older(url).await?;
         let in_order = "SELECT string_agg(order_id, '' ORDER BY order_id) FROM chat.orders";
         let before: String = sqlx::query_scalar(in_order).fetch_one(&mut connection).await?;
-        assert_eq!(before == "aAÄbB", has_icu, "{before}");
+        assert!(!has_icu || before == "aAÄbB", "{before}");
         migrate(&lab, url).await?.expect_code(0);
 
         let mut connection = PgConnectOptions::from_str(url)?.connect().await?;
@@ -58,7 +58,11 @@ async fn a_view_in_the_way_of_a_migration_is_named(lab: Arc<Lab>) -> anyhow::Res
         let mut connection = older(url).await?;
         sqlx::raw_sql("CREATE VIEW talk AS SELECT order_id, body FROM chat.messages").execute(&mut connection).await?;
         let refused = migrate(&lab, url).await?.expect_code(1);
-        assert!(refused.stderr.contains("drop talk, migrate, and create it again"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("the definitions of talk and of views on them, drop them"),
+            "{}",
+            refused.stderr
+        );
         sqlx::raw_sql("DROP VIEW talk").execute(&mut connection).await?;
         migrate(&lab, url).await?.expect_code(0);
         Ok(())

@@ -110,10 +110,13 @@ async fn a_lock_that_lasts_too_long_is_waited_for(lab: Arc<Lab>) -> anyhow::Resu
     sqlx::raw_sql("LOCK TABLE chat.messages IN SHARE MODE").execute(&mut *lock).await?;
     let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("database.timeout", "1s")]))?;
     sync.logs("the database did not answer within 1 s").await?;
-    let waiting = "SELECT min(pid)::bigint FROM pg_stat_activity
+    let waiting = "SELECT min(pid)::text FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    until(&lab, &format!("SELECT ({waiting}) IS NOT NULL")).await?;
-    let pid = lab.count(waiting).await?;
+    let pid = loop {
+        if let Some(pid) = lab.text(waiting).await? {
+            break pid;
+        }
+    };
     // Its client has gone, which it cannot see, and the lock is still there.
     until(&lab, &format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await?;
     lock.rollback().await?;
