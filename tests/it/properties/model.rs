@@ -99,7 +99,7 @@ impl Model {
                 (true, ..) => self.all(),
             };
             // After a full reply the empty one has nothing to add.
-            if !said.is_empty() || !had_messages {
+            if !said.is_empty() || has_faults || !had_messages {
                 self.store(talk, &said);
             }
             self.order = Some(Order { status: "expired", coverage });
