@@ -239,8 +239,8 @@ pub struct Due {
     pub orders: u64,
     /// No more of them than that are free.
     pub free: u64,
-    /// How long until the first of them is.
-    pub free_in: Duration,
+    /// How long until the first of the others is; none if there are no others.
+    pub free_in: Option<Duration>,
     /// A place before all that are left.
     pub from: Cursor,
 }
@@ -253,16 +253,14 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<
     let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT)
         .fetch_one(executor)
         .await?;
-    let (Some(rank), Some(deadline_base), Some(free_in)) = (due.rank, due.deadline_base, due.free_in) else {
-        return Ok(None);
-    };
+    let (Some(rank), Some(deadline_base)) = (due.rank, due.deadline_base) else { return Ok(None) };
     let (free, from) = if due.orders < LOOKED_AT {
         // No id is empty: this is before all of them.
         (due.free.unsigned_abs(), Cursor { rank, deadline_base, order_id: String::new() })
     } else {
         (u64::MAX, Cursor::start())
     };
-    Ok(Some(Due { orders: due.orders.unsigned_abs(), free, free_in: Duration::from_secs_f64(free_in), from }))
+    Ok(Some(Due { orders: due.orders.unsigned_abs(), free, free_in: due.free_in.map(Duration::from_secs_f64), from }))
 }
 
 /// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.

@@ -226,10 +226,9 @@ impl Worker {
                 (look_away, idle_since) = (SHORTEST_LOOK_AWAY, Instant::now());
                 continue;
             }
-            // Free and yet not claimed: somebody has its row locked, for who knows how long.
-            let is_locked = due.free_in.is_zero();
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
-            if idle_since.elapsed() >= patience && (is_locked || due.free_in > patience) {
+            let comes_free = due.free_in.is_some_and(|free_in| free_in <= patience);
+            if idle_since.elapsed() >= patience && !comes_free {
                 if request.trigger != Trigger::Manual {
                     tracing::warn!(orders = due.orders, "orders left to a later run: {WHO_KEEPS_THEM}");
                     return Ok(End::Left);
@@ -239,7 +238,11 @@ impl Worker {
                     tracing::warn!(orders = due.orders, "waiting for orders: {WHO_KEEPS_THEM}");
                 }
             }
-            let wait = if is_locked { look_away } else { look_away.min(due.free_in).max(SHORTEST_LOOK_AWAY) };
+            let wait = match due.free_in {
+                Some(free_in) if due.free == 0 => look_away.min(free_in).max(SHORTEST_LOOK_AWAY),
+                // Free and yet not claimed: somebody has its row locked, for who knows how long.
+                _ => look_away,
+            };
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(End::Stopped);
             }

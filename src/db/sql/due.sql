@@ -1,11 +1,11 @@
 -- What is left of a run, by a look at up to $3 of its orders: how many there are and how many nobody holds, a place in
--- due order before all of them, and the seconds until the first of them comes free.
+-- due order before all of them, and the seconds until the first lease ends, if any is held.
 SELECT
     count(*) AS "orders!",
     count(*) FILTER (WHERE leased_until IS NULL OR leased_until <= now()) AS "free!",
     min(rank) AS rank,
     min(deadline_base) AS deadline_base,
-    extract(epoch FROM min(greatest(leased_until, now())) - now())::float8 AS free_in
+    extract(epoch FROM min(leased_until) FILTER (WHERE leased_until > now()) - now())::float8 AS free_in
 FROM (
     SELECT -priority::integer AS rank, deadline_base, leased_until
     FROM sync.order_queue
