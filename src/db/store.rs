@@ -23,6 +23,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Once the run is to stop, a database that is away is waited for no longer than this.
 const GRACE: Duration = Duration::from_secs(10);
+/// And a connection no longer than this: several things are still to be tried, one after the other.
+const LAST_ACQUIRE: Duration = Duration::from_secs(1);
 
 /// The database of a run. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -154,13 +156,22 @@ impl Store {
         true
     }
 
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        if self.stop.is_cancelled() || self.outage().is_given_up {
+            let acquired = tokio::time::timeout(LAST_ACQUIRE, self.pool.acquire()).await;
+            acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        } else {
+            self.pool.acquire().await
+        }
+    }
+
     /// Does it on any connection, which first forgets its prepared statements if some are outdated.
     async fn once<T, F>(&self, operation: &mut impl FnMut(Link) -> F, is_outdated: bool) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let is_stuck = Arc::new(AtomicBool::new(false));
-        let inner = self.pool.acquire().await?;
+        let inner = self.acquire().await?;
         let mut link = Link { inner, is_stuck: Arc::clone(&is_stuck) };
         // On the heap: the callers' futures would be as large as the largest operation many times over.
         let mut operation = Box::pin(async move {
