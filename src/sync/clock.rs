@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 /// Set once per run by the database's clock, then driven by the monotonic one: several workers agree on times, and a
-/// machine with a wrong clock proves nothing wrong.
+/// machine with a wrong clock proves nothing wrong. One that is set forward during a run may lose a proof.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DatabaseClock {
     database: DateTime<Utc>,

@@ -38,8 +38,8 @@ use share::Share;
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
-/// After so many lengths of a lease without anything to do, a run says that it waits. A lease that lasts longer than that
-/// is nobody's who renews it.
+/// After so many lengths of a lease in which there was nothing to do and no lease about to end, the daemon leaves what is
+/// left, and `sync` says that it waits. A lease that lasts longer than that is taken for one that nobody renews.
 const PATIENCE_IN_LEASES: u32 = 2;
 const WHO_KEEPS_THEM: &str = "a session has locked their rows, or leased them for long";
 
@@ -192,9 +192,9 @@ impl Worker {
     }
 
     /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
-    /// whose worker died is taken over when its lease ends. One whose row a session has locked, or whose lease somebody
-    /// wrote far ahead, is waited for if a person wants to know that all is up to date; the daemon leaves it to a later
-    /// run, which sees orders that have come due meanwhile.
+    /// whose worker died is taken over when its lease ends. If nothing is left but orders whose rows a session has locked,
+    /// or whose leases somebody wrote far ahead, `sync` waits on, because a person wants to know that all is up to date;
+    /// the daemon leaves them to a later run, which sees orders that have come due meanwhile.
     async fn work(
         &self,
         pipeline: &Pipeline,
@@ -227,8 +227,10 @@ impl Worker {
                 continue;
             }
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
-            let comes_free = due.free_in.is_some_and(|free_in| free_in <= patience);
-            if idle_since.elapsed() >= patience && !comes_free {
+            if due.free_in.is_some_and(|free_in| free_in <= patience) {
+                idle_since = Instant::now();
+            }
+            if idle_since.elapsed() >= patience {
                 if request.trigger != Trigger::Manual {
                     tracing::warn!(orders = due.orders, "orders left to a later run: {WHO_KEEPS_THEM}");
                     return Ok(End::Left);
