@@ -57,7 +57,7 @@ pub enum Error {
     /// No answer to a statement or transaction.
     #[error("the database did not answer within {} s", timeout.as_secs_f32())]
     Stuck {
-        /// `database.timeout`.
+        /// `database.timeout`, or less once the run is to stop.
         timeout: Duration,
     },
     /// It stayed away.

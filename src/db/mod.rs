@@ -43,7 +43,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// how long it takes to notice that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From here on a statement is worth a warning: to count a queue of ten million orders takes seconds.
+/// From here on a statement is worth a warning: to count a long queue on a slow disk takes seconds.
 const SLOW_STATEMENT: Duration = Duration::from_secs(10);
 
 /// Connects to a server and makes sure that it is new enough.

@@ -23,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Once the run is to stop, a database that is away is waited for no longer than this.
 const GRACE: Duration = Duration::from_secs(10);
-/// And a connection no longer than this: several things are still to be tried, one after the other.
+/// And a connection to it no longer than this: several things are still to be tried, one after the other.
 const LAST_ACQUIRE: Duration = Duration::from_secs(1);
 
 /// The database of a run. Cheap to clone.
@@ -156,8 +156,14 @@ impl Store {
         true
     }
 
+    /// Whether the run is to stop while the database is away, or has given it up.
+    fn is_in_a_hurry(&self) -> bool {
+        let outage = self.outage();
+        outage.is_given_up || (outage.since.is_some() && self.stop.is_cancelled())
+    }
+
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        if self.stop.is_cancelled() || self.outage().is_given_up {
+        if self.is_in_a_hurry() {
             let acquired = tokio::time::timeout(LAST_ACQUIRE, self.pool.acquire()).await;
             acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
         } else {
@@ -180,10 +186,12 @@ impl Store {
             }
             operation(link).await
         });
-        if let Ok(result) = tokio::time::timeout(self.patience.timeout, operation.as_mut()).await {
+        let timeout = self.patience.timeout;
+        let timeout = if self.is_in_a_hurry() { timeout.min(GRACE) } else { timeout };
+        if let Ok(result) = tokio::time::timeout(timeout, operation.as_mut()).await {
             return result;
         }
         is_stuck.store(true, Relaxed);
-        Err(Error::Stuck { timeout: self.patience.timeout })
+        Err(Error::Stuck { timeout })
     }
 }
