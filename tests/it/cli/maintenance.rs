@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Timelike as _, Utc};
 use serde_json::json;
 
-use super::{only_json, with_empty_database};
+use super::{migrate, only_json, with_empty_database};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
@@ -38,15 +38,10 @@ const ORDERS: &str = "
 
 async fn migrating_an_empty_database_works_and_again_changes_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     with_empty_database(&lab, async |url| {
-        let migrate = || {
-            let mut command = lab.command(&["migrate"]);
-            command.env("DATABASE_URL", url);
-            Finished::of(command)
-        };
-        let first = migrate().await?.expect_code(0);
+        let first = migrate(&lab, url).await?.expect_code(0);
         assert_eq!(first.stdout, "the database is up to date\n");
         assert!(first.stderr.contains("database migrated"), "{}", first.stderr);
-        let again = migrate().await?.expect_code(0);
+        let again = migrate(&lab, url).await?.expect_code(0);
         assert_eq!(again.stdout, "the database is up to date\n");
         assert_eq!(again.stderr, "", "nothing was done");
         Ok(())
@@ -56,12 +51,7 @@ async fn migrating_an_empty_database_works_and_again_changes_nothing(lab: Arc<La
 
 async fn several_may_migrate_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     with_empty_database(&lab, async |url| {
-        let migrate = || {
-            let mut command = lab.command(&["migrate"]);
-            command.env("DATABASE_URL", url);
-            Finished::of(command)
-        };
-        let (one, two, three) = tokio::try_join!(migrate(), migrate(), migrate())?;
+        let (one, two, three) = tokio::try_join!(migrate(&lab, url), migrate(&lab, url), migrate(&lab, url))?;
         let all = [one.expect_code(0), two.expect_code(0), three.expect_code(0)];
         let migrated = all.iter().filter(|finished| finished.stderr.contains("database migrated")).count();
         assert_eq!(migrated, 1, "one did it all: {all:?}");

@@ -100,6 +100,13 @@ async fn with_database(
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
+/// `chatsync migrate` of the database at `url`.
+async fn migrate(lab: &Lab, url: &str) -> anyhow::Result<Finished> {
+    let mut command = lab.command(&["migrate"]);
+    command.env("DATABASE_URL", url);
+    Finished::of(command).await
+}
+
 /// Writes a file below the lab's home and gives its path as an argument.
 fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
     let path = lab.home.path().join(name);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
-use super::{with_database, with_empty_database};
-use crate::support::{Finished, Lab, tests};
+use super::{migrate, with_database, with_empty_database};
+use crate::support::{Lab, tests};
 
 tests!(
     an_older_database_in_another_language_keeps_all_its_rows,
@@ -54,39 +54,32 @@ async fn an_older_database_in_another_language_keeps_all_its_rows(lab: Arc<Lab>)
 }
 
 async fn a_view_in_the_way_of_a_migration_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
-    with_empty_database(&lab, async |url| {
-        let mut connection = older(url).await?;
-        sqlx::raw_sql("CREATE VIEW talk AS SELECT order_id, body FROM chat.messages").execute(&mut connection).await?;
-        let refused = migrate(&lab, url).await?.expect_code(1);
-        assert!(
-            refused.stderr.contains("the definitions of talk and of views on them, drop them"),
-            "{}",
-            refused.stderr
-        );
-        sqlx::raw_sql("DROP VIEW talk").execute(&mut connection).await?;
-        migrate(&lab, url).await?.expect_code(0);
-        Ok(())
-    })
-    .await
+    let view = "CREATE VIEW talk AS SELECT order_id, body FROM chat.messages";
+    is_refused_until(&lab, view, "the definitions of talk and of views on them, drop them", "DROP VIEW talk").await
 }
 
 async fn a_migration_does_not_wait_long_for_a_table_in_use(lab: Arc<Lab>) -> anyhow::Result<()> {
-    with_empty_database(&lab, async |url| {
+    let query = "BEGIN; SELECT FROM chat.messages";
+    is_refused_until(&lab, query, "another session uses one of its tables", "ROLLBACK").await
+}
+
+/// Migrating an older database fails with this complaint while the obstacle is there, and works after the remedy.
+async fn is_refused_until(
+    lab: &Lab,
+    obstacle: &'static str,
+    complaint: &str,
+    remedy: &'static str,
+) -> anyhow::Result<()> {
+    with_empty_database(lab, async |url| {
         let mut connection = older(url).await?;
-        sqlx::raw_sql("BEGIN; SELECT FROM chat.messages").execute(&mut connection).await?;
-        let refused = migrate(&lab, url).await?.expect_code(1);
-        assert!(refused.stderr.contains("another session uses one of its tables"), "{}", refused.stderr);
-        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await?;
-        migrate(&lab, url).await?.expect_code(0);
+        sqlx::raw_sql(obstacle).execute(&mut connection).await?;
+        let refused = migrate(lab, url).await?.expect_code(1);
+        assert!(refused.stderr.contains(complaint), "{}", refused.stderr);
+        sqlx::raw_sql(remedy).execute(&mut connection).await?;
+        migrate(lab, url).await?.expect_code(0);
         Ok(())
     })
     .await
-}
-
-async fn migrate(lab: &Lab, url: &str) -> anyhow::Result<Finished> {
-    let mut command = lab.command(&["migrate"]);
-    command.env("DATABASE_URL", url);
-    Finished::of(command).await
 }
 
 /// Brings an empty database to an older version, with some rows in it.
