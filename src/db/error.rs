@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -42,7 +43,7 @@ pub enum Error {
     },
     /// A migration failed, or the database holds other migrations than this program.
     #[error("migrating the database failed: {0}")]
-    Migrate(#[from] MigrateError),
+    Migrate(#[source] MigrateError),
     /// Somebody uses a table that a migration changes.
     #[error(
         "the database is not migrated yet: another session uses one of its tables; wait for its query, or end it, and try again"
@@ -75,18 +76,6 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn of_migration(error: MigrateError) -> Self {
-        match &error {
-            MigrateError::Execute(sqlx::Error::Database(inner))
-            | MigrateError::ExecuteMigration(sqlx::Error::Database(inner), _)
-                if inner.code().as_deref() == Some(LOCK_TIMEOUT) =>
-            {
-                Self::InUse
-            }
-            _ => error.into(),
-        }
-    }
-
     /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
     #[must_use]
     pub fn is_passing_conflict(&self) -> bool {
@@ -97,11 +86,10 @@ impl Error {
     /// works.
     #[must_use]
     pub fn is_outdated_statement(&self) -> bool {
-        let Self::Statement(sqlx::Error::Database(error)) = self else { return false };
-        match error.code().as_deref() {
+        match self.sql_state().as_deref() {
             // The code says no more than "not supported", and the message says it in the server's language.
             Some("0A000") => {
-                let error = error.try_downcast_ref::<PgDatabaseError>();
+                let error = self.of_the_server().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
                 error.and_then(PgDatabaseError::routine) == Some("RevalidateCachedQuery")
             }
             Some("26000") => true,
@@ -137,9 +125,13 @@ impl Error {
     }
 
     fn sql_state(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.of_the_server()?.code().filter(|code| code.len() == 5)
+    }
+
+    fn of_the_server(&self) -> Option<&(dyn DatabaseError + 'static)> {
         match self {
-            Self::Statement(sqlx::Error::Database(error)) => error.code().filter(|code| code.len() == 5),
-            Self::Connect { source: sqlx::Error::Database(error), .. } => error.code().filter(|code| code.len() == 5),
+            Self::Statement(sqlx::Error::Database(error))
+            | Self::Connect { source: sqlx::Error::Database(error), .. } => Some(&**error),
             _ => None,
         }
     }
@@ -153,6 +145,20 @@ fn is_outage(code: &str) -> bool {
         "08" | "53" | "58" => true,
         // Shutdown, crash, starting up, idle time-out; a statement or lock time-out; read-only after a fail-over.
         _ => matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | LOCK_TIMEOUT | "25006"),
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match &error {
+            MigrateError::Execute(sqlx::Error::Database(inner))
+            | MigrateError::ExecuteMigration(sqlx::Error::Database(inner), _)
+                if inner.code().as_deref() == Some(LOCK_TIMEOUT) =>
+            {
+                Self::InUse
+            }
+            _ => Self::Migrate(error),
+        }
     }
 }
 

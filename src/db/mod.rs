@@ -82,7 +82,7 @@ pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
     let before = applied(&mut transaction).await?;
     sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
-    migrator.run_direct(None, &mut *transaction, false).await.map_err(Error::of_migration)?;
+    migrator.run_direct(None, &mut *transaction, false).await?;
     let after = applied(&mut transaction).await?;
     transaction.commit().await?;
     Ok(after - before)
