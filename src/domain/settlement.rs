@@ -289,7 +289,7 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
         _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
-        None => loss_before(order).unwrap_or(Coverage::ExpiredUnread),
+        None => known_loss(order).unwrap_or(Coverage::ExpiredUnread),
         Some(read) => coverage_after_the_end(order, read, Some(expired_at), policy),
     };
     // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
@@ -322,9 +322,7 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
     let coverage = match order.last_fetched_at {
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
-        // The API knew it, and nothing good came of it.
-        None if order.last_changed_at.is_some() => Coverage::ExpiredUnread,
-        None => loss_before(order).unwrap_or(Coverage::NotFound),
+        None => known_loss(order).unwrap_or(Coverage::NotFound),
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
     };
     Settlement {
@@ -381,10 +379,11 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
     }
 }
 
-/// What is stored of the loss of an order that the queue knows no read of: it was in the queue before.
-fn loss_before(order: &ClaimedOrder) -> Option<Coverage> {
+/// What is lost of an order that the queue knows no good read of: it was answered nevertheless, or it was in the queue
+/// before and its loss is stored.
+fn known_loss(order: &ClaimedOrder) -> Option<Coverage> {
     match order.coverage {
-        _ if order.last_changed_at.is_some() => None,
+        _ if order.last_changed_at.is_some() => Some(Coverage::ExpiredUnread),
         Coverage::CapturedOpen | Coverage::ExpiredPartial => Some(Coverage::ExpiredPartial),
         Coverage::ExpiredUnread => Some(Coverage::ExpiredUnread),
         _ => None,

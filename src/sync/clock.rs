@@ -40,8 +40,8 @@ impl DatabaseClock {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_time_that_a_machine_slept_counts() {
+    #[test]
+    fn the_time_that_a_machine_slept_counts() {
         let three_hours = Duration::from_hours(3);
         let clock = DatabaseClock::set(DateTime::UNIX_EPOCH);
         let slept = DatabaseClock { wall: clock.wall - three_hours, ..clock };
