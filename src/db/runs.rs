@@ -76,6 +76,10 @@ pub struct Counters {
     pub throttled: u64,
     pub refused: u64,
     pub expired_early: u64,
+    pub held: u64,
+    pub lost: u64,
+    pub unproven: u64,
+    pub messages_left_out: u64,
 }
 
 /// A row of `sync.runs`.
@@ -105,6 +109,12 @@ pub struct Run {
     pub refused: i64,
     pub expired_early: i64,
     pub requests_per_second: Option<f64>,
+    pub held: i64,
+    pub lost: i64,
+    pub unproven: i64,
+    pub messages_left_out: i64,
+    pub at_risk: Option<i64>,
+    pub overdue: Option<i64>,
 }
 
 /// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called
@@ -163,7 +173,11 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
              requests = greatest(requests, $11),
              throttled = greatest(throttled, $12),
              refused = refused + $13,
-             expired_early = expired_early + $14
+             expired_early = expired_early + $14,
+             held = held + $15,
+             lost = lost + $16,
+             unproven = unproven + $17,
+             messages_left_out = messages_left_out + $18
          WHERE run_id = $1",
         run_id,
         by(counters.claimed),
@@ -179,6 +193,10 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
         by(counters.throttled),
         by(counters.refused),
         by(counters.expired_early),
+        by(counters.held),
+        by(counters.lost),
+        by(counters.unproven),
+        by(counters.messages_left_out),
     )
     .execute(connection)
     .await?;
