@@ -3,6 +3,7 @@
 //! [`main`] parses nothing and decides nothing about orders: it sets up logging and signals, runs the command, and
 //! turns its end into an exit code. Data goes to standard output; logs, progress and errors to standard error.
 
+mod confirm;
 mod database;
 mod demo;
 mod enqueue;
@@ -35,7 +36,7 @@ use progress::Screen;
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
 ///
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
-/// some orders (or lines) failed.
+/// some orders (or lines) failed, or are held back.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = false)]
 pub struct Cli {
@@ -69,6 +70,8 @@ enum Command {
     Plan(plan::Args),
     /// Put orders back into the queue
     Retry(retry::Args),
+    /// Believe results that the storm guard holds back
+    Confirm(confirm::Args),
     /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
     Demo(demo::Args),
     /// Serve a simulated Connect API
@@ -142,6 +145,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
             Command::Why(args) => why::why(&environment, args).await,
             Command::Plan(args) => plan::plan(&environment, args).await,
             Command::Retry(args) => retry::retry(&environment, args).await,
+            Command::Confirm(args) => confirm::confirm(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,
         }

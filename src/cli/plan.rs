@@ -16,6 +16,7 @@ use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::{self, AuthMode, Needs};
 use crate::db::forecast::{Forecast, KnownPace, Late, Missed, Totals};
+use crate::sync::PROBES;
 
 /// Longest time foretold, in seconds: a century. The calendar ends somewhere.
 const LONGEST: f64 = 3e9;
@@ -50,6 +51,8 @@ struct Plan {
 struct Requests {
     messages: u64,
     tokens: u64,
+    /// At most, in case that what is held back is answered as before.
+    probes: u64,
 }
 
 /// The request rate to reckon with.
@@ -92,16 +95,17 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
 impl Requests {
     fn of(totals: &Totals, mode: AuthMode) -> Self {
         let due = totals.due();
+        let probes = if totals.held_back > 0 { PROBES.into() } else { 0 };
         match mode {
             // Without a user there is no token, and without a token no request.
-            AuthMode::UserAssertion => Self { messages: due - totals.without_user, tokens: totals.users },
-            AuthMode::ClientCredentials => Self { messages: due, tokens: due.min(1) },
-            AuthMode::StaticToken => Self { messages: due, tokens: 0 },
+            AuthMode::UserAssertion => Self { messages: due - totals.without_user, tokens: totals.users, probes },
+            AuthMode::ClientCredentials => Self { messages: due, tokens: due.min(1), probes },
+            AuthMode::StaticToken => Self { messages: due, tokens: 0, probes },
         }
     }
 
     fn total(self) -> u64 {
-        self.messages + self.tokens
+        self.messages + self.tokens + self.probes
     }
 }
 
@@ -141,6 +145,7 @@ impl Plan {
             },
             "requests": {
                 "total": self.requests.total(), "messages": self.requests.messages, "tokens": self.requests.tokens,
+                "probes": self.requests.probes,
             },
             "pace": {
                 "requests_per_second": self.pace.requests_per_second, "is_guess": self.pace.found_at.is_none(),
@@ -172,7 +177,13 @@ impl Plan {
         lines.extend([
             (
                 "requests",
-                format!("{} ({} for messages, {} for tokens)", requests.total(), requests.messages, requests.tokens),
+                format!(
+                    "{} ({} for messages, {} for tokens, {} to probe what is held back)",
+                    requests.total(),
+                    requests.messages,
+                    requests.tokens,
+                    requests.probes
+                ),
             ),
             ("pace", format!("{:.1} requests/s, {}", self.pace.requests_per_second, self.pace.origin())),
             ("takes", format!("{}, until {}", span(self.takes), time(Some(totals.now + self.takes)))),

@@ -81,7 +81,7 @@ pub(super) fn end_of(report: Report) -> End {
         note("error: interrupted before everything that is due was fetched; the rest stays due");
         return End::Failed;
     }
-    if report.run.failed + report.run.dead > 0 { End::Partial } else { End::Good }
+    if report.run.failed + report.run.dead + report.run.held > 0 { End::Partial } else { End::Good }
 }
 
 /// Makes the orders due; an order that cannot be fetched is an error before anything is.

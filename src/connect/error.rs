@@ -25,16 +25,6 @@ pub enum Error {
         /// The last failure.
         last: String,
     },
-    /// The first replies of the run were all refusals.
-    #[error(
-        "the first {replies} replies were all refusals, last: {last}; the account's setting \"shopper information removal\" makes this endpoint answer 403 always: ask your Instacart representative"
-    )]
-    AllRefused {
-        /// How many.
-        replies: u32,
-        /// The last one.
-        last: String,
-    },
     /// No complete reply within `api.timeout`.
     #[error("{asked_for}: no complete reply within {} s", within.as_secs_f32())]
     TimedOut {
@@ -143,7 +133,6 @@ impl Error {
         matches!(
             self,
             Self::Outage { .. }
-                | Self::AllRefused { .. }
                 | Self::Unauthorized { is_shared: true, .. }
                 | Self::TokenRefused { is_shared: true, .. }
         )
@@ -161,7 +150,7 @@ impl Error {
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
             Self::Redirect { .. } => FailureKind::Redirect,
-            Self::AllRefused { .. } | Self::Status { status: 403, .. } => FailureKind::Forbidden,
+            Self::Status { status: 403, .. } => FailureKind::Forbidden,
             Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
             Self::Status { status: 429, .. } => FailureKind::Throttled,
             Self::Status { status: 408 | 500..=599, .. } => FailureKind::ServerError,
@@ -175,13 +164,17 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (kind, message) = (error.kind(), error.to_string());
+        let code = match &error {
+            Error::Status { api: Some(api), .. } => api.code,
+            _ => None,
+        };
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
             Error::Status { status, .. } => (Some(status), None),
             Error::Unauthorized { .. } => (Some(401), None),
             _ => (None, None),
         };
-        Self { kind, message, in_outage: false, http_status, reject }
+        Self { kind, message, in_outage: false, http_status, code, reject }
     }
 }
 

@@ -16,6 +16,8 @@ mod reply;
 mod session;
 mod text;
 
+use std::sync::Arc;
+
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_LANGUAGE, AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
@@ -27,7 +29,7 @@ pub use reply::decode;
 pub use session::{Answer, Fetched, Session};
 
 use crate::config::{Api, Auth};
-use crate::domain::{ClaimedOrder, Fault, Outcome, reply_hash};
+use crate::domain::{ClaimedOrder, Fault, IdSpace, Outcome, reply_hash};
 use auth::{Token, Tokens};
 use http::Http;
 use session::Errand;
@@ -41,8 +43,8 @@ const X_RETAILER_ID: HeaderName = HeaderName::from_static("x-retailer-id");
 pub struct Client {
     http: Http,
     tokens: Tokens,
-    treat_ids_as_internal: bool,
-    retailer_id: Option<String>,
+    /// Of orders that override nothing.
+    id_space: IdSpace,
     accept_language: Option<String>,
 }
 
@@ -53,8 +55,11 @@ impl Client {
         Ok(Self {
             http: Http::new(api, controller, pace.max_in_flight)?,
             tokens: Tokens::new(auth),
-            treat_ids_as_internal: api.treat_ids_as_internal,
-            retailer_id: api.retailer_id.clone(),
+            id_space: IdSpace {
+                api: api.base_url.as_str().into(),
+                retailer_id: api.retailer_id.as_deref().unwrap_or_default().into(),
+                ids_internal: api.treat_ids_as_internal,
+            },
             accept_language: api.accept_language.clone(),
         })
     }
@@ -63,6 +68,23 @@ impl Client {
     #[must_use]
     pub fn base_url(&self) -> &str {
         self.http.base_url.as_str()
+    }
+
+    /// Where the ids of orders that override nothing are looked up.
+    #[must_use]
+    pub fn default_id_space(&self) -> &IdSpace {
+        &self.id_space
+    }
+
+    /// Where an order's id is looked up: the configured server, banner and kind of ids, unless the order overrides them.
+    #[must_use]
+    pub fn id_space(&self, order: &ClaimedOrder) -> IdSpace {
+        let IdSpace { api, retailer_id, ids_internal } = &self.id_space;
+        IdSpace {
+            api: Arc::clone(api),
+            retailer_id: order.retailer_id.as_deref().map_or_else(|| Arc::clone(retailer_id), Arc::from),
+            ids_internal: order.ids_internal.unwrap_or(*ids_internal),
+        }
     }
 
     /// How fast it asks.
@@ -96,15 +118,14 @@ impl Client {
             return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: self.tokens.is_shared() });
         };
         authorization.set_sensitive(true);
-        let ids_internal = order.ids_internal.unwrap_or(self.treat_ids_as_internal);
+        let IdSpace { retailer_id, ids_internal, .. } = self.id_space(order);
         let ids_internal = HeaderValue::from_static(if ids_internal { "true" } else { "false" });
-        // An empty override sends none.
-        let retailer_id = order.retailer_id.as_ref().or(self.retailer_id.as_ref()).filter(|id| !id.is_empty());
         let request = |client: &reqwest::Client| {
             let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
             let mut request = client.get(url).header(X_TREAT_IDS_AS_INTERNAL, &ids_internal);
-            if let Some(retailer_id) = retailer_id {
-                request = request.header(X_RETAILER_ID, retailer_id);
+            // An empty override sends none.
+            if !retailer_id.is_empty() {
+                request = request.header(X_RETAILER_ID, &*retailer_id);
             }
             if let Some(language) = &self.accept_language {
                 request = request.header(ACCEPT_LANGUAGE, language);

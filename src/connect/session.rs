@@ -1,7 +1,7 @@
 //! One run's use of the API: tries and waits of a fetch, what the run has sent so far, and what would stop it.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The pace falls with each 429, so these tries end well.
 const THROTTLED_TRIES: u32 = 12;
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
-
-/// The run stops when so many replies came and all were 403: a setting of the account, not a fact about orders.
-const FIRST_REPLIES: u32 = 10;
 
 /// The end of a fetch.
 #[derive(Debug)]
@@ -55,16 +52,12 @@ pub struct Session {
     breaker: Breaker,
     requests: AtomicU64,
     throttled: AtomicU64,
-    /// How many replies came, as long as all were 403; then [`OTHERS`].
-    only_forbidden: AtomicU32,
     /// Users whose credentials were refused: once each is news.
     refused_users: Mutex<LruCache<String, ()>>,
 }
 
 /// Refused users that are remembered. With more of them it hardly matters whose news is old.
 const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
-
-const OTHERS: u32 = u32::MAX;
 
 /// A fetch on its way.
 pub(super) struct Errand<'a> {
@@ -98,7 +91,6 @@ impl Session {
             breaker: Breaker::new(give_up_after),
             requests: AtomicU64::default(),
             throttled: AtomicU64::default(),
-            only_forbidden: AtomicU32::default(),
             refused_users: Mutex::new(LruCache::new(REFUSED_USERS)),
         }
     }
@@ -106,6 +98,12 @@ impl Session {
     /// Requests sent and 429s received so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.requests.load(Relaxed), self.throttled.load(Relaxed))
+    }
+
+    /// The client that it uses.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Asks for one order's conversation. An outage is waited out here, at no order's cost.
@@ -163,7 +161,6 @@ impl Session {
         let result = match self.client.ask(order, errand).await {
             Ok(answer) => {
                 pass.went_well();
-                self.only_forbidden.store(OTHERS, Relaxed);
                 Ok(answer)
             }
             // No news of the API.
@@ -175,7 +172,7 @@ impl Session {
                 } else if is_probe || self.is_news(&error, order, *tries) {
                     pass.failed(&error);
                 }
-                Err(self.watch_for_403(error))
+                Err(error)
             }
         };
         (asked_at, is_probe, result)
@@ -195,29 +192,6 @@ impl Session {
                 users.put(user, ()).is_none()
             }
             _ => tries.all() == 1,
-        }
-    }
-
-    fn watch_for_403(&self, error: Error) -> Error {
-        let kind = error.kind();
-        if kind == FailureKind::Forbidden {
-            return self.count_forbidden(error);
-        }
-        // What may pass on its own says nothing of the account.
-        if !kind.policy().is_retried_at_once {
-            self.only_forbidden.store(OTHERS, Relaxed);
-        }
-        error
-    }
-
-    /// Counts a 403; the last of too many in a row from the start becomes the reason to stop.
-    fn count_forbidden(&self, error: Error) -> Error {
-        let count = |replies: u32| (replies != OTHERS).then(|| replies + 1);
-        match self.only_forbidden.fetch_update(Relaxed, Relaxed, count) {
-            Ok(before) if before + 1 >= FIRST_REPLIES => {
-                Error::AllRefused { replies: before + 1, last: error.to_string() }
-            }
-            _ => error,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Totals {
     pub open: u64,
     /// Due orders that a worker holds now.
     pub held: u64,
+    /// Due orders of which the storm guard holds a result back.
+    pub held_back: u64,
     /// Due orders without a Connect user.
     pub without_user: u64,
     /// Connect users of the due orders.
@@ -128,6 +130,7 @@ impl Forecast {
             pending: row.pending.unsigned_abs(),
             open: row.open.unsigned_abs(),
             held: row.held.unsigned_abs(),
+            held_back: row.held_back.unsigned_abs(),
             without_user: row.without_user.unsigned_abs(),
             users: row.users.unsigned_abs(),
             left_due: row.left_due.unsigned_abs(),

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::Error;
-use crate::domain::{Coverage, OrderState};
+use crate::domain::{Coverage, HeldKind, OrderState};
 
 /// Everything that is known of one order.
 #[derive(Debug)]
@@ -54,6 +54,9 @@ pub struct QueuedOrder {
     pub enqueued_at: DateTime<Utc>,
     pub source: Option<String>,
     pub deadline_base: DateTime<Utc>,
+    pub held_kind: Option<HeldKind>,
+    pub held_since: Option<DateTime<Utc>>,
+    pub held_times: Option<i32>,
 }
 
 /// How much of a conversation is stored.
@@ -137,6 +140,9 @@ pub async fn life(pool: &PgPool, order_id: &str, most_rejects: i64) -> Result<Op
         enqueued_at: row.enqueued_at,
         source: row.source,
         deadline_base: row.deadline_base,
+        held_kind: row.held_kind.as_deref().and_then(HeldKind::parse),
+        held_since: row.held_since,
+        held_times: row.held_times,
     };
     let stored = Stored {
         messages: row.messages,

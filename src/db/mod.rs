@@ -9,6 +9,7 @@ pub mod chat;
 mod copy;
 pub mod embedded;
 mod error;
+pub mod evidence;
 pub mod forecast;
 pub mod insight;
 pub mod life;

@@ -12,7 +12,9 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
-use crate::domain::{ClaimedOrder, Coverage, Lease, NewOrder, OrderId, OrderState, Settlement};
+use crate::domain::{
+    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, Lease, NewOrder, OrderId, OrderState, Settlement,
+};
 
 /// What became of a batch of enqueued orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,6 +110,11 @@ pub async fn claim(
         let order_id =
             OrderId::new(place.order_id.clone()).map_err(|_| Error::Decode { column: "order_queue.order_id" })?;
         let coverage = row.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
+        let held_kind = row.held_kind.as_deref().and_then(HeldKind::parse);
+        let held = match (held_kind, row.held_since, row.held_times, row.held_id_space) {
+            (Some(kind), Some(since), Some(times), Some(id_space)) => Some(HeldResult { kind, since, times, id_space }),
+            _ => None,
+        };
         let order = ClaimedOrder {
             order_id,
             lease,
@@ -127,6 +134,8 @@ pub async fn claim(
             completed_at: row.completed_at,
             last_message_at: row.last_message_at,
             coverage: coverage.ok_or(Error::Decode { column: "orders.coverage" })?,
+            was_closed: row.was_closed,
+            held,
         };
         claimed.push((place, order));
     }
@@ -154,7 +163,8 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
     let statuses: Vec<Option<i16>> =
         settlements.iter().map(|settled| settled.http_status.and_then(|status| status.try_into().ok())).collect();
     let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.content_hash.as_deref()).collect();
-    let held = sqlx::query_file_scalar!(
+    let held: Vec<Option<&HeldResult>> = settlements.iter().map(|settled| settled.held.as_ref()).collect();
+    let settled = sqlx::query_file_scalar!(
         "src/db/sql/settle.sql",
         &order_ids as &[&str],
         &leases,
@@ -174,10 +184,14 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &statuses as &[Option<i16>],
         &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
         &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
+        &held.iter().map(|held| held.map(|held| held.kind.as_str())).collect::<Vec<_>>() as &[Option<&str>],
+        &held.iter().map(|held| held.map(|held| held.since)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &held.iter().map(|held| held.map(|held| held.times)).collect::<Vec<_>>() as &[Option<i32>],
+        &held.iter().map(|held| held.map(|held| held.id_space.as_str())).collect::<Vec<_>>() as &[Option<&str>],
     )
     .fetch_all(connection)
     .await?;
-    Ok(held.into_iter().collect())
+    Ok(settled.into_iter().collect())
 }
 
 /// Extends leases that are still held. Updates in place. Rows that are locked just now, for instance because they are
@@ -293,6 +307,117 @@ pub async fn unknown(executor: impl PgExecutor<'_>, order_ids: &[String]) -> Res
     .fetch_all(executor)
     .await?;
     Ok(unknown)
+}
+
+/// Which held orders are meant; all of them by default.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// Only results of these kinds.
+    pub kinds: Option<Vec<HeldKind>>,
+    /// Only these orders.
+    pub order_ids: Option<Vec<String>>,
+}
+
+/// The next `limit` held orders after `after`, in the order of their ids. Takes no locks.
+pub async fn held(
+    executor: impl PgExecutor<'_>,
+    held: &Held,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, String)>, Error> {
+    let kinds = held.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>());
+    let rows = sqlx::query!(
+        r#"SELECT order_id, held_kind AS "held_kind!"
+           FROM sync.order_queue
+           WHERE held_kind IS NOT NULL
+             AND state IN ('pending', 'open')
+             AND ($1::text[] IS NULL OR held_kind = ANY ($1))
+             AND ($2::text[] IS NULL OR order_id = ANY ($2))
+             AND order_id > $3
+           ORDER BY order_id
+           LIMIT $4"#,
+        kinds.as_deref(),
+        held.order_ids.as_deref(),
+        after,
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.order_id, row.held_kind)).collect())
+}
+
+/// How many orders are held back, by kind.
+pub async fn count_held(executor: impl PgExecutor<'_>) -> Result<BTreeMap<HeldKind, u64>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT held_kind AS "held_kind!", count(*) AS "orders!"
+           FROM sync.order_queue
+           WHERE held_kind IS NOT NULL AND state IN ('pending', 'open')
+           GROUP BY held_kind"#
+    )
+    .fetch_all(executor)
+    .await?;
+    let parse = |kind: &str| HeldKind::parse(kind).ok_or(Error::Decode { column: "order_queue.held_kind" });
+    rows.into_iter().map(|row| Ok((parse(&row.held_kind)?, row.orders.unsigned_abs()))).collect()
+}
+
+/// Orders that may be asked to learn something about an id space or a user, and not to be settled.
+#[derive(Debug, Clone, Copy)]
+pub enum Witnesses<'a> {
+    /// Known to be readable: read well within `window`, and not completed longer ago than that.
+    Readable {
+        /// Where they are looked up.
+        id_space: &'a IdSpace,
+        /// `queue.readable_window`.
+        window: Duration,
+    },
+    /// Others than these: first those of other users, then those that were read well before.
+    Others {
+        /// Orders that are left out.
+        order_ids: &'a [String],
+        /// Their users.
+        users: &'a [String],
+    },
+}
+
+/// Looks at so many live orders at most to find witnesses.
+const WITNESSES_AMONG: i64 = 2_000;
+
+/// Up to `limit` witnesses, without leases: what they answer is never written. `defaults` is the id space of orders that
+/// override nothing. Takes no locks.
+pub async fn witnesses(
+    executor: impl PgExecutor<'_>,
+    which: Witnesses<'_>,
+    defaults: &IdSpace,
+    limit: i64,
+) -> Result<Vec<ClaimedOrder>, Error> {
+    let (id_space, window, order_ids, users): (_, _, &[String], &[String]) = match which {
+        Witnesses::Readable { id_space, window } => (Some(id_space), Some(interval(window)), &[], &[]),
+        Witnesses::Others { order_ids, users } => (None, None, order_ids, users),
+    };
+    let rows = sqlx::query_file!(
+        "src/db/sql/witnesses.sql",
+        id_space.map(|space| &*space.retailer_id),
+        id_space.map(|space| space.ids_internal),
+        &*defaults.retailer_id,
+        defaults.ids_internal,
+        window,
+        order_ids,
+        users,
+        WITNESSES_AMONG,
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    // An id that cannot be sent is no witness.
+    let witness = rows.into_iter().filter_map(|row| {
+        Some(ClaimedOrder {
+            connect_user_id: row.connect_user_id,
+            ids_internal: row.ids_internal,
+            retailer_id: row.retailer_id,
+            ..ClaimedOrder::unclaimed(OrderId::new(row.order_id).ok()?, row.enqueued_at)
+        })
+    });
+    Ok(witness.collect())
 }
 
 /// Which orders `retry` puts back.

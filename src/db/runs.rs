@@ -74,8 +74,6 @@ pub struct Counters {
     pub users_written: u64,
     pub requests: u64,
     pub throttled: u64,
-    pub refused: u64,
-    pub expired_early: u64,
     pub held: u64,
     pub lost: u64,
     pub unproven: u64,
@@ -106,8 +104,6 @@ pub struct Run {
     pub throttled: i64,
     pub error: Option<String>,
     pub api: Option<String>,
-    pub refused: i64,
-    pub expired_early: i64,
     pub requests_per_second: Option<f64>,
     pub held: i64,
     pub lost: i64,
@@ -172,12 +168,10 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
              users_written = users_written + $10,
              requests = greatest(requests, $11),
              throttled = greatest(throttled, $12),
-             refused = refused + $13,
-             expired_early = expired_early + $14,
-             held = held + $15,
-             lost = lost + $16,
-             unproven = unproven + $17,
-             messages_left_out = messages_left_out + $18
+             held = held + $13,
+             lost = lost + $14,
+             unproven = unproven + $15,
+             messages_left_out = messages_left_out + $16
          WHERE run_id = $1",
         run_id,
         by(counters.claimed),
@@ -191,8 +185,6 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
         by(counters.users_written),
         by(counters.requests),
         by(counters.throttled),
-        by(counters.refused),
-        by(counters.expired_early),
         by(counters.held),
         by(counters.lost),
         by(counters.unproven),
@@ -224,37 +216,6 @@ pub async fn finish(
     .execute(executor)
     .await?;
     Ok(())
-}
-
-/// What an earlier run was answered, in orders.
-#[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
-pub struct PastRun {
-    pub fetched: u64,
-    pub closed: u64,
-    pub refused: u64,
-    pub expired_early: u64,
-}
-
-/// Earlier runs that were answered at all, the latest first.
-pub async fn past(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<PastRun>, Error> {
-    let rows = sqlx::query!(
-        "SELECT fetched, closed, refused, expired_early
-         FROM sync.runs
-         WHERE fetched + closed + refused > 0
-         ORDER BY started_at DESC
-         LIMIT $1",
-        limit,
-    )
-    .fetch_all(executor)
-    .await?;
-    let past = rows.into_iter().map(|row| PastRun {
-        fetched: row.fetched.unsigned_abs(),
-        closed: row.closed.unsigned_abs(),
-        refused: row.refused.unsigned_abs(),
-        expired_early: row.expired_early.unsigned_abs(),
-    });
-    Ok(past.collect())
 }
 
 /// A run as it stands in the table.

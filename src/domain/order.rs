@@ -1,6 +1,7 @@
 //! An order as the queue knows it: its id, its state, its lease.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -173,6 +174,59 @@ impl Coverage {
     }
 }
 
+text_enum! {
+    /// What an order's reply would have meant, had the storm guard believed it.
+    HeldKind {
+        /// 404, code 4000.
+        Closed = "closed",
+        /// 404 in the API's shape, but without code 4000.
+        NotFoundUncoded = "not_found_uncoded",
+        /// Expired and empty, sooner than possible by what is known of the order.
+        Expired = "expired",
+        /// Refused for good.
+        Refused = "refused",
+    }
+}
+
+impl HeldKind {
+    /// Whether the order would be closed.
+    #[must_use]
+    pub const fn is_closure(self) -> bool {
+        matches!(self, Self::Closed | Self::NotFoundUncoded)
+    }
+}
+
+/// A result that the storm guard holds back: the order stays as it was and is asked for again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldResult {
+    /// What it would have meant.
+    pub kind: HeldKind,
+    /// When it was first seen. Believed later, it dates from then.
+    pub since: DateTime<Utc>,
+    /// How often it was seen.
+    pub times: i32,
+    /// [`IdSpace`] in which it was seen, as text. Seen elsewhere, it says nothing here.
+    pub id_space: String,
+}
+
+/// Where an order id means what it means: a server, a banner, and whose ids they are. A wrong one of the three makes
+/// every order unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdSpace {
+    /// `api.base_url`.
+    pub api: Arc<str>,
+    /// `X-Retailer-Id`; empty where none is sent.
+    pub retailer_id: Arc<str>,
+    /// `X-Treat-Ids-As-Internal`.
+    pub ids_internal: bool,
+}
+
+impl fmt::Display for IdSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} retailer_id={} ids_internal={}", self.api, self.retailer_id, self.ids_internal)
+    }
+}
+
 /// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
 pub type Lease = Uuid;
 
@@ -216,9 +270,63 @@ pub struct ClaimedOrder {
     /// What is stored as proven about completeness. It may know more than the queue: rows of orders that have ended are
     /// deleted after `queue.retention`, and an order may be fed again.
     pub coverage: Coverage,
+    /// Whether the API did not know it when it was last settled.
+    pub was_closed: bool,
+    /// What the storm guard holds back of it.
+    pub held: Option<HeldResult>,
 }
 
 impl ClaimedOrder {
+    /// An order of which nothing is known but its id, and that nobody has claimed: it can be asked for, not settled.
+    #[must_use]
+    pub fn unclaimed(order_id: OrderId, enqueued_at: DateTime<Utc>) -> Self {
+        Self {
+            order_id,
+            lease: Lease::nil(),
+            connect_user_id: None,
+            ids_internal: None,
+            retailer_id: None,
+            attempts: 0,
+            strikes: 0,
+            last_fetched_at: None,
+            last_changed_at: None,
+            expired_at: None,
+            content_hash: None,
+            reply_hash: None,
+            is_stored: false,
+            has_messages: false,
+            enqueued_at,
+            completed_at: None,
+            last_message_at: None,
+            coverage: Coverage::Pending,
+            was_closed: false,
+            held: None,
+        }
+    }
+
+    /// Whether any reply was ever read: it is known to the API, or was.
+    #[must_use]
+    pub fn was_read(&self) -> bool {
+        self.last_fetched_at.or(self.last_changed_at).is_some()
+            || self.has_messages
+            || matches!(
+                self.coverage,
+                Coverage::Captured | Coverage::CapturedOpen | Coverage::NoChat | Coverage::ExpiredPartial
+            )
+    }
+
+    /// Its state as long as it is not settled for good.
+    #[must_use]
+    pub fn live_state(&self) -> OrderState {
+        if self.last_fetched_at.or(self.last_changed_at).is_none() { OrderState::Pending } else { OrderState::Open }
+    }
+
+    /// When a result of this kind, answered at `answered_at`, was first seen: earlier if it was held.
+    #[must_use]
+    pub fn first_seen(&self, is_kind: impl Fn(HeldKind) -> bool, answered_at: DateTime<Utc>) -> DateTime<Utc> {
+        self.held.as_ref().filter(|held| is_kind(held.kind)).map_or(answered_at, |held| held.since)
+    }
+
     /// Whether a reply is the one that was read last, byte for byte. Never of an order that was put back: its next
     /// reply is to be read.
     #[must_use]

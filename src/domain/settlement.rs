@@ -8,7 +8,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{ClaimedOrder, Conversation, Coverage, FailureKind, Fault, Lease, OrderId, OrderState, Then};
+use super::{
+    ClaimedOrder, Conversation, Coverage, FailureKind, Fault, HeldKind, HeldResult, IdSpace, Lease, OrderId,
+    OrderState, Then,
+};
+
+/// A held result is asked for again after these waits, then always after the last: it never blocks the head of the
+/// queue.
+const HELD_WAITS: [Duration; 3] = [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
 
 /// The settings of section `queue` that the policy needs.
 #[derive(Debug, Clone)]
@@ -36,6 +43,8 @@ pub enum Outcome {
     Same,
     /// 404 with the API's own error body, code 4000.
     NotFound,
+    /// 404 with the API's own error body, but without code 4000.
+    NotFoundUncoded,
     /// Anything else.
     Failed(Failure),
 }
@@ -51,8 +60,39 @@ pub struct Failure {
     pub in_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
+    /// The API's error code, if it gave one.
+    pub code: Option<i64>,
     /// The reply itself, if it is worth keeping for inspection.
     pub reject: Option<Fault>,
+}
+
+/// The way in which the API refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The API's error code, if it gave one.
+    pub code: Option<i64>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.code {
+            Some(code) => write!(f, "{}, code {code}", self.status),
+            None => write!(f, "{}", self.status),
+        }
+    }
+}
+
+impl Failure {
+    /// The refusal that it was. 404 says something about the order or the server; 408, 421, 425 and 429 pass.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let status = self
+            .http_status
+            .filter(|status| (400..500).contains(status) && !matches!(status, 404 | 408 | 421 | 425 | 429))?;
+        Some(Refusal { status, code: self.code })
+    }
 }
 
 /// How an order counts in its run.
@@ -68,18 +108,40 @@ pub enum Verdict {
     Failed,
     /// Given up.
     Dead,
+    /// Not believed yet.
+    Held,
 }
 
-/// An end that a wrong server, banner, id space or account would bring upon **every** order. One is a fact about its
-/// order; a storm of them is none.
+/// An end that a wrong server, banner, id space or account would bring upon **every** order. It is believed only on
+/// evidence: `sync::guard` weighs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
-    /// 404, code 4000.
-    Closed,
+    /// Read before, and now unknown (404, code 4000).
+    Vanished,
+    /// Never read, and unknown (404, code 4000).
+    Unknown,
+    /// 404 in the API's shape, but without code 4000.
+    Uncoded,
     /// Expired and empty, although the order cannot be that old by what is known of it.
-    ExpiredEarly,
+    ExpiredEarly {
+        /// From when on it can have expired.
+        possible_at: DateTime<Utc>,
+    },
     /// Refused for good.
     Refused,
+}
+
+impl Suspicion {
+    /// What is held back if it is not believed.
+    #[must_use]
+    pub const fn held_kind(self) -> HeldKind {
+        match self {
+            Self::Vanished | Self::Unknown => HeldKind::Closed,
+            Self::Uncoded => HeldKind::NotFoundUncoded,
+            Self::ExpiredEarly { .. } => HeldKind::Expired,
+            Self::Refused => HeldKind::Refused,
+        }
+    }
 }
 
 /// The new face of an order in `chat.orders`.
@@ -139,21 +201,62 @@ pub struct Settlement {
     pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
     /// How the order counts.
     pub verdict: Verdict,
-    /// Whether a storm of these would be implausible.
+    /// Why it is not simply believed.
     pub suspicion: Option<Suspicion>,
+    /// What the guard holds back of the order from now on.
+    pub held: Option<HeldResult>,
+    /// How the request was refused, if it was.
+    pub refusal: Option<Refusal>,
 }
 
 impl Settlement {
     /// How the attempt ended, in a word for the order's history: `read`, `unchanged`, `partly_understood`, `expired`,
-    /// `closed`, or the kind of the failure.
+    /// `closed`, `held`, or the kind of the failure.
     #[must_use]
     pub fn outcome(&self) -> &'static str {
         match (self.state, self.verdict, &self.note) {
+            (_, Verdict::Held, _) => "held",
             (OrderState::Closed, ..) => "closed",
             (OrderState::Expired, ..) => "expired",
             (_, _, Some((kind, _))) => kind,
             (_, Verdict::Unchanged, None) => "unchanged",
             _ => "read",
+        }
+    }
+
+    /// The same reply, not believed: the order stays live, no failure is counted, and it is asked for again after a
+    /// while. `suspicion` is this settlement's.
+    #[must_use]
+    pub fn hold(self, order: &ClaimedOrder, suspicion: Suspicion, id_space: &IdSpace) -> Self {
+        let kind = suspicion.held_kind();
+        let before = order.held.as_ref().filter(|held| held.kind == kind);
+        let times = before.map_or(0, |held| held.times).saturating_add(1);
+        let since = order.first_seen(|held| held == kind, self.answered_at);
+        let turn = usize::try_from(times - 1).unwrap_or(0).min(HELD_WAITS.len() - 1);
+        let due_in = match suspicion {
+            Suspicion::ExpiredEarly { possible_at } => {
+                HELD_WAITS[turn].min((possible_at - self.answered_at).to_std().unwrap_or_default())
+            }
+            _ => HELD_WAITS[turn],
+        };
+        Self {
+            state: order.live_state(),
+            due_in,
+            attempts: order.attempts,
+            strikes: order.strikes,
+            note: Some(("held", held_note(kind).to_owned())),
+            fetched_at: None,
+            content_hash: None,
+            expired_at: None,
+            reply_hash: order.reply_hash.clone(),
+            order: None,
+            conversation: None,
+            marks_removed: false,
+            // Once is enough.
+            rejects: if times == 1 { self.rejects } else { Vec::new() },
+            verdict: Verdict::Held,
+            held: Some(HeldResult { kind, since, times, id_space: id_space.to_string() }),
+            ..self
         }
     }
 
@@ -168,7 +271,7 @@ impl Outcome {
     fn http_status(&self) -> Option<u16> {
         match self {
             Self::Read(..) | Self::Same => Some(200),
-            Self::NotFound => Some(404),
+            Self::NotFound | Self::NotFoundUncoded => Some(404),
             Self::Failed(failure) => failure.http_status,
         }
     }
@@ -211,6 +314,8 @@ pub fn settle(
         rejects: Vec::new(),
         verdict: Verdict::Unchanged,
         suspicion: None,
+        held: None,
+        refusal: None,
     };
     match outcome {
         Outcome::Read(conversation, _) if conversation.is_expired == Some(true) => {
@@ -218,9 +323,35 @@ pub fn settle(
         }
         Outcome::Read(conversation, reply_hash) => read(blank, order, conversation, reply_hash, policy),
         Outcome::Same => Settlement { fetched_at: Some(asked_at), ..blank },
-        Outcome::NotFound => close(blank, order, policy),
+        Outcome::NotFound => {
+            let suspicion = if order.was_read() { Suspicion::Vanished } else { Suspicion::Unknown };
+            // Closed before and still closed: nothing that the guard could doubt.
+            let suspicion = (!order.was_closed).then_some(suspicion);
+            Settlement { suspicion, ..close(blank, order, policy) }
+        }
+        Outcome::NotFoundUncoded => Settlement { suspicion: Some(Suspicion::Uncoded), ..close(blank, order, policy) },
         Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
     }
+}
+
+/// Settles an order by the result that is held of it, because an operator confirms it. `None` if nothing is held.
+#[must_use]
+pub fn confirm(order: &ClaimedOrder, now: DateTime<Utc>, policy: &QueuePolicy) -> Option<Settlement> {
+    let outcome = match order.held.as_ref()?.kind {
+        HeldKind::Closed | HeldKind::NotFoundUncoded => Outcome::NotFound,
+        HeldKind::Expired => {
+            Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() }, Vec::new())
+        }
+        HeldKind::Refused => Outcome::Failed(Failure {
+            kind: FailureKind::Refused,
+            message: "refused for good, and confirmed by an operator".to_owned(),
+            in_outage: false,
+            http_status: None,
+            code: None,
+            reject: None,
+        }),
+    };
+    Some(settle(order, outcome, now, now, policy, 0.5))
 }
 
 fn read(
@@ -281,7 +412,8 @@ fn read(
 }
 
 fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
-    let expired_at = order.expired_at.unwrap_or(blank.answered_at);
+    let first_seen = order.first_seen(|kind| kind == HeldKind::Expired, blank.answered_at);
+    let expired_at = order.expired_at.unwrap_or(first_seen);
     // Understood or not.
     let brings_messages = !conversation.messages.is_empty() || conversation.lacks_messages();
     let coverage = match order.last_fetched_at {
@@ -303,19 +435,17 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
         rejects: rejected_parts(&mut conversation),
         conversation: is_worth_writing.then_some(conversation),
         verdict: Verdict::Changed,
-        suspicion: (!brings_messages && is_too_young_to_expire(order, blank.answered_at, policy))
-            .then_some(Suspicion::ExpiredEarly),
+        suspicion: expiry_possible_at(order, policy)
+            .filter(|possible_at| !brings_messages && blank.answered_at < *possible_at)
+            .map(|possible_at| Suspicion::ExpiredEarly { possible_at }),
         ..blank
     }
 }
 
-/// An order expires `readable_window` after its completion, and it was not completed before its last message. One that
-/// was read before was most likely enqueued before it was completed; of one never read, only the feeder knows how old it
-/// is.
-fn is_too_young_to_expire(order: &ClaimedOrder, now: DateTime<Utc>, policy: &QueuePolicy) -> bool {
-    let enqueued_at = order.last_fetched_at.map(|_| order.enqueued_at);
-    let alive_at = order.completed_at.or(order.last_message_at.max(enqueued_at));
-    alive_at.is_some_and(|alive_at| now - alive_at < time_delta(policy.readable_window))
+/// An order expires `readable_window` after its completion, and it was not completed before its last message. Where
+/// neither is known anything is possible: an order can be enqueued at any age.
+fn expiry_possible_at(order: &ClaimedOrder, policy: &QueuePolicy) -> Option<DateTime<Utc>> {
+    order.completed_at.max(order.last_message_at)?.checked_add_signed(time_delta(policy.readable_window))
 }
 
 fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settlement {
@@ -325,12 +455,12 @@ fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settl
         None => known_loss(order).unwrap_or(Coverage::NotFound),
         Some(read) => coverage_after_the_end(order, read, order.expired_at, policy),
     };
+    let closed_at = order.first_seen(HeldKind::is_closure, blank.answered_at);
     Settlement {
         state: OrderState::Closed,
         due_in: Duration::ZERO,
-        order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(blank.answered_at) }),
+        order: Some(OrderChange { status: OrderState::Closed, coverage, closed_at: Some(closed_at) }),
         verdict: Verdict::Closed,
-        suspicion: Some(Suspicion::Closed),
         ..blank
     }
 }
@@ -347,9 +477,9 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         Then::LaterCounted => strikes >= policy.max_attempts,
         Then::Later => false,
     };
-    let kind = failure.kind.as_str();
+    let (kind, refusal) = (failure.kind.as_str(), failure.refusal());
     let rejects = failure.reject.map(|fault| (failure.http_status, kind, fault)).into_iter().collect();
-    let failed = Settlement { attempts, strikes, note: Some((kind, failure.message)), rejects, ..blank };
+    let failed = Settlement { attempts, strikes, note: Some((kind, failure.message)), rejects, refusal, ..blank };
     if is_dead {
         // What was proven before stays proven.
         let coverage = match (order.last_fetched_at, order.expired_at) {
@@ -368,13 +498,11 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         };
     }
     Settlement {
-        state: if order.last_fetched_at.or(order.last_changed_at).is_none() {
-            OrderState::Pending
-        } else {
-            OrderState::Open
-        },
+        state: order.live_state(),
         due_in: backoff(policy, attempts, jitter),
         verdict: Verdict::Failed,
+        // A failure says nothing about what is held.
+        held: order.held.clone(),
         ..failed
     }
 }
@@ -413,6 +541,17 @@ fn backoff(policy: &QueuePolicy, attempts: i32, jitter: f64) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(30);
     let wait = policy.retry_backoff.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
     wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0).min(policy.retry_backoff_max)
+}
+
+const fn held_note(kind: HeldKind) -> &'static str {
+    match kind {
+        HeldKind::Closed => "the API does not know it (404, code 4000), which is not believed yet",
+        HeldKind::NotFoundUncoded => "404 in the API's shape but without code 4000, which is not believed yet",
+        HeldKind::Expired => {
+            "expired and empty sooner than possible: not before completed_at, or the last message, plus queue.readable_window"
+        }
+        HeldKind::Refused => "refused for good like too many others, which is not believed yet",
+    }
 }
 
 fn note_on_faults(faults: &[Fault]) -> Option<(&'static str, String)> {

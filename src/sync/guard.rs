@@ -1,179 +1,412 @@
-//! The storm guard: ends that a wrong server, banner, id space or account would bring upon every order are not
-//! committed before enough other answers make them plausible.
+//! The storm guard: ends that a wrong server, banner, id space or account would bring upon *every* order are believed on
+//! evidence only, and held back otherwise. It stops harm, not work: the run goes on.
 //!
-//! Suspicious settlements ([`Suspicion`]) are held back while answers are counted in blocks of `guard.min_orders`. A
-//! block with too many of them stops the run; one that is plausible lets those of the block *before* it go, so that a
-//! storm which begins in the middle of a block takes nothing of it along. What is left at the end is filled up
-//! to a block with answers of the one before, then of earlier runs, in their proportion, and judged as well.
+//! Only suspicious replies wait here ([`Suspicion`]); all others are counted and pass. They are judged at the end of a
+//! pass through the queue, or when many wait, by what this run was answered in the same [`IdSpace`]:
+//!
+//! - An order that was read before and is unknown now needs a good reply that came later in this run, and calm: among
+//!   the orders read before that were answered around it, no more than `guard.max_closed_share` are unknown.
+//! - An order that was never read needs a good reply of this run, or of the last 24 hours. One that is refused for good
+//!   needs one of this run, and calm. Without that fewer than `guard.min_orders` of both are believed in a day.
+//! - A user with five or more orders in the run is judged by them as well.
+//! - What has been held for a week is believed with any evidence.
+//!
+//! This file decides; `evidence` asks the database and the API what is missing, and writes the result.
 
-use crate::config;
-use crate::connect::Reservation;
-use crate::db::runs::PastRun;
-use crate::domain::{Suspicion, Verdict};
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
+use chrono::TimeDelta;
+use lru::LruCache;
+
+use super::opening::Opening;
 use super::write::Answered;
+use crate::config;
+use crate::domain::{ClaimedOrder, IdSpace, Suspicion, Verdict};
 
-/// Most runs looked back at. A few are enough as a rule; runs of a few orders each add up.
-pub(super) const PAST_RUNS: i64 = 50;
+/// When so many replies wait, the pass ends and they are judged: about a kilobyte each.
+const MOST_WAITING: usize = 5_000;
+/// Or so many bytes of replies that say more than that.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
 
-/// Too many suspicious ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{}; nothing of it was recorded, the orders stay as they were. If it is true nevertheless, raise guard.max_closed_share",
-    what(self)
-)]
-pub struct Storm {
-    /// What happened to them.
-    pub kind: Suspicion,
-    /// How many orders it happened to.
-    pub orders: u64,
-    /// Of how many that were answered.
-    pub of: u64,
-}
+/// Readable orders that are asked for evidence, per run and id space.
+pub const PROBES: u32 = 3;
 
-fn what(storm: &Storm) -> String {
-    let Storm { kind, orders, of } = storm;
-    match kind {
-        Suspicion::Closed => format!(
-            "the API says of {orders} of {of} orders that it does not know them (404, code 4000): this looks like the wrong server (api.base_url), banner (api.retailer_id), id space (api.treat_ids_as_internal) or user"
-        ),
-        Suspicion::ExpiredEarly => format!(
-            "the API says of {orders} of {of} orders that they expired, sooner than possible by what is known of them: this looks like the wrong server (api.base_url) or a wrong completed_at"
-        ),
-        Suspicion::Refused => format!(
-            "{orders} of {of} orders were refused for good: the log tells each reason; check sections api and auth, and connect_user_id of the orders"
-        ),
-    }
-}
+/// From this many orders in the run on, a user is judged by them.
+const ORDERS_OF_A_USER: u32 = 5;
 
-/// Answers counted, and how many of them are suspicious in which way.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Block {
-    answered: u64,
-    suspicious: [u64; KINDS.len()],
-}
+/// A result that was first seen this long ago is believed with any evidence.
+const BELIEVED_AFTER: TimeDelta = TimeDelta::days(7);
 
-const KINDS: [Suspicion; 3] = [Suspicion::Closed, Suspicion::ExpiredEarly, Suspicion::Refused];
+/// Bounds of what is remembered. Whoever is forgotten has no evidence, so that what is held is never too little.
+const USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+const SPACES: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
 pub(super) struct Guard {
     settings: config::Guard,
-    /// Earlier runs, the latest first.
-    past: Vec<Block>,
-    /// The share of closed orders that is usual.
-    usual: f64,
-    block: Block,
-    before: Option<Block>,
-    held_now: Vec<Answered>,
-    held_before: Vec<Answered>,
+    opening: Opening,
+    waiting: Vec<Suspect>,
+    waiting_bytes: usize,
+    spaces: LruCache<IdSpace, Space>,
+    users: LruCache<String, Share>,
+    /// Counts replies, to tell what came later.
+    latest: u64,
+}
+
+/// A suspicious reply.
+struct Suspect {
+    answered: Answered,
+    suspicion: Suspicion,
+    id_space: IdSpace,
+    number: u64,
+    /// Its stretch in [`Space::known`], or in [`Space::all`] if it is refused.
+    stretch: usize,
+}
+
+/// What is known of an id space.
+struct Space {
+    /// The number of the latest good reply of this run.
+    last_good: Option<u64>,
+    /// Whether another run had one within 24 hours, as far as was asked.
+    was_good: bool,
+    /// Whether so few are unknown that they are believed without evidence.
+    are_few: bool,
+    probes_left: u32,
+    /// Orders that were read before, and the unknown ones among them.
+    known: Stretches,
+    /// All orders, and the refused ones among them.
+    all: Stretches,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    orders: u32,
+    bad: u32,
+}
+
+/// Orders in the order of their replies, cut into stretches of `guard.min_orders`, so that a storm is seen however many
+/// good replies there were before it or after.
+#[derive(Debug)]
+struct Stretches {
+    length: u32,
+    /// The number of the first one that is kept.
+    first: usize,
+    kept: VecDeque<Share>,
+}
+
+/// What one probe brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// The order is known.
+    Good,
+    /// The order is unknown, although it was read not long ago.
+    Unknown,
+    /// No answer about the order.
+    Nothing,
+}
+
+/// What became of the replies that waited.
+pub(super) struct Judged {
+    pub(super) believed: Vec<Answered>,
+    pub(super) held: Vec<(Answered, Suspicion, IdSpace)>,
 }
 
 impl Guard {
-    pub(super) fn new(settings: config::Guard, past: &[PastRun]) -> Self {
-        let past: Vec<Block> = past.iter().map(Block::from).collect();
-        let all = past.iter().fold(Block::default(), |all, run| all.plus(*run));
-        let usual = if all.answered < settings.min_orders { 0.0 } else { share(all.suspicious[0], all.answered) };
+    pub(super) fn new(settings: config::Guard) -> Self {
         Self {
             settings,
-            past,
-            usual,
-            block: Block::default(),
-            before: None,
-            held_now: Vec::new(),
-            held_before: Vec::new(),
+            opening: Opening::default(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            spaces: LruCache::new(SPACES),
+            users: LruCache::new(USERS),
+            latest: 0,
         }
     }
 
-    /// Takes in answers; returns those that may be written, and the storm that ends the run, if there is one.
-    pub(super) fn admit(&mut self, batch: Vec<Answered>) -> (Vec<Answered>, Result<(), Storm>) {
-        let mut admitted = Vec::with_capacity(batch.len());
-        let mut result = Ok(());
-        for mut answered in batch {
-            let settlement = &answered.settlement;
-            let suspicion = settlement.suspicion;
-            self.block.count(suspicion, settlement.verdict);
-            if suspicion.is_some() {
-                if settlement.conversation.is_none() && settlement.rejects.is_empty() {
-                    answered.reservation = Reservation::default();
-                }
-                self.held_now.push(answered);
+    /// Takes in replies; returns those that may be written. The others wait.
+    pub(super) fn admit(
+        &mut self,
+        replies: impl IntoIterator<Item = Answered>,
+        id_space: impl Fn(&ClaimedOrder) -> IdSpace,
+    ) -> Vec<Answered> {
+        let mut admitted = Vec::new();
+        for reply in replies {
+            for answered in self.opening.hear(reply) {
+                let id_space = id_space(&answered.order);
+                admitted.extend(self.weigh(answered, id_space));
+            }
+        }
+        admitted
+    }
+
+    /// The first replies of the run, as long as all are refused alike.
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// The first replies are weighed like all others; returns those that may be written.
+    pub(super) fn end_opening(&mut self, id_space: impl Fn(&ClaimedOrder) -> IdSpace) -> Vec<Answered> {
+        let replies = self.opening.end();
+        self.admit(replies, id_space)
+    }
+
+    /// Counts a reply; gives it back unless it is suspicious.
+    fn weigh(&mut self, mut answered: Answered, id_space: IdSpace) -> Option<Answered> {
+        let suspicion = answered.settlement.suspicion;
+        self.latest += 1;
+        let is_good = matches!(answered.settlement.verdict, Verdict::Changed | Verdict::Unchanged);
+        let is_bad = matches!(suspicion, Some(Suspicion::Vanished | Suspicion::Unknown | Suspicion::Refused));
+        if !is_good && suspicion.is_none() {
+            return Some(answered);
+        }
+        if let Some(user) = answered.order.connect_user_id.as_deref()
+            && (is_good || is_bad)
+        {
+            self.users.get_or_insert_mut_ref(user, Share::default).count(is_bad);
+        }
+        let (number, is_idle) = (self.latest, self.waiting.is_empty());
+        let space = self.space(&id_space);
+        if is_idle {
+            space.forget_the_past();
+        }
+        let of_all = space.all.count(suspicion == Some(Suspicion::Refused));
+        let is_vanished = suspicion == Some(Suspicion::Vanished);
+        let of_known =
+            if is_vanished || (is_good && answered.order.was_read()) { space.known.count(is_vanished) } else { 0 };
+        let Some(suspicion) = suspicion else {
+            space.last_good = Some(number);
+            return Some(answered);
+        };
+        // Replies that wait take no memory that others need to be read. Most say nothing but what is held.
+        let reservation = std::mem::take(&mut answered.reservation);
+        if answered.settlement.conversation.is_some() || !answered.settlement.rejects.is_empty() {
+            self.waiting_bytes += reservation.bytes();
+        }
+        let stretch = if is_vanished { of_known } else { of_all };
+        self.waiting.push(Suspect { answered, suspicion, id_space, number, stretch });
+        None
+    }
+
+    /// Whether what waits is to be judged before more is asked.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MOST_WAITING || self.waiting_bytes >= MOST_BYTES || self.opening.suspicion().is_some()
+    }
+
+    /// With fewer orders than this in a day no evidence is needed.
+    pub(super) fn few(&self) -> u64 {
+        self.settings.min_orders
+    }
+
+    /// The id spaces of what waits.
+    pub(super) fn suspected(&self) -> Vec<IdSpace> {
+        let mut spaces: Vec<IdSpace> = Vec::new();
+        for suspect in &self.waiting {
+            if !spaces.contains(&suspect.id_space) {
+                spaces.push(suspect.id_space.clone());
+            }
+        }
+        spaces
+    }
+
+    /// The id spaces with a good reply in this run.
+    pub(super) fn good_spaces(&self) -> Vec<IdSpace> {
+        self.spaces
+            .iter()
+            .filter(|(_, space)| space.last_good.is_some())
+            .map(|(id_space, _)| id_space.clone())
+            .collect()
+    }
+
+    /// Another run had a good reply there within 24 hours.
+    pub(super) fn was_good(&mut self, id_space: &IdSpace) {
+        self.space(id_space).was_good = true;
+    }
+
+    /// Whether the reply of a readable order could change what becomes of something that waits.
+    pub(super) fn wants_probe(&mut self, id_space: &IdSpace) -> bool {
+        if self.space(id_space).probes_left == 0 {
+            return false;
+        }
+        let of_evidence =
+            |suspicion| matches!(suspicion, Suspicion::Vanished | Suspicion::Unknown | Suspicion::Refused);
+        self.waiting.iter().any(|suspect| {
+            suspect.id_space == *id_space
+                && of_evidence(suspect.suspicion)
+                && self.is_user_fine(suspect)
+                && !self.is_believed(suspect)
+        })
+    }
+
+    /// A probe was answered, or there is no order to ask (`None`).
+    pub(super) fn probed(&mut self, id_space: &IdSpace, probe: Option<Probe>) {
+        self.latest += 1;
+        let latest = self.latest;
+        let space = self.space(id_space);
+        space.probes_left = if probe.is_some() { space.probes_left.saturating_sub(1) } else { 0 };
+        match probe {
+            Some(Probe::Good) => {
+                space.last_good = Some(latest);
+                space.known.count(false);
+            }
+            Some(Probe::Unknown) => {
+                space.known.count(true);
+            }
+            Some(Probe::Nothing) | None => {}
+        }
+    }
+
+    /// A good reply of an order that was asked for another reason, and is not settled.
+    pub(super) fn heard_well(&mut self, id_space: &IdSpace) {
+        self.latest += 1;
+        self.space(id_space).last_good = Some(self.latest);
+    }
+
+    /// How many of those that wait there lack evidence. Of what was held before it is counted once more, so that a flood
+    /// is not believed the next day.
+    pub(super) fn without_evidence(&self, id_space: &IdSpace) -> u64 {
+        let lacks = |suspect: &&Suspect| {
+            suspect.id_space == *id_space
+                && matches!(suspect.suspicion, Suspicion::Unknown | Suspicion::Refused)
+                && !self.is_believed(suspect)
+        };
+        self.waiting.iter().filter(lacks).count() as u64
+    }
+
+    /// They are so few that they are believed without evidence.
+    pub(super) fn are_few(&mut self, id_space: &IdSpace) {
+        self.space(id_space).are_few = true;
+    }
+
+    /// Takes all that waits, judged.
+    pub(super) fn judge(&mut self) -> Judged {
+        let mut judged = Judged { believed: Vec::new(), held: Vec::new() };
+        let verdicts: Vec<bool> = self.waiting.iter().map(|suspect| self.is_believed(suspect)).collect();
+        for (suspect, is_believed) in std::mem::take(&mut self.waiting).into_iter().zip(verdicts) {
+            let Suspect { answered, suspicion, id_space, .. } = suspect;
+            if is_believed {
+                judged.believed.push(answered);
             } else {
-                admitted.push(answered);
-            }
-            if result.is_ok() && self.block.answered >= self.settings.min_orders {
-                result = self.judge(self.block);
-                if result.is_ok() {
-                    admitted.append(&mut self.held_before);
-                    self.held_before.append(&mut self.held_now);
-                    self.before = Some(std::mem::take(&mut self.block));
-                }
+                judged.held.push((answered, suspicion, id_space));
             }
         }
-        (admitted, result)
+        self.waiting_bytes = 0;
+        // The next pass counts anew what it may believe.
+        for (_, space) in &mut self.spaces {
+            space.are_few = false;
+        }
+        judged
     }
 
-    /// At the end of the work: returns what was held back.
-    pub(super) fn finish(&mut self) -> Result<Vec<Answered>, Storm> {
-        let mut last = self.block;
-        for earlier in self.before.iter().chain(&self.past) {
-            let missing = self.settings.min_orders.saturating_sub(last.answered);
-            last = last.plus(earlier.scaled_to(missing));
+    fn is_believed(&self, suspect: &Suspect) -> bool {
+        if self.settings.max_closed_share >= 1.0 {
+            return true;
         }
-        if last.answered >= self.settings.min_orders {
-            self.judge(last)?;
+        let Some(space) = self.spaces.peek(&suspect.id_space) else { return false };
+        let is_good = space.last_good.is_some();
+        let held = suspect.answered.order.held.as_ref();
+        if held.is_some_and(|held| {
+            held.kind == suspect.suspicion.held_kind()
+                && suspect.answered.settlement.answered_at - held.since >= BELIEVED_AFTER
+        }) {
+            return is_good || space.was_good;
         }
-        let mut rest = std::mem::take(&mut self.held_before);
-        rest.append(&mut self.held_now);
-        Ok(rest)
+        let most = self.settings.max_closed_share;
+        match suspect.suspicion {
+            Suspicion::Uncoded | Suspicion::ExpiredEarly { .. } => false,
+            Suspicion::Vanished => {
+                space.last_good > Some(suspect.number)
+                    && space.known.is_calm(suspect.stretch, most)
+                    && self.is_user_fine(suspect)
+            }
+            Suspicion::Unknown if is_good || space.was_good => self.is_user_fine(suspect),
+            Suspicion::Refused if is_good && space.all.is_calm(suspect.stretch, most) && self.is_user_fine(suspect) => {
+                true
+            }
+            Suspicion::Unknown | Suspicion::Refused => space.are_few,
+        }
     }
 
-    fn judge(&self, block: Block) -> Result<(), Storm> {
-        for (kind, orders) in KINDS.into_iter().zip(block.suspicious) {
-            let usual = if kind == Suspicion::Closed { self.usual } else { 0.0 };
-            // What the past does not explain is held against the limit.
-            let limit = self.settings.max_closed_share + (1.0 - self.settings.max_closed_share) * usual;
-            if share(orders, block.answered) > limit {
-                return Err(Storm { kind, orders, of: block.answered });
-            }
-        }
-        Ok(())
+    fn is_user_fine(&self, suspect: &Suspect) -> bool {
+        let user = suspect.answered.order.connect_user_id.as_deref();
+        user.and_then(|user| self.users.peek(user))
+            .is_none_or(|share| share.orders < ORDERS_OF_A_USER || !share.is_above(self.settings.max_closed_share))
+    }
+
+    fn space(&mut self, id_space: &IdSpace) -> &mut Space {
+        let length = u32::try_from(self.settings.min_orders).unwrap_or(u32::MAX).max(1);
+        self.spaces.get_or_insert_mut_ref(id_space, || Space {
+            last_good: None,
+            was_good: false,
+            are_few: false,
+            probes_left: PROBES,
+            known: Stretches::of(length),
+            all: Stretches::of(length),
+        })
     }
 }
 
-impl From<&PastRun> for Block {
-    fn from(run: &PastRun) -> Self {
-        let answered = run.fetched + run.closed + run.refused;
-        Self { answered, suspicious: [run.closed, run.expired_early, run.refused] }
+impl Space {
+    /// What nothing waits for any more; the latest stretch tells what the next one began with.
+    fn forget_the_past(&mut self) {
+        self.known.forget_the_past();
+        self.all.forget_the_past();
     }
 }
 
-impl Block {
-    /// Failures that will be tried again say nothing here.
-    fn count(&mut self, suspicion: Option<Suspicion>, verdict: Verdict) {
-        self.answered += u64::from(suspicion.is_some() || !matches!(verdict, Verdict::Failed | Verdict::Dead));
-        for (kind, count) in KINDS.into_iter().zip(&mut self.suspicious) {
-            *count += u64::from(suspicion == Some(kind));
-        }
+impl Share {
+    fn count(&mut self, is_bad: bool) {
+        self.orders += 1;
+        self.bad += u32::from(is_bad);
     }
 
-    fn plus(self, other: Self) -> Self {
-        let mut suspicious = self.suspicious;
-        for (count, more) in suspicious.iter_mut().zip(other.suspicious) {
-            *count += more;
-        }
-        Self { answered: self.answered + other.answered, suspicious }
-    }
-
-    /// At most so many answers, in the same proportion.
-    fn scaled_to(self, answered: u64) -> Self {
-        if self.answered <= answered {
-            return self;
-        }
-        let scale = |count: u64| count * answered / self.answered;
-        Self { answered, suspicious: self.suspicious.map(scale) }
+    fn is_above(self, most: f64) -> bool {
+        f64::from(self.bad) > most * f64::from(self.orders)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no run has 2^52 orders")]
-fn share(orders: u64, of: u64) -> f64 {
-    orders as f64 / of as f64
+impl Stretches {
+    fn of(length: u32) -> Self {
+        Self { length, first: 0, kept: VecDeque::new() }
+    }
+
+    /// Counts an order; returns the number of its stretch.
+    fn count(&mut self, is_bad: bool) -> usize {
+        if self.kept.back().is_none_or(|last| last.orders >= self.length) {
+            self.kept.push_back(Share::default());
+        }
+        if let Some(last) = self.kept.back_mut() {
+            last.count(is_bad);
+        }
+        self.first + self.kept.len() - 1
+    }
+
+    /// Whether neither a stretch nor one beside it has too large a share: a storm may begin and end within one.
+    fn is_calm(&self, stretch: usize, most: f64) -> bool {
+        (stretch.saturating_sub(1)..=stretch + 1)
+            .filter_map(|number| self.filled(number))
+            .all(|share| !share.is_above(most))
+    }
+
+    /// A stretch; one that is not complete is filled up with orders of the one before, in their proportion.
+    fn filled(&self, number: usize) -> Option<Share> {
+        let share = self.get(number)?;
+        let missing = self.length.saturating_sub(share.orders);
+        let before = number.checked_sub(1).and_then(|number| self.get(number));
+        Some(before.map_or(share, |before| Share {
+            orders: share.orders + missing,
+            bad: share.bad + (before.bad * missing).div_ceil(before.orders.max(1)),
+        }))
+    }
+
+    fn get(&self, number: usize) -> Option<Share> {
+        self.kept.get(number.checked_sub(self.first)?).copied()
+    }
+
+    fn forget_the_past(&mut self) {
+        while self.kept.len() > 2 {
+            self.kept.pop_front();
+            self.first += 1;
+        }
+    }
 }

@@ -4,11 +4,16 @@
 //! `claim` takes orders out of the queue in due order, `fetch` asks the API for many at once, `write` puts batches
 //! into the database. `held` knows which orders are between claim and write: their leases are renewed
 //! while the run lasts and given back when it ends early. `share` agrees with other workers on the pace meanwhile.
+//! Between fetch and write stands the storm guard: `opening` for the first replies, `guard` for all; what they cannot
+//! decide `evidence` finds out at the end of a pass.
 
 mod batch;
 mod clock;
+mod confirm;
+mod evidence;
 mod guard;
 mod held;
+mod opening;
 mod pipeline;
 mod progress;
 mod share;
@@ -21,7 +26,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use guard::Storm;
+pub use confirm::confirm;
+pub use guard::PROBES;
+pub use opening::AllRefused;
 pub use progress::Progress;
 
 use crate::config::{self, Patience, Settings};
@@ -30,7 +37,7 @@ use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Run, Status, Trigger};
 use crate::db::{self, Store};
 use clock::DatabaseClock;
-use guard::{Guard, PAST_RUNS};
+use guard::Guard;
 use pipeline::Pipeline;
 use share::Share;
 
@@ -93,9 +100,9 @@ pub enum Error {
     /// The API answers in a way that every order would meet.
     #[error(transparent)]
     Api(#[from] connect::Error),
-    /// The API answers in a way that cannot be true of so many orders.
+    /// The account, or the set-up, makes the API refuse every order.
     #[error(transparent)]
-    Storm(#[from] Storm),
+    AllRefused(#[from] AllRefused),
     /// A defect: a task of the run panicked.
     #[error("a task of the run ended abnormally")]
     Task(#[from] tokio::task::JoinError),
@@ -144,8 +151,7 @@ impl Worker {
                 Ok((started_at, DatabaseClock::set(now)))
             })
             .await?;
-        let past = store.run(|mut connection| async move { runs::past(&mut *connection, PAST_RUNS).await });
-        let mut guard = Guard::new(self.guard, &past.await?);
+        let mut guard = Guard::new(self.guard);
         let scope = Scope { due_by: started_at, only: request.only.clone() };
         let pipeline = Pipeline::new(self, run_id, scope, clock, store.clone(), halt);
         tracing::info!(%run_id, trigger = request.trigger.as_str(), "run started");
@@ -185,7 +191,7 @@ impl Worker {
         };
         tracing::info!(
             %run_id, status = run.status, claimed = run.claimed, fetched = run.fetched, unchanged = run.unchanged,
-            closed = run.closed, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
+            closed = run.closed, held = run.held, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
             messages_updated = run.messages_updated, requests = run.requests, throttled = run.throttled, "run finished"
         );
         Ok(Report { run, failure })
@@ -281,7 +287,7 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
 /// What the committed counters say of a run that came to its end.
 fn status_of(run: &Run, is_all_done: bool) -> Status {
     let is_answered = run.fetched + run.closed > 0;
-    match run.failed + run.dead {
+    match run.failed + run.dead + run.held {
         0 if is_all_done => Status::Succeeded,
         0 => Status::Partial,
         _ if is_answered => Status::Partial,

@@ -113,11 +113,14 @@ impl Pipeline {
     ) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(self.max_in_flight);
+        // Ends early, too, if the guard has to judge what waits before more is asked.
+        let pass = self.halt.child_token();
         let (claim, fetch, write) = tokio::join!(
-            self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out)),
-            self.halt_on_error(self.fetch(claimed_in, answered_out)),
-            self.halt_on_error(self.write(answered_in, guard, progress)),
+            self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out, &pass)),
+            self.halt_on_error(self.fetch(claimed_in, answered_out, &pass)),
+            self.halt_on_error(self.write(answered_in, guard, progress, &pass)),
         );
+        let judged = self.halt_on_error(self.judge(guard, progress)).await;
         // Whatever was claimed but not settled: the rest after a signal, or after an error.
         let rest = &self.held.take();
         if !rest.is_empty() {
@@ -131,15 +134,22 @@ impl Pipeline {
         }
         // The write stage knows best: a failed write makes the stages before it fail as well.
         let claimed = write.and(fetch).and(claim)?;
+        judged?;
         Ok(claimed - rest.len() as u64)
     }
 
     /// Returns how many orders it claimed, whatever became of them.
-    async fn claim(&self, from: &Cursor, limit: u64, out: Sender<ClaimedOrder>) -> Result<u64, Error> {
+    async fn claim(
+        &self,
+        from: &Cursor,
+        limit: u64,
+        out: Sender<ClaimedOrder>,
+        pass: &CancellationToken,
+    ) -> Result<u64, Error> {
         let chunk = (self.max_in_flight * 2).clamp(64, 1_000);
         let mut cursor = from.clone();
         let mut claimed = 0;
-        while claimed < limit && !self.halt.is_cancelled() {
+        while claimed < limit && !pass.is_cancelled() {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
@@ -155,7 +165,7 @@ impl Pipeline {
             claimed += count as u64;
             for order in orders {
                 // Both ends mean the same: nobody will fetch it, and it is given back as held.
-                match self.halt.run_until_cancelled(out.send(order)).await {
+                match pass.run_until_cancelled(out.send(order)).await {
                     Some(Ok(())) => {}
                     Some(Err(_)) | None => return Ok(claimed),
                 }
@@ -168,7 +178,12 @@ impl Pipeline {
         Ok(claimed)
     }
 
-    async fn fetch(&self, mut claimed: Receiver<ClaimedOrder>, out: Sender<Answered>) -> Result<(), Error> {
+    async fn fetch(
+        &self,
+        mut claimed: Receiver<ClaimedOrder>,
+        out: Sender<Answered>,
+        pass: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
         let mut result = Ok(());
         loop {
@@ -180,11 +195,11 @@ impl Pipeline {
                         result = result.and(Err(error));
                     }
                 }
-                order = claimed.recv(), if tasks.len() < self.max_in_flight && !self.halt.is_cancelled() => {
+                order = claimed.recv(), if tasks.len() < self.max_in_flight && !pass.is_cancelled() => {
                     let Some(order) = order else { break };
                     tasks.spawn(self.fetch_one(order, out.clone()).run());
                 }
-                () = self.halt.cancelled() => break,
+                () = pass.cancelled() => break,
             }
         }
         // In flight already: let them come to their end, so that nothing that was answered is asked again.
@@ -199,9 +214,15 @@ impl Pipeline {
         Fetch { session, clock: self.clock, policy, order, out }
     }
 
-    async fn write(&self, answered: Receiver<Answered>, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
+    async fn write(
+        &self,
+        answered: Receiver<Answered>,
+        guard: &mut Guard,
+        progress: &Progress,
+        pass: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut writes = JoinSet::new();
-        let mut result = self.write_batches(answered, guard, &mut writes, progress).await;
+        let mut result = self.write_batches(answered, guard, &mut writes, progress, pass).await;
         while let Some(written) = writes.join_next().await {
             result = result.and(self.note_written(written, progress));
         }
@@ -215,8 +236,9 @@ impl Pipeline {
         guard: &mut Guard,
         writes: &mut JoinSet<Written>,
         progress: &Progress,
+        pass: &CancellationToken,
     ) -> Result<(), Error> {
-        let (mut incoming, mut ready, mut storm, mut is_open) = (Vec::new(), Ready::new(), Ok(()), true);
+        let (mut incoming, mut ready, mut is_open) = (Vec::new(), Ready::new(), true);
         loop {
             // A full batch, and the last one, as soon as a writer is free; any other after a while, and only if none is at
             // work: they grow under load.
@@ -229,22 +251,35 @@ impl Pipeline {
             tokio::select! {
                 Some(written) = writes.join_next() => self.note_written(written, progress)?,
                 count = answered.recv_many(&mut incoming, MOST_ORDERS / 4), if is_open && !ready.is_full() => {
-                    let (admitted, judged) = guard.admit(std::mem::take(&mut incoming));
-                    ready.add(admitted);
-                    // Before a storm, what was plausible is still written.
-                    storm = judged;
-                    if count == 0 {
-                        storm = guard.finish().map(|rest| ready.add(rest));
-                    }
-                    is_open = count > 0 && storm.is_ok();
-                    if storm.is_err() {
-                        self.halt.cancel();
+                    is_open = count > 0;
+                    ready.add(guard.admit(incoming.drain(..), |order| self.session.client().id_space(order)));
+                    if guard.is_full() {
+                        pass.cancel();
                     }
                 }
                 () = tokio::time::sleep_until(ready.waits_until()), if !ready.is_empty() && writes.is_empty() => {}
-                else => return storm.map_err(Error::from),
+                else => return Ok(()),
             }
         }
+    }
+
+    /// Writes what waited, batch by batch.
+    pub(super) async fn write_all(&self, answers: Vec<Answered>, progress: &Progress) -> Result<(), Error> {
+        let mut ready = Ready::new();
+        ready.add(answers);
+        while !ready.is_empty() {
+            self.note_written(Ok(self.write_batch(ready.take()).await), progress)?;
+        }
+        Ok(())
+    }
+
+    /// Once true nothing is asked any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.halt.is_cancelled()
+    }
+
+    pub(super) fn policy(&self) -> &QueuePolicy {
+        &self.policy
     }
 
     /// To be a task of its own: building the columns of a batch must not keep this one from claiming.
@@ -299,7 +334,13 @@ impl Pipeline {
 
 impl Fetch {
     /// An error stops the run; no answer leaves the order held, to be given back.
-    async fn run(self) -> Result<(), Error> {
+    async fn run(mut self) -> Result<(), Error> {
+        if let Some(held) = &self.order.held
+            && held.id_space != self.session.client().id_space(&self.order).to_string()
+        {
+            // Seen on another server, or of another banner or kind of ids, it says nothing here.
+            self.order.held = None;
+        }
         let fetched = self.session.fetch(&self.order).await;
         let outcome = match fetched.answer {
             Answer::Outcome(outcome) => outcome,

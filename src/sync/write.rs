@@ -11,7 +11,7 @@ use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
 use crate::domain::{
-    ClaimedOrder, Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
+    ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
 };
 
 /// An order on its way into the database. It changes places many times on it, so it is small.
@@ -82,6 +82,12 @@ impl Writer<'_> {
 }
 
 impl Answered {
+    /// Not believed: the order stays live and is asked for again.
+    pub(super) fn hold(mut self, suspicion: Suspicion, id_space: &IdSpace) -> Self {
+        self.settlement = Box::new(self.settlement.hold(&self.order, suspicion, id_space));
+        self
+    }
+
     fn is_put_aside(&self) -> bool {
         self.settlement.note.as_ref().is_some_and(|(kind, _)| *kind == FailureKind::NotStorable.as_str())
     }
@@ -97,6 +103,7 @@ impl Answered {
             message: format!("the database refuses its rows: {reason}"),
             in_outage: false,
             http_status: Some(200),
+            code: None,
             reject: Some(Fault::new("$", reason, body.as_bytes())),
         };
         tracing::warn!(order_id = %self.order.order_id, "{}", failure.message);
@@ -120,8 +127,6 @@ fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec
 fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
-        counters.refused += u64::from(settled.suspicion == Some(Suspicion::Refused));
-        counters.expired_early += u64::from(settled.suspicion == Some(Suspicion::ExpiredEarly));
         match settled.verdict {
             Verdict::Changed => counters.fetched += 1,
             Verdict::Unchanged => {
@@ -131,6 +136,7 @@ fn count(kept: &[&Settlement]) -> Counters {
             Verdict::Closed => counters.closed += 1,
             Verdict::Failed => counters.failed += 1,
             Verdict::Dead => counters.dead += 1,
+            Verdict::Held => counters.held += 1,
         }
     }
     counters

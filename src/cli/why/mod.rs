@@ -14,6 +14,7 @@ use super::times::{distance, span, time};
 use super::{End, Environment};
 use crate::config::{Needs, Settings};
 use crate::db::life::{self, Attempt, Life, Reject};
+use crate::domain::HeldKind;
 
 /// Rejects that are listed; the others are counted.
 const REJECTS: i64 = 10;
@@ -66,6 +67,12 @@ fn as_json(life: &Life, settings: &Settings) -> Value {
         "next": { "due_at": next.at, "means": next.text },
         "deadline": { "at": words::deadline(order, policy), "means": words::deadline_means(order, policy, life.now) },
         "held": held.map(|until| json!({ "lease_id": order.lease_id, "until": until, "running_workers": life.workers })),
+        "held_back": words::held_back(order).map(|means| json!({
+            "kind": order.held_kind.map(HeldKind::as_str),
+            "since": order.held_since,
+            "times": order.held_times,
+            "means": means,
+        })),
         "enqueued_at": order.enqueued_at,
         "source": order.source,
         "priority": order.priority,
@@ -98,6 +105,7 @@ fn facts(life: &Life, settings: &Settings) -> String {
         ("next", words::next(life, policy, &settings.schedule.schedule).text),
         ("deadline", words::deadline_means(order, policy, now)),
         ("held", held(life)),
+        ("held back", words::held_back(order).unwrap_or_else(|| "nothing".to_owned())),
         ("enqueued", {
             let source = order.source.as_deref().map_or_else(|| "an unnamed source".to_owned(), one_line);
             format!("{}, from {source}, priority {}", when(order.enqueued_at), order.priority)

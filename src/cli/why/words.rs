@@ -8,7 +8,7 @@ use crate::cli::table::one_line;
 use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
 use crate::db::life::{Life, QueuedOrder};
-use crate::domain::{Coverage, OrderState, QueuePolicy, Schedule};
+use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule};
 
 pub(super) const fn state(state: OrderState) -> &'static str {
     match state {
@@ -75,6 +75,22 @@ pub(super) fn deadline_means(order: &QueuedOrder, policy: &QueuePolicy, now: Dat
     )
 }
 
+/// What the storm guard holds back of the order.
+pub(super) fn held_back(order: &QueuedOrder) -> Option<String> {
+    let what = match order.held_kind? {
+        HeldKind::Closed => "the API answered that it does not know the order (404, code 4000)",
+        HeldKind::NotFoundUncoded => "the API answered 404 without code 4000",
+        HeldKind::Expired => "the API said that the conversation is expired, sooner than possible",
+        HeldKind::Refused => "the API refused the request for good",
+    };
+    Some(format!(
+        "{what}, first at {}, {} time(s) so far; it is not believed yet, and asked for again; `chatsync confirm --order {}` believes it",
+        time(order.held_since),
+        order.held_times.unwrap_or(1),
+        quoted(&order.order_id)
+    ))
+}
+
 /// What comes next, and when.
 pub(super) struct Next {
     /// When it is due, if it is read any more and nobody holds it.
@@ -122,6 +138,9 @@ fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
 /// Why an order is not due yet.
 fn because(life: &Life, policy: &QueuePolicy) -> String {
     let order = &life.order;
+    if order.held_kind.is_some() {
+        return "because its last result is held back: it is asked for after 1h, 6h, then every 24h".to_owned();
+    }
     if order.attempts > 0 {
         return format!(
             "because it failed {} time(s) in a row: queue.retry_backoff = {}, doubled each time up to queue.retry_backoff_max = {}",

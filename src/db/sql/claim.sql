@@ -20,7 +20,8 @@ WITH claimed AS (
     ))
     RETURNING
         order_id, connect_user_id, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
-        expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank
+        expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank,
+        held_kind, held_since, held_times, held_id_space
 )
 SELECT
     c.order_id,
@@ -36,15 +37,20 @@ SELECT
     c.reply_hash,
     c.enqueued_at,
     c.completed_at,
+    c.held_kind,
+    c.held_since,
+    c.held_times,
+    c.held_id_space,
     c.deadline_base,
     c.rank AS "rank!",
     -- Read before, its rows are there even if somebody took this one away.
     o.order_id IS NOT NULL OR c.last_changed_at IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
     o.last_message_at AS "last_message_at?",
-    o.coverage AS "coverage?"
+    o.coverage AS "coverage?",
+    coalesce(o.status = 'closed', false) AS "was_closed!"
 FROM claimed AS c
 -- LIMIT, so that each is looked up by its key.
 LEFT JOIN LATERAL (
-    SELECT order_id, message_count, last_message_at, coverage FROM chat.orders WHERE order_id = c.order_id LIMIT 1
+    SELECT order_id, status, message_count, last_message_at, coverage FROM chat.orders WHERE order_id = c.order_id LIMIT 1
 ) AS o ON true

@@ -28,6 +28,10 @@ written AS (
         state           = CASE WHEN NOT $8 THEN q.state WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
         due_at          = CASE WHEN $8 THEN now() ELSE q.due_at END,
         closed_at       = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
+        held_kind       = CASE WHEN $8 THEN NULL ELSE q.held_kind END,
+        held_since      = CASE WHEN $8 THEN NULL ELSE q.held_since END,
+        held_times      = CASE WHEN $8 THEN NULL ELSE q.held_times END,
+        held_id_space   = CASE WHEN $8 THEN NULL ELSE q.held_id_space END,
         attempts        = CASE WHEN $8 THEN 0 ELSE q.attempts END,
         strikes         = CASE WHEN $8 THEN 0 ELSE q.strikes END,
         -- The next good read then writes the order's status again even if the conversation is the same.

@@ -2,7 +2,7 @@
 -- $3 to $5 are the place of the run's last order, if it has a limit; $1 is the readable window, $2 the next tick.
 WITH live AS (
     SELECT
-        state, connect_user_id,
+        state, connect_user_id, held_kind,
         deadline_base + $1 AS deadline,
         leased_until > now() AS is_held,
         greatest(due_at, $2::timestamptz) AS later_at,
@@ -18,6 +18,7 @@ SELECT
     count(*) FILTER (WHERE is_in_run AND state = 'pending') AS "pending!",
     count(*) FILTER (WHERE is_in_run AND state = 'open') AS "open!",
     count(*) FILTER (WHERE is_in_run AND is_held) AS "held!",
+    count(*) FILTER (WHERE is_in_run AND held_kind IS NOT NULL) AS "held_back!",
     count(*) FILTER (WHERE is_in_run AND connect_user_id IS NULL) AS "without_user!",
     count(DISTINCT connect_user_id COLLATE "C") FILTER (WHERE is_in_run) AS "users!",
     count(*) FILTER (WHERE is_due AND NOT is_in_run) AS "left_due!",

@@ -4,6 +4,7 @@ SELECT
     q.order_id, q.state, q.connect_user_id, q.ids_internal, q.retailer_id, q.priority, q.due_at, q.attempts,
     q.lease_id, q.leased_until, q.last_error_kind, q.last_error, q.last_fetched_at, q.last_changed_at,
     q.completed_at, q.expired_at, q.closed_at, q.enqueued_at, q.source, q.deadline_base,
+    q.held_kind, q.held_since, q.held_times,
     o.coverage AS "coverage?",
     m.messages AS "messages!",
     m.removed AS "removed!",

@@ -5,6 +5,10 @@ SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'p
     attempts = 0,
     strikes = 0,
     closed_at = NULL,
+    held_kind = NULL,
+    held_since = NULL,
+    held_times = NULL,
+    held_id_space = NULL,
     -- The next good read then writes the order's status again even if the conversation is the same.
     content_hash = NULL,
     lease_id = NULL,

@@ -14,6 +14,10 @@ SET state           = b.state,
     -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
     expired_at      = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
     closed_at       = b.closed_at,
+    held_kind       = b.held_kind,
+    held_since      = b.held_since,
+    held_times      = b.held_times,
+    held_id_space   = b.held_id_space,
     -- The last 8 attempts: 7 of those before (a slice may reach below the first element), and this one. Joining two
     -- arrays copies bytes; appending an element would take the old array apart first.
     history         = q.history[cardinality(q.history) - 6:]
@@ -23,11 +27,13 @@ SET state           = b.state,
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
     $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[],
-    $14::integer[], $15::integer[], $16::smallint[], $17::text[], $18::bytea[]
+    $14::integer[], $15::integer[], $16::smallint[], $17::text[], $18::bytea[],
+    $19::text[], $20::timestamptz[], $21::integer[], $22::text[]
 ) AS b (
     order_id, lease_id, state, due_in, attempts, error_kind, error,
     fetched_at, content_hash, expired_at, closed_at, asked_at, strikes,
-    latency_ms, requests, http_status, outcome, reply_hash
+    latency_ms, requests, http_status, outcome, reply_hash,
+    held_kind, held_since, held_times, held_id_space
 )
 WHERE q.order_id = b.order_id
   -- Said twice: whichever side a plan begins with, it reads no rows of other orders.

@@ -25,26 +25,7 @@ fn answered(conversation: Conversation) -> Outcome {
 }
 
 fn never_fetched() -> ClaimedOrder {
-    ClaimedOrder {
-        order_id: OrderId::new("order").expect("valid"),
-        lease: Lease::nil(),
-        connect_user_id: None,
-        ids_internal: None,
-        retailer_id: None,
-        attempts: 0,
-        strikes: 0,
-        last_fetched_at: None,
-        last_changed_at: None,
-        expired_at: None,
-        content_hash: None,
-        reply_hash: None,
-        is_stored: false,
-        has_messages: false,
-        enqueued_at: now() - TimeDelta::days(3),
-        completed_at: None,
-        last_message_at: None,
-        coverage: Coverage::Pending,
-    }
+    ClaimedOrder::unclaimed(OrderId::new("order").expect("valid"), now() - TimeDelta::days(3))
 }
 
 fn read_before(hours: i64, has_messages: bool) -> ClaimedOrder {
@@ -214,7 +195,14 @@ fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
         |coverage, has_messages| ClaimedOrder { coverage, has_messages, last_message_at: None, ..never_fetched() };
     let refused = || {
         let kind = FailureKind::Refused;
-        Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
+        Outcome::Failed(Failure {
+            kind,
+            message: String::new(),
+            in_outage: false,
+            http_status: None,
+            code: None,
+            reject: None,
+        })
     };
     let empty = || answered(Conversation::default());
     for (proof, has_messages) in [(Coverage::Captured, true), (Coverage::NoChat, false)] {
@@ -262,7 +250,14 @@ fn an_expired_reply_with_messages_contradicts_an_empty_read() {
 #[test]
 fn failures_back_off_and_end_in_death() {
     let failure = |kind| {
-        Outcome::Failed(Failure { kind, message: String::new(), in_outage: false, http_status: None, reject: None })
+        Outcome::Failed(Failure {
+            kind,
+            message: String::new(),
+            in_outage: false,
+            http_status: None,
+            code: None,
+            reject: None,
+        })
     };
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
@@ -273,7 +268,8 @@ fn failures_back_off_and_end_in_death() {
     assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
     assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).state, OrderState::Dead);
     let kind = FailureKind::NotUnderstood;
-    let in_outage = Failure { kind, message: String::new(), in_outage: true, http_status: None, reject: None };
+    let in_outage =
+        Failure { kind, message: String::new(), in_outage: true, http_status: None, code: None, reject: None };
     let spared = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, Outcome::Failed(in_outage));
     assert_eq!((spared.state, spared.attempts, spared.strikes), (OrderState::Pending, 3, 2));
     let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
@@ -286,21 +282,69 @@ fn failures_back_off_and_end_in_death() {
 #[test]
 fn an_end_that_every_order_might_meet_is_marked() {
     let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
-    assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Closed));
+    assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Unknown));
+    assert_eq!(suspicion(&read_before(1, true), Outcome::NotFound), Some(Suspicion::Vanished));
+    assert_eq!(suspicion(&ClaimedOrder { was_closed: true, ..read_before(1, true) }, Outcome::NotFound), None);
+    assert_eq!(suspicion(&never_fetched(), Outcome::NotFoundUncoded), Some(Suspicion::Uncoded));
     assert_eq!(suspicion(&never_fetched(), answered(one_message())), None);
 
     let at = |hours| Some(now() - TimeDelta::hours(hours));
-    let early = Some(Suspicion::ExpiredEarly);
+    let early = |hours| Some(Suspicion::ExpiredEarly { possible_at: now() + TimeDelta::hours(hours) });
     let expires = |order: &ClaimedOrder| suspicion(order, answered(expired()));
     // Nothing is known of its age: it may be an old order, fed late.
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now(), ..never_fetched() }), None);
-    assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early);
-    assert_eq!(expires(&ClaimedOrder { completed_at: at(25), last_message_at: at(1), ..never_fetched() }), None);
-    assert_eq!(expires(&read_before(1, true)), None);
-    assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), early);
-    assert_eq!(expires(&ClaimedOrder { last_message_at: at(23), ..read_before(1, true) }), early);
+    assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), None);
+    assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early(1));
+    assert_eq!(expires(&ClaimedOrder { completed_at: at(25), last_message_at: at(1), ..never_fetched() }), early(23));
+    assert_eq!(expires(&ClaimedOrder { last_message_at: at(23), ..read_before(1, true) }), early(1));
+    assert_eq!(expires(&ClaimedOrder { last_message_at: at(24), ..read_before(1, true) }), None);
     let full = Conversation { is_expired: Some(true), ..one_message() };
     assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, answered(full)), None);
+}
+
+#[test]
+fn what_is_held_leaves_the_order_as_it_was_and_is_asked_again_after_growing_waits() {
+    let id_space = IdSpace { api: "https://x/".into(), retailer_id: "".into(), ids_internal: false };
+    let mut order = ClaimedOrder { attempts: 2, strikes: 1, ..read_before(1, true) };
+    for (times, hours) in [(1, 1), (2, 6), (3, 24), (4, 24)] {
+        let settled = settle_now(&order, Outcome::NotFound);
+        let held = settled.hold(&order, Suspicion::Vanished, &id_space);
+        assert_eq!((held.state, held.verdict, held.outcome()), (OrderState::Open, Verdict::Held, "held"));
+        assert_eq!((held.attempts, held.strikes, held.due_in), (2, 1, Duration::from_hours(hours)));
+        assert!(held.order.is_none() && held.conversation.is_none() && held.fetched_at.is_none());
+        let result = held.held.expect("held");
+        assert_eq!((result.kind, result.times, result.since), (HeldKind::Closed, times, now()));
+        order.held = Some(result);
+    }
+    order.held.as_mut().expect("held").since -= TimeDelta::hours(3);
+    let again = settle_now(&order, Outcome::NotFound).hold(&order, Suspicion::Vanished, &id_space);
+    assert_eq!(again.held.map(|held| held.since), Some(now() - TimeDelta::hours(3)), "as it was first seen");
+    // An expiry is asked for again as soon as it is possible.
+    let early = Suspicion::ExpiredEarly { possible_at: now() + TimeDelta::minutes(10) };
+    let held = settle_now(&order, answered(expired())).hold(&order, early, &id_space);
+    assert_eq!(held.due_in, Duration::from_mins(10));
+    assert_eq!(held.held.map(|held| (held.kind, held.times)), Some((HeldKind::Expired, 1)), "another kind begins anew");
+    // A failure says nothing of it; a good read puts an end to it.
+    assert!(settle_now(&order, Outcome::Same).held.is_none());
+}
+
+#[test]
+fn a_held_result_is_believed_at_the_time_it_was_first_seen() {
+    let held = |kind| {
+        Some(HeldResult { kind, since: now() - TimeDelta::hours(20), times: 3, id_space: "somewhere".to_owned() })
+    };
+    let order = ClaimedOrder { held: held(HeldKind::Expired), ..read_before(30, true) };
+    let settled = settle_now(&order, answered(expired()));
+    assert_eq!(settled.expired_at, Some(now() - TimeDelta::hours(20)));
+    assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
+    for kind in [HeldKind::Closed, HeldKind::NotFoundUncoded] {
+        let order = ClaimedOrder { held: held(kind), ..read_before(30, true) };
+        let closed = confirm(&order, now(), &policy()).and_then(|settled| settled.order).expect("closed");
+        assert_eq!((closed.status, closed.closed_at), (OrderState::Closed, Some(now() - TimeDelta::hours(20))));
+    }
+    let refused = ClaimedOrder { held: held(HeldKind::Refused), ..never_fetched() };
+    assert_eq!(confirm(&refused, now(), &policy()).map(|settled| settled.state), Some(OrderState::Dead));
+    assert!(confirm(&never_fetched(), now(), &policy()).is_none());
 }
 
 #[test]

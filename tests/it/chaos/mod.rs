@@ -96,6 +96,12 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     enqueue(lab, &options, plan.weather == Weather::Lies).await?;
     let api = simulator::start(([127, 0, 0, 1], 0).into(), Options { latency: LATENCY, ..options }).await?;
     let settings = settings(form, plan);
+    if plan.weather == Weather::Lies {
+        // Orders that were read before: of new ones the guard would have to believe a lie beside good replies.
+        let run = lab.sync(&api.base_url(), &CREDENTIALS).await?.run;
+        ensure!(run.status == "succeeded", "{run:?}");
+        lab.make_all_due().await?;
+    }
     let mut crew = Crew::hire(lab, &api.base_url(), &settings)?;
     endure(lab, &api, &mut crew, plan).await?;
 
@@ -136,7 +142,8 @@ fn shop(form: Form, plan: &Plan) -> Options {
     Options {
         seed: plan.seed,
         orders: form.orders,
-        users: 7,
+        // Fewer orders each than a user is judged by.
+        users: form.orders / 4,
         not_found_share: if has_ends { usual.not_found_share } else { 0.0 },
         expired_share: if has_ends { usual.expired_share } else { 0.0 },
         token_lifetime: plan.token_lifetime,
@@ -252,6 +259,7 @@ async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)])
                 AND NOT EXISTS (SELECT FROM sync.runs WHERE status = 'running' AND alive_until >= now())",
     )
     .await?;
+    sqlx::query("UPDATE sync.order_queue SET due_at = now() WHERE held_kind IS NOT NULL").execute(&lab.pool).await?;
     let patient = [
         ("database.timeout", "30s"),
         ("database.give_up_after", "60s"),

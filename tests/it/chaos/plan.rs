@@ -20,9 +20,9 @@ pub(super) enum Weather {
     Outages,
     /// Also replies and tokens that make no sense. They count, so that many must be allowed.
     Garbage,
-    /// Also storms of well-made lies: closed, expired, refused. A lie about a few orders must be believed, and a storm
-    /// shorter than a block of the guard is no more than that. So here the API has no order that is truly closed or
-    /// expired, and the guard is told to believe nothing of the kind.
+    /// Also storms of well-made lies: closed, expired, refused. A lie about a few orders, or new ones, must be believed
+    /// beside good replies. So here all orders were read before, the API has none that is truly closed or expired, and
+    /// the guard is set to believe nothing of the kind.
     Lies,
 }
 

@@ -1,192 +1,430 @@
-//! The storm guard: what an API says of every order is not believed.
+//! The storm guard: what an API says of every order is held, and the work goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chatsync::db::runs::Trigger;
+use chatsync::db::runs::{Run, Trigger};
 use chatsync::sync::{Progress, Request};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{execute, feed};
+use super::{execute, feed, order_of, times_asked};
 use crate::support::http::{Answer, Asked, Recorder};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    a_server_that_knows_no_order_closes_none,
+    a_server_that_knows_no_order_closes_none_that_was_read,
+    forgotten_orders_do_not_keep_live_ones_from_being_read,
+    orders_that_were_closed_before_are_closed_again,
+    orders_that_expired_in_time_are_captured_and_hold_nothing_up,
     a_storm_in_the_middle_of_a_run_takes_nothing_along,
     a_storm_in_the_last_orders_of_a_run_takes_nothing_along,
-    good_answers_before_a_storm_are_kept,
-    storms_over_many_small_runs_add_up,
-    refusals_over_many_small_runs_add_up,
-    a_usual_share_of_closed_orders_is_no_storm,
-    the_share_that_the_past_explains_is_allowed_for,
-    a_first_small_run_is_believed,
-    orders_that_expire_all_at_once_and_too_early_are_not_believed,
+    many_small_runs_on_a_wrong_server_close_none_that_was_read,
+    several_workers_on_a_wrong_server_close_fewer_new_orders_than_one_may,
+    any_share_of_new_orders_may_be_unknown_beside_good_replies,
+    a_first_small_run_is_believed_and_a_flood_is_not,
+    what_is_held_is_closed_when_good_replies_have_shown_the_place_right,
+    one_users_unknown_orders_are_held_beside_healthy_users,
+    what_another_server_said_is_no_evidence_here,
+    a_single_order_that_vanished_is_closed_after_a_probe,
+    what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_week,
+    an_expiry_sooner_than_possible_is_held_until_it_is_possible,
+    a_404_without_the_code_is_held_until_somebody_confirms,
+    confirming_settles_what_is_held_without_a_request,
     old_orders_fed_late_may_all_be_expired,
-    orders_refused_one_and_all_are_not_buried,
+    orders_refused_one_and_all_stop_the_run_and_count_nothing,
+    ten_malformed_orders_at_the_head_stop_nothing,
+    a_few_refused_orders_a_day_are_given_up_and_a_flood_is_held,
     closures_are_undone_by_retry,
 );
 
-async fn a_server_that_knows_no_order_closes_none(lab: Arc<Lab>) -> anyhow::Result<()> {
-    read_before(&lab, 2_000).await?;
+const HELD: &str = "SELECT count(*) FROM sync.order_queue
+                    WHERE held_kind = 'closed' AND state IN ('pending', 'open') AND attempts = 0
+                      AND lease_id IS NULL AND held_times = 1 AND due_at > now() + interval '50 minutes'";
+const CLOSED: &str = "SELECT count(*) FROM sync.order_queue WHERE state = 'closed'";
+
+async fn a_server_that_knows_no_order_closes_none_that_was_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 500).await?;
     let before = lab.dump("chat").await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    let run = Finished::of(lab.configured(&["sync"], api.url(), &[])).await?.expect_code(1);
-    for help in ["404, code 4000", "api.base_url", "api.retailer_id", "api.treat_ids_as_internal", "stay as they were"]
-    {
+    let run = Finished::of(lab.configured(&["sync"], api.url(), &[])).await?.expect_code(3);
+    for help in ["orders=500", "404, code 4000", "api.base_url", "api.retailer_id", "api.treat_ids_as_internal"] {
         assert!(run.stderr.contains(help), "{help}: {}", run.stderr);
     }
     assert_eq!(lab.dump("chat").await?, before);
-    let untouched = "SELECT count(*) FROM sync.order_queue
-                     WHERE state = 'open' AND attempts = 0 AND closed_at IS NULL AND lease_id IS NULL AND due_at <= now()";
-    assert_eq!(lab.count(untouched).await?, 2_000);
-    let row = "SELECT concat_ws(' ', status, claimed, closed, left(error, 29)) FROM sync.runs ORDER BY started_at DESC LIMIT 1";
-    assert_eq!(lab.text(row).await?.as_deref(), Some("failed 0 0 the API says of 100 of 100 or"));
-    assert!(api.asked().len() < 1_000, "it stops soon: {} requests", api.asked().len());
+    assert_eq!(lab.count(HELD).await?, 500);
+    let row = "SELECT concat_ws(' ', status, claimed, closed, held, failed, dead) FROM sync.runs ORDER BY started_at DESC LIMIT 1";
+    assert_eq!(lab.text(row).await?.as_deref(), Some("failed 500 0 500 0 0"));
+    assert!(api.asked().len() <= 503, "each order once, and three probes: {} requests", api.asked().len());
+    Ok(())
+}
+
+async fn forgotten_orders_do_not_keep_live_ones_from_being_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1_000).await?;
+    execute(
+        &lab,
+        "UPDATE sync.order_queue SET enqueued_at = now() - interval '5 days' WHERE substr(order_id, 7)::int <= 300",
+    )
+    .await?;
+    let api = Recorder::start(|asked| if number(asked) <= 300 { Answer::not_found() } else { read(asked) }).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("succeeded", 700, 300, 0));
+    Ok(())
+}
+
+async fn orders_that_were_closed_before_are_closed_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1_000).await?;
+    let answer = |asked: &Asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) };
+    let api = Recorder::start(answer).await;
+    assert_eq!(one_run(&lab, &api).await?.closed, 200);
+    let ids: String = (1..=1_000).map(|number| format!("order-{number}\n")).collect();
+    let reopen = Finished::of_input(lab.with_database(&["enqueue", "--reopen", "-"]), ids.as_bytes()).await?;
+    reopen.expect_code(0);
+    // The closed ones first.
+    execute(&lab, "UPDATE sync.order_queue SET priority = 1 WHERE substr(order_id, 7)::int % 5 = 0").await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("succeeded", 800, 200, 0));
+    Ok(())
+}
+
+async fn orders_that_expired_in_time_are_captured_and_hold_nothing_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 400).await?;
+    execute(
+        &lab,
+        "UPDATE sync.order_queue SET last_fetched_at = now() - interval '6 hours',
+                last_changed_at = now() - interval '6 hours', enqueued_at = now() - interval '7 hours'",
+    )
+    .await?;
+    execute(&lab, "UPDATE chat.orders SET last_message_at = now() - interval '25 hours'").await?;
+    sqlx::query("INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(401, 700) AS n")
+        .execute(&lab.pool)
+        .await?;
+    let api = Recorder::start(|asked| if number(asked) <= 320 { expired() } else { read(asked) }).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.held), ("succeeded", 700, 0));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 320);
     Ok(())
 }
 
 async fn a_storm_in_the_middle_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> anyhow::Result<()> {
-    read_before(&lab, 1_000).await?;
+    read_before(&lab, 2_000).await?;
     let seen = AtomicUsize::new(0);
-    // Somebody switches the server in the middle of a block.
+    // The server is switched for a while, in the middle of whatever is counted.
     let api = Recorder::start(move |asked| {
-        if seen.fetch_add(1, Ordering::Relaxed) < 350 { simulated_read(asked) } else { Answer::not_found() }
+        if (850..1_150).contains(&seen.fetch_add(1, Ordering::Relaxed)) { Answer::not_found() } else { read(asked) }
     })
     .await;
-    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
-    assert!(report.failure.is_some());
-    assert_eq!((report.run.status.as_str(), report.run.closed), ("failed", 0));
-    assert!((300..=350).contains(&report.run.fetched), "{}", report.run.fetched);
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'closed'").await?, 0);
+    let run = one_by_one(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("partial", 1_700, 0, 300));
+    assert_eq!(lab.count(CLOSED).await?, 0);
     Ok(())
 }
 
 async fn a_storm_in_the_last_orders_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> anyhow::Result<()> {
-    feed(&lab, 190).await?;
+    read_before(&lab, 190).await?;
     let seen = AtomicUsize::new(0);
-    let api = Recorder::start(move |asked| {
-        if seen.fetch_add(1, Ordering::Relaxed) < 100 { simulated_read(asked) } else { Answer::not_found() }
-    })
-    .await;
-    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
-    assert!(report.failure.is_some());
-    assert_eq!((report.run.fetched, report.run.closed), (100, 0));
+    let api =
+        Recorder::start(
+            move |asked| {
+                if seen.fetch_add(1, Ordering::Relaxed) < 170 { read(asked) } else { Answer::not_found() }
+            },
+        )
+        .await;
+    let run = one_by_one(&lab, &api).await?;
+    assert_eq!((run.fetched, run.closed, run.held), (170, 0, 20));
+    assert_eq!(run.requests, 193, "three that were read a moment before were asked again");
     Ok(())
 }
 
-async fn good_answers_before_a_storm_are_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
-    feed(&lab, 200).await?;
-    let api = Recorder::start(every(3, simulated_read)).await;
-    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
-    assert!(report.failure.is_some());
-    assert_eq!((report.run.status.as_str(), report.run.closed), ("failed", 0));
-    assert!((34..=67).contains(&report.run.fetched), "{}", report.run.fetched);
-    assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, report.run.fetched);
-    Ok(())
-}
-
-async fn storms_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()> {
-    read_before(&lab, 500).await?;
+async fn many_small_runs_on_a_wrong_server_close_none_that_was_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 60).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    small_runs(&lab, &api).await?;
-    let closed = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'closed'").await?;
-    assert!(closed <= 50, "{closed} orders closed");
-    assert_eq!(lab.count("SELECT sum(closed)::bigint FROM sync.runs").await?, closed);
-    Ok(())
-}
-
-async fn refusals_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()> {
-    read_before(&lab, 500).await?;
-    let api = Recorder::start(|_| Answer::new(422, "")).await;
-    small_runs(&lab, &api).await?;
-    let dead = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'dead'").await?;
-    assert!(dead <= 50, "{dead} orders dead");
-    assert_eq!(lab.count("SELECT sum(refused)::bigint FROM sync.runs").await?, dead);
-    Ok(())
-}
-
-/// Ten runs of at most twenty orders each, until one is stopped: the others after it are as well.
-async fn small_runs(lab: &Lab, api: &Recorder) -> anyhow::Result<()> {
-    let mut is_stopped = false;
-    for _ in 0..10 {
-        let worker = lab.worker(&lab.settings(api.url(), &[]));
-        let request = Request { trigger: Trigger::Manual, only: None, limit: Some(20) };
-        let report = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
-        assert!(report.failure.is_some() || !is_stopped);
-        is_stopped |= report.failure.is_some();
+    for _ in 0..20 {
+        small_run(&lab, &api, 3).await?;
     }
-    assert!(is_stopped);
+    assert_eq!(lab.count(CLOSED).await?, 0);
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'closed'").await?, 60);
     Ok(())
 }
 
-async fn a_usual_share_of_closed_orders_is_no_storm(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn several_workers_on_a_wrong_server_close_fewer_new_orders_than_one_may(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 300).await?;
+    let api = Recorder::start(|_| Answer::not_found()).await;
+    let (one, two) = (lab.worker(&lab.settings(api.url(), &[])), lab.worker(&lab.settings(api.url(), &[])));
+    let limited = Request { trigger: Trigger::Manual, only: None, limit: Some(70) };
+    for _ in 0..3 {
+        let (stop, progress) = (CancellationToken::new(), Progress::default());
+        let (one, two) = tokio::join!(one.run(&limited, &stop, &progress), two.run(&limited, &stop, &progress));
+        assert!(one?.failure.is_none() && two?.failure.is_none());
+    }
+    let closed = lab.count(CLOSED).await?;
+    assert!((1..100).contains(&closed), "{closed}");
+    Ok(())
+}
+
+async fn any_share_of_new_orders_may_be_unknown_beside_good_replies(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1_000).await?;
-    let api = Recorder::start(every(2, |_| Answer::not_found())).await;
-    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
-    assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.status.as_str(), report.run.closed, report.run.fetched), ("succeeded", 500, 500));
+    let api =
+        Recorder::start(|asked| if number(asked).is_multiple_of(4) { read(asked) } else { Answer::not_found() }).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.closed, run.fetched), ("succeeded", 750, 250));
     Ok(())
 }
 
-async fn the_share_that_the_past_explains_is_allowed_for(lab: Arc<Lab>) -> anyhow::Result<()> {
-    feed(&lab, 1_000).await?;
-    execute(
-        &lab,
-        "INSERT INTO sync.runs (run_id, trigger, worker, alive_until, status, finished_at, fetched, closed)
-         SELECT gen_random_uuid(), 'cron', 'earlier', now(), 'succeeded', now(), 300, 700 FROM generate_series(1, 5)",
-    )
-    .await?;
-    let api = Recorder::start(every(4, simulated_read)).await;
-    let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
-    assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.closed, report.run.fetched), (750, 250));
-    Ok(())
-}
-
-async fn a_first_small_run_is_believed(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_first_small_run_is_believed_and_a_flood_is_not(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 99).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    let report = lab.sync(api.url(), &[]).await?;
-    assert_eq!((report.run.status.as_str(), report.run.closed), ("succeeded", 99));
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.closed), ("succeeded", 99));
+
+    // The hundredth of the day is one too many, until the day is over.
+    lab.enqueue(&["order-100"]).await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.closed, run.held), ("failed", 0, 1));
+    lab.let_time_pass(std::time::Duration::from_hours(26)).await?;
+    assert_eq!(one_run(&lab, &api).await?.closed, 1);
     Ok(())
 }
 
-async fn orders_that_expire_all_at_once_and_too_early_are_not_believed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    read_before(&lab, 300).await?;
-    let api = Recorder::start(|_| expired()).await;
-    let report = lab.sync(api.url(), &[]).await?;
-    let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
-    assert!(failure.contains("expired, sooner than possible"), "{failure}");
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'expired'").await?, 0);
+async fn what_is_held_is_closed_when_good_replies_have_shown_the_place_right(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 200).await?;
+    let api = Recorder::start(|asked| if number(asked) <= 200 { Answer::not_found() } else { read(asked) }).await;
+    assert_eq!(one_run(&lab, &api).await?.held, 200);
+    assert_eq!(lab.count(HELD).await?, 200);
+    // A good reply of the same place, in a run of its own.
+    lab.enqueue(&["order-201"]).await?;
+    assert_eq!(one_run(&lab, &api).await?.fetched, 1);
+    execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE held_kind IS NOT NULL").await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.closed), ("succeeded", 200));
+    let dated = "SELECT count(*) FROM sync.order_queue WHERE closed_at < ended_at AND held_kind IS NULL";
+    assert_eq!(lab.count(dated).await?, 200, "closed when it was first seen");
+    Ok(())
+}
 
-    // The next day it is no wonder.
-    execute(&lab, "UPDATE sync.order_queue SET enqueued_at = now() - interval '25 hours'").await?;
-    execute(&lab, "UPDATE chat.orders SET last_message_at = now() - interval '25 hours'").await?;
-    let report = lab.sync(api.url(), &[]).await?;
-    assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 300);
+async fn one_users_unknown_orders_are_held_beside_healthy_users(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 440).await?;
+    execute(&lab, "UPDATE sync.order_queue SET connect_user_id = 'user-' || (substr(order_id, 7)::int - 1) / 40")
+        .await?;
+    let all_good = Recorder::start(read).await;
+    assert_eq!(one_run(&lab, &all_good).await?.fetched, 440);
+    lab.make_all_due().await?;
+    // That of the last forty; and a new one has five new orders, all unknown.
+    sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id) SELECT 'order-' || n, 'new' FROM generate_series(441, 445) AS n")
+        .execute(&lab.pool)
+        .await?;
+    let api = Recorder::start(|asked| if number(asked) > 400 { Answer::not_found() } else { read(asked) }).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("partial", 400, 0, 45));
+    let users = "SELECT string_agg(DISTINCT connect_user_id, ' ' ORDER BY connect_user_id) FROM sync.order_queue WHERE held_kind = 'closed'";
+    assert_eq!(lab.text(users).await?.as_deref(), Some("new user-10"));
+    Ok(())
+}
+
+async fn what_another_server_said_is_no_evidence_here(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 150).await?;
+    let wrong = Recorder::start(|_| Answer::not_found()).await;
+    assert_eq!(one_run(&lab, &wrong).await?.held, 150);
+    execute(&lab, "UPDATE sync.order_queue SET held_since = now() - interval '8 days', due_at = now()").await?;
+    // Good replies of the right server do not make the wrong one's word true, nor older.
+    let right = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
+    let run = one_run(&lab, &right).await?;
+    assert_eq!((run.fetched, run.closed, run.held), (149, 1, 0));
+    let dated = "SELECT count(*) FROM sync.order_queue WHERE closed_at > now() - interval '1 day'";
+    assert_eq!(lab.count(dated).await?, 1);
+    Ok(())
+}
+
+async fn a_single_order_that_vanished_is_closed_after_a_probe(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 3).await?;
+    execute(&lab, "UPDATE sync.order_queue SET due_at = now() + interval '5 hours' WHERE order_id <> 'order-1'")
+        .await?;
+    let before = lab.dump("chat").await?;
+    let api = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { changed(asked) }).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.claimed, run.closed, run.requests), ("succeeded", 1, 1, 2));
+    assert_eq!(times_asked(&api).len(), 2, "the order, and one that is known to be readable");
+    let after = lab.dump("chat").await?;
+    let changed = after.iter().filter(|row| !before.contains(row)).count();
+    assert_eq!(changed, 1, "a probe is not written");
+    Ok(())
+}
+
+async fn what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_week(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    read_before(&lab, 300).await?;
+    let api = Recorder::start(|asked| if number(asked) <= 250 { Answer::not_found() } else { read(asked) }).await;
+    let wait = "SELECT string_agg(DISTINCT round(extract(epoch FROM due_at - now()) / 3600)::text, ' ')
+                FROM sync.order_queue WHERE held_kind = 'closed'";
+    for hours in ["1", "6", "24", "24"] {
+        let run = one_run(&lab, &api).await?;
+        assert_eq!((run.closed, run.held), (0, 250));
+        assert_eq!(lab.text(wait).await?.as_deref(), Some(hours));
+        lab.make_all_due().await?;
+    }
+    execute(&lab, "UPDATE sync.order_queue SET held_since = now() - interval '8 days' WHERE held_kind IS NOT NULL")
+        .await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.closed, run.held, run.fetched), (250, 0, 50));
+    let dated = "SELECT count(*) FROM chat.orders WHERE closed_at BETWEEN now() - interval '9 days' AND now() - interval '7 days'";
+    assert_eq!(lab.count(dated).await?, 250);
+    Ok(())
+}
+
+async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 30).await?;
+    // Of some the feeder says that they were completed two hours ago, of others the last message is three hours old; of
+    // a third sort nothing is known, so they can have expired at any time.
+    execute(
+        &lab,
+        "UPDATE chat.orders SET last_message_at = CASE WHEN substr(order_id, 7)::int <= 10 THEN NULL
+                   WHEN substr(order_id, 7)::int <= 20 THEN now() - interval '3 hours' END",
+    )
+    .await?;
+    execute(
+        &lab,
+        "UPDATE sync.order_queue SET completed_at = now() - interval '2 hours' WHERE substr(order_id, 7)::int <= 10",
+    )
+    .await?;
+    let api = Recorder::start(|_| expired()).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 10, 20));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'expired'").await?, 20);
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 10);
+
+    // A day later it is possible, and was proven when it was first seen.
+    let day = std::time::Duration::from_hours(23);
+    lab.let_time_pass(day).await?;
+    execute(&lab, "UPDATE chat.orders SET last_message_at = last_message_at - interval '23 hours' WHERE last_message_at IS NOT NULL").await?;
+    lab.make_all_due().await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.held), ("succeeded", 20, 0));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 30);
+    let first_seen = "SELECT count(*) FROM sync.order_queue WHERE expired_at < now() - interval '22 hours'";
+    assert_eq!(lab.count(first_seen).await?, 30);
+    Ok(())
+}
+
+async fn a_404_without_the_code_is_held_until_somebody_confirms(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 20).await?;
+    let uncoded = |asked: &Asked| {
+        if number(asked) == 1 {
+            Answer::json(404, &json!({"error": {"message": "gone", "code": null}}))
+        } else {
+            read(asked)
+        }
+    };
+    let api = Recorder::start(uncoded).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 19, 1));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'not_found_uncoded'").await?, 1);
+    let confirm = Finished::of(lab.with_database(&["confirm", "--kind", "closed"])).await?.expect_code(0);
+    assert_eq!(confirm.stdout, "1 confirmed (1 not_found_uncoded)\n");
+    assert_eq!(
+        lab.text("SELECT coverage FROM chat.orders WHERE order_id = 'order-1'").await?.as_deref(),
+        Some("not_found")
+    );
+    Ok(())
+}
+
+async fn confirming_settles_what_is_held_without_a_request(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 120).await?;
+    execute(&lab, "UPDATE chat.orders SET last_message_at = now() - interval '1 hour' WHERE order_id = 'order-3'")
+        .await?;
+    let api = Recorder::start(|asked| if number(asked) == 3 { expired() } else { Answer::not_found() }).await;
+    assert_eq!(one_run(&lab, &api).await?.held, 120);
+    let asked = api.asked().len();
+
+    let why = Finished::of(lab.with_database(&["why", "order-1"])).await?.expect_code(0);
+    assert!(
+        why.stdout.contains("held back") && why.stdout.contains("chatsync confirm --order order-1"),
+        "{}",
+        why.stdout
+    );
+    let before = lab.dump("sync").await?;
+    let dry = Finished::of(lab.with_database(&["confirm", "--dry-run"])).await?.expect_code(0);
+    assert_eq!(dry.stdout, "120 would be confirmed (119 closed, 1 expired)\n");
+    assert_eq!(lab.dump("sync").await?, before);
+
+    let one = Finished::of(lab.with_database(&["confirm", "--order", "order-1", "--order", "order-2"])).await?;
+    assert_eq!(one.expect_code(0).stdout, "2 confirmed (2 closed)\n");
+    let expired = Finished::of(lab.with_database(&["confirm", "--kind", "expired"])).await?;
+    assert_eq!(expired.expect_code(0).stdout, "1 confirmed (1 expired)\n");
+    let rest = Finished::of(lab.with_database(&["confirm"])).await?;
+    assert_eq!(rest.expect_code(0).stdout, "117 confirmed (117 closed)\n");
+    assert_eq!(lab.count(CLOSED).await?, 119);
+    assert_eq!(
+        lab.text("SELECT coverage FROM chat.orders WHERE order_id = 'order-3'").await?.as_deref(),
+        Some("captured")
+    );
+    assert_eq!(
+        lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind IS NOT NULL OR lease_id IS NOT NULL").await?,
+        0
+    );
+    assert_eq!(api.asked().len(), asked);
     Ok(())
 }
 
 async fn old_orders_fed_late_may_all_be_expired(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 300).await?;
     let api = Recorder::start(|_| expired()).await;
-    let report = lab.sync(api.url(), &[]).await?;
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_eq!(one_run(&lab, &api).await?.held, 0);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'expired_unread'").await?, 300);
     Ok(())
 }
 
-async fn orders_refused_one_and_all_are_not_buried(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn orders_refused_one_and_all_stop_the_run_and_count_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 300).await?;
-    let refusal = || Answer::json(400, &json!({"error": {"message": "X-Retailer-Id is required", "code": 1001}}));
-    let api = Recorder::start(move |_| refusal()).await;
-    let report = lab.sync(api.url(), &[]).await?;
-    let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
-    assert!(failure.contains("100 of 100 orders were refused for good"), "{failure}");
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR attempts > 0").await?, 0);
+    for (refusal, hint) in [
+        (
+            Answer::json(400, &json!({"error": {"message": "X-Retailer-Id is required", "code": 1001}})),
+            "(400, code 1001)",
+        ),
+        (Answer::new(403, ""), "shopper information removal"),
+    ] {
+        let api = Recorder::start(move |_| refusal.clone()).await;
+        let report = lab.sync(api.url(), &[]).await?;
+        let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(failure.contains("were refused alike") && failure.contains(hint), "{failure}");
+        assert_eq!(report.run.status, "failed");
+        assert!(api.asked().len() < 80, "{} requests", api.asked().len());
+        let touched =
+            "SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR attempts > 0 OR held_kind IS NOT NULL";
+        assert_eq!(lab.count(touched).await?, 0);
+    }
+    Ok(())
+}
+
+async fn ten_malformed_orders_at_the_head_stop_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for status in [400, 403] {
+        execute_any(&lab, "TRUNCATE sync.order_queue, chat.orders, chat.messages").await?;
+        feed(&lab, 1_010).await?;
+        execute(&lab, "UPDATE sync.order_queue SET priority = 1 WHERE substr(order_id, 7)::int <= 10").await?;
+        let api = Recorder::start(move |asked| {
+            if number(asked) <= 10 {
+                Answer::json(status, &json!({"error": {"message": "no", "code": 1001}}))
+            } else {
+                read(asked)
+            }
+        })
+        .await;
+        let run = one_by_one(&lab, &api).await?;
+        assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 1_000, 0), "{status}");
+        assert_eq!(run.failed + run.dead, 10);
+    }
+    Ok(())
+}
+
+async fn a_few_refused_orders_a_day_are_given_up_and_a_flood_is_held(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 150).await?;
+    let api = Recorder::start(|_| Answer::json(422, &json!({"error": {"message": "no", "code": 1001}}))).await;
+    for _ in 0..30 {
+        small_run(&lab, &api, 5).await?;
+    }
+    let dead = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'dead'").await?;
+    assert!((1..100).contains(&dead), "{dead}");
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'refused'").await?, 150 - dead);
     Ok(())
 }
 
@@ -199,43 +437,74 @@ async fn closures_are_undone_by_retry(lab: Arc<Lab>) -> anyhow::Result<()> {
 
     let retry = Finished::of(lab.with_database(&["retry", "--closed-since", "2026-01-01T00:00:00Z"])).await?;
     assert_eq!(retry.expect_code(0).stdout, "300 put back\n");
-    let api = Recorder::start(simulated_read).await;
+    let api = Recorder::start(read).await;
     lab.sync(api.url(), &[]).await?;
     assert_eq!(lab.dump_without("chat", &["updated_at"]).await?, before);
+    Ok(())
+}
+
+/// A run over all that is due, which nothing keeps from its end.
+async fn one_run(lab: &Lab, api: &Recorder) -> anyhow::Result<Run> {
+    run_with(lab, api, &[]).await
+}
+
+/// The same with one request at a time, so that replies come in the order of the queue.
+async fn one_by_one(lab: &Lab, api: &Recorder) -> anyhow::Result<Run> {
+    run_with(lab, api, &[("pace.max_in_flight", "1")]).await
+}
+
+async fn run_with(lab: &Lab, api: &Recorder, settings: &[(&str, &str)]) -> anyhow::Result<Run> {
+    let report = lab.sync(api.url(), settings).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    Ok(report.run)
+}
+
+/// A run of at most so many orders.
+async fn small_run(lab: &Lab, api: &Recorder, orders: u64) -> anyhow::Result<()> {
+    let worker = lab.worker(&lab.settings(api.url(), &[]));
+    let request = Request { trigger: Trigger::Manual, only: None, limit: Some(orders) };
+    let report = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    Ok(())
+}
+
+async fn execute_any(lab: &Lab, statement: &'static str) -> anyhow::Result<()> {
+    sqlx::query(statement).execute(&lab.pool).await?;
     Ok(())
 }
 
 /// Orders that were read once, a moment ago, and are due again.
 async fn read_before(lab: &Lab, orders: i32) -> anyhow::Result<()> {
     feed(lab, orders).await?;
-    let api = Recorder::start(simulated_read).await;
+    let api = Recorder::start(read).await;
     let report = lab.sync(api.url(), &[]).await?;
     assert_eq!(report.run.fetched, i64::from(orders));
+    // For a server that is asked later the past is another place.
+    sqlx::query("DELETE FROM sync.evidence").execute(&lab.pool).await?;
     lab.make_all_due().await
 }
 
+/// The number of `order-7`.
+fn number(asked: &Asked) -> u32 {
+    order_of(asked).trim_start_matches("order-").parse().expect("a number")
+}
+
 /// A conversation of one message, whatever the order.
-fn simulated_read(_: &Asked) -> Answer {
-    let message = json!({"id": 1, "created_at": "2026-01-02T03:04:05Z", "body": "on my way",
+fn read(_: &Asked) -> Answer {
+    conversation("on my way")
+}
+
+/// Another one.
+fn changed(_: &Asked) -> Answer {
+    conversation("there in a minute")
+}
+
+fn conversation(body: &str) -> Answer {
+    let message = json!({"id": 1, "created_at": "2026-01-02T03:04:05Z", "body": body,
                          "sender_id": 5, "sender_type": "driver", "recipient_id": 6, "recipient_type": "user"});
     Answer::json(200, &json!({"chat_messages": [message], "metadata": {"is_expired": false}}))
 }
 
 fn expired() -> Answer {
     Answer::json(200, &json!({"chat_messages": [], "is_expired": true}))
-}
-
-/// Every `n`th request gets this answer; of the others, those get a conversation or a 404, whichever it is not.
-fn every(n: usize, answer: fn(&Asked) -> Answer) -> impl Fn(&Asked) -> Answer + Send + Sync {
-    let turn = AtomicUsize::new(0);
-    move |asked| {
-        let special = answer(asked);
-        if turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(n) {
-            special
-        } else if special.status == 404 {
-            simulated_read(asked)
-        } else {
-            Answer::not_found()
-        }
-    }
 }

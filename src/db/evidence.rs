@@ -1,0 +1,83 @@
+//! `sync.evidence`: what is remembered over runs of a server, a banner and a kind of ids.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, PgExecutor};
+
+use super::{Error, interval};
+use crate::domain::IdSpace;
+
+/// How long evidence lasts.
+const LASTS: Duration = Duration::from_hours(24);
+
+/// One run counts at a time, so that two never believe more together than one may; any constant does. Held within a
+/// transaction only.
+const COUNT_LOCK: i64 = 0x6368_6174_6775_6172;
+
+/// Whether there was a good reply in the last 24 hours.
+pub async fn is_good(executor: impl PgExecutor<'_>, id_space: &IdSpace) -> Result<bool, Error> {
+    let is_good = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM sync.evidence WHERE id_space = $1 AND last_good_at > now() - $2::interval
+           ) AS "is_good!""#,
+        id_space.to_string(),
+        interval(LASTS),
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(is_good)
+}
+
+/// Notes good replies, and forgets what is too old to matter.
+pub async fn note_good(executor: impl PgExecutor<'_>, id_spaces: &[IdSpace]) -> Result<(), Error> {
+    let mut id_spaces: Vec<String> = id_spaces.iter().map(ToString::to_string).collect();
+    // In one order, so that two runs do not wait for each other.
+    id_spaces.sort_unstable();
+    sqlx::query!(
+        "WITH old AS (
+             DELETE FROM sync.evidence WHERE hour < now() - interval '2 days'
+         )
+         INSERT INTO sync.evidence (id_space, hour, last_good_at)
+         SELECT id_space, date_trunc('hour', now(), 'UTC'), now() FROM unnest($1::text[]) AS t (id_space)
+         ON CONFLICT (id_space, hour) DO UPDATE SET last_good_at = excluded.last_good_at",
+        &id_spaces,
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Counts orders that ended, as far as one can see, without any good reply to show that they were asked for at the right
+/// place. True if with them there were fewer than `limit` in the last 24 hours.
+pub async fn are_few(
+    connection: &mut PgConnection,
+    id_space: &IdSpace,
+    orders: u64,
+    limit: u64,
+) -> Result<bool, Error> {
+    let id_space = id_space.to_string();
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", COUNT_LOCK).execute(&mut *transaction).await?;
+    sqlx::query!(
+        "INSERT INTO sync.evidence (id_space, hour, unknown_orders)
+         VALUES ($1, date_trunc('hour', now(), 'UTC'), $2)
+         ON CONFLICT (id_space, hour)
+         DO UPDATE SET unknown_orders = evidence.unknown_orders + excluded.unknown_orders",
+        id_space,
+        i64::try_from(orders).unwrap_or(i64::MAX),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // Whole hours: rather one too many than one too few.
+    let counted = sqlx::query_scalar!(
+        r#"SELECT coalesce(sum(unknown_orders), 0)::bigint AS "orders!"
+           FROM sync.evidence
+           WHERE id_space = $1 AND hour > now() - $2::interval - interval '1 hour'"#,
+        id_space,
+        interval(LASTS),
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(counted.unsigned_abs() < limit)
+}

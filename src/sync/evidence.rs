@@ -1,0 +1,157 @@
+//! The end of a pass: what the guard cannot decide by the replies of the run is asked of the database and of the API,
+//! and what has waited is written.
+
+use super::guard::{Guard, Judged, PROBES, Probe};
+use super::opening::{AllRefused, FIRST};
+use super::pipeline::Pipeline;
+use super::write::Answered;
+use super::{Error, Progress};
+use crate::connect::Answer;
+use crate::db::queue::{self, Witnesses};
+use crate::db::{self, evidence};
+use crate::domain::{ClaimedOrder, IdSpace, Outcome, Refusal, Suspicion};
+
+impl Pipeline {
+    /// Judges what waits in the guard and writes it. Once the run is to stop nothing is asked any more, and what would
+    /// be held is left as it was.
+    pub(super) async fn judge(&self, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
+        if let Some(refusal) = guard.opening().suspicion() {
+            self.ask_others(guard, refusal).await?;
+        }
+        let passed: Vec<Answered> = guard.end_opening(|order| self.session.client().id_space(order));
+        for id_space in guard.suspected() {
+            self.weigh(guard, &id_space).await?;
+        }
+        let good_spaces = &guard.good_spaces();
+        if !good_spaces.is_empty() {
+            let note =
+                |mut connection: db::Link| async move { evidence::note_good(&mut *connection, good_spaces).await };
+            self.store.run(note).await?;
+        }
+        let Judged { mut believed, held } = guard.judge();
+        believed.extend(passed);
+        if !self.is_stopping() {
+            warn(&held);
+            believed
+                .extend(held.into_iter().map(|(answered, suspicion, id_space)| answered.hold(suspicion, &id_space)));
+        }
+        self.write_all(believed, progress).await
+    }
+
+    async fn weigh(&self, guard: &mut Guard, id_space: &IdSpace) -> Result<(), Error> {
+        let look = |mut connection: db::Link| async move { evidence::is_good(&mut *connection, id_space).await };
+        if self.store.run(look).await? {
+            guard.was_good(id_space);
+        }
+        if guard.wants_probe(id_space) && !self.is_stopping() {
+            let which = Witnesses::Readable { id_space, window: self.policy().readable_window };
+            let mut readable = self.witnesses(which, PROBES.into()).await?.into_iter();
+            while guard.wants_probe(id_space) && !self.is_stopping() {
+                let probe = match readable.next() {
+                    Some(order) => Some(self.probe(&order).await?),
+                    None => None,
+                };
+                guard.probed(id_space, probe);
+            }
+        }
+        let orders = guard.without_evidence(id_space);
+        if orders > 0 && !self.is_stopping() {
+            let few = guard.few();
+            let count = |mut connection: db::Link| async move {
+                evidence::are_few(&mut connection, id_space, orders, few).await
+            };
+            if self.store.run(count).await? {
+                guard.are_few(id_space);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks other orders than those that were refused first. If all are refused alike, that is the error.
+    async fn ask_others(&self, guard: &mut Guard, refusal: Refusal) -> Result<(), Error> {
+        let refused = guard.opening().refused();
+        let mut orders = refused.len();
+        let order_ids: Vec<String> = refused.iter().map(|answered| answered.order.order_id.to_string()).collect();
+        let mut users: Vec<String> =
+            refused.iter().filter_map(|answered| answered.order.connect_user_id.clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        let which = Witnesses::Others { order_ids: &order_ids, users: &users };
+        let others = self.witnesses(which, i64::try_from(FIRST).unwrap_or(i64::MAX)).await?;
+        let mut are_alike = !others.is_empty();
+        for order in &others {
+            if self.is_stopping() {
+                return Ok(());
+            }
+            orders += 1;
+            match self.session.fetch(order).await.answer {
+                Answer::Outcome(Outcome::Failed(failure)) if failure.refusal() == Some(refusal) => {}
+                Answer::Outcome(Outcome::Read(..) | Outcome::Same) => {
+                    guard.heard_well(&self.session.client().id_space(order));
+                    return Ok(());
+                }
+                Answer::StopRun(error) => return Err(error.into()),
+                Answer::Outcome(_) | Answer::GivenUp => {
+                    are_alike = false;
+                    break;
+                }
+            }
+        }
+        if are_alike { Err(AllRefused { orders, refusal }.into()) } else { Ok(()) }
+    }
+
+    /// What a readable order says of its id space.
+    async fn probe(&self, order: &ClaimedOrder) -> Result<Probe, Error> {
+        match self.session.fetch(order).await.answer {
+            Answer::Outcome(Outcome::Read(..) | Outcome::Same) => Ok(Probe::Good),
+            Answer::Outcome(Outcome::NotFound) => Ok(Probe::Unknown),
+            Answer::StopRun(error) => Err(error.into()),
+            Answer::Outcome(_) | Answer::GivenUp => Ok(Probe::Nothing),
+        }
+    }
+
+    async fn witnesses(&self, which: Witnesses<'_>, limit: i64) -> Result<Vec<ClaimedOrder>, Error> {
+        let defaults = self.session.client().default_id_space();
+        let ask =
+            |mut connection: db::Link| async move { queue::witnesses(&mut *connection, which, defaults, limit).await };
+        Ok(self.store.run(ask).await?)
+    }
+}
+
+/// One line for each kind of what is held.
+fn warn(held: &[(Answered, Suspicion, IdSpace)]) {
+    let count = |is_kind: fn(&Suspicion) -> bool| held.iter().filter(|(_, suspicion, _)| is_kind(suspicion)).count();
+    let vanished = count(|suspicion| matches!(suspicion, Suspicion::Vanished));
+    let unknown = count(|suspicion| matches!(suspicion, Suspicion::Unknown));
+    let uncoded = count(|suspicion| matches!(suspicion, Suspicion::Uncoded));
+    let expired = count(|suspicion| matches!(suspicion, Suspicion::ExpiredEarly { .. }));
+    let refused = count(|suspicion| matches!(suspicion, Suspicion::Refused));
+    let place = "the server (api.base_url), the banner (api.retailer_id), the id space (api.treat_ids_as_internal) or the user may be wrong";
+    if vanished > 0 {
+        tracing::warn!(
+            orders = vanished,
+            "held, not closed: the API does not know orders that were read before (404, code 4000); {place}"
+        );
+    }
+    if unknown > 0 {
+        tracing::warn!(
+            orders = unknown,
+            "held, not closed: the API does not know these orders (404, code 4000), and nothing shows that they were asked for at the right place; {place}"
+        );
+    }
+    if uncoded > 0 {
+        tracing::warn!(orders = uncoded, "held, not closed: the API answers 404 without code 4000");
+    }
+    if expired > 0 {
+        tracing::warn!(
+            orders = expired,
+            "held, not expired: the API says so sooner than possible; the server (api.base_url) or completed_at may be wrong"
+        );
+    }
+    if refused > 0 {
+        tracing::warn!(
+            orders = refused,
+            "held, not given up: too many orders are refused for good; check sections api and auth, and connect_user_id of the orders"
+        );
+    }
+}
