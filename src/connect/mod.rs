@@ -8,6 +8,7 @@
 
 mod auth;
 mod breaker;
+mod encoding;
 mod error;
 mod http;
 mod memory;
