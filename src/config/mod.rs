@@ -89,8 +89,10 @@ pub struct ClientCredentials {
     pub client_id: String,
     /// `client_secret`.
     pub client_secret: SecretString,
-    /// `scope`.
+    /// Scope of users' tokens.
     pub scope: String,
+    /// Scope of the token for all orders.
+    pub client_scope: String,
 }
 
 /// How fast the API is asked.
@@ -295,6 +297,7 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     let client_id = reader.text("auth.client_id");
     let client_secret = reader.secret("auth.client_secret", "auth.client_secret_file");
     let scope = reader.text("auth.scope");
+    let client_scope = reader.text("auth.client_scope");
     let token = reader.secret("auth.token", "auth.token_file");
     if needs != Needs::Credentials {
         return Some(None);
@@ -312,7 +315,9 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
         "set it in the environment, or auth.client_secret_file; `chatsync demo` needs none",
     );
     let scope = reader.require("auth.scope", scope?, "the chat endpoint wants connect:post_checkout");
-    let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope: scope? };
+    let scope = scope?;
+    let client_scope = client_scope?.unwrap_or_else(|| scope.clone());
+    let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope, client_scope };
     Some(Some(match mode {
         AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
         _ => Auth::UserAssertion(credentials),

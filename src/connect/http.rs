@@ -193,8 +193,18 @@ impl Http {
 
 impl Reply {
     /// The error that a status other than 200 stands for.
-    pub(super) fn into_error(self, asked_for: Asked) -> Error {
-        Error::Status { asked_for, status: self.status.as_u16(), api: ApiError::in_body(&self.body) }
+    pub(super) fn error(&self, asked_for: Asked) -> Error {
+        let status = self.status.as_u16();
+        if !self.status.is_client_error() && !self.status.is_server_error() {
+            let body = if asked_for == Asked::Messages { self.body.as_slice() } else { &[] };
+            let fault = Fault::new("$", format!("a reply with status {status} instead of 200"), body);
+            return Error::NotUnderstood { asked_for, status, fault };
+        }
+        let api = match asked_for {
+            Asked::Messages => ApiError::in_body(&self.body),
+            Asked::Token => ApiError::in_token_body(&self.body),
+        };
+        Error::Status { asked_for, status, api, reject: None }
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
-use crate::domain::{ClaimedOrder, Coverage, Lease, NewOrder, OrderId, OrderState, Settlement};
+use crate::domain::{ClaimedOrder, Coverage, Lease, NewOrder, OrderId, OrderState, Settlement, TokenKind};
 
 /// What became of a batch of enqueued orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ pub async fn claim(
             order_id,
             lease,
             connect_user_id: row.connect_user_id,
+            token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
             ids_internal: row.ids_internal,
             retailer_id: row.retailer_id,
             attempts: row.attempts,
@@ -174,6 +175,8 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &statuses as &[Option<i16>],
         &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
         &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
+        &settlements.iter().map(|settled| settled.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
+            as &[Option<&str>],
     )
     .fetch_all(connection)
     .await?;

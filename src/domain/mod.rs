@@ -16,7 +16,7 @@ mod settlement;
 pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
 pub use fault::Fault;
 pub use fingerprint::reply_hash;
-pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState};
+pub use order::{ClaimedOrder, Coverage, InvalidId, Lease, NewOrder, OrderId, OrderState, TokenKind};
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use settlement::{Failure, OrderChange, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle};

@@ -173,6 +173,16 @@ impl Coverage {
     }
 }
 
+text_enum! {
+    /// Whose access token reads an order.
+    TokenKind {
+        /// That of the order's Connect user.
+        User = "user",
+        /// The one for all orders, asked for with the client's credentials.
+        Client = "client",
+    }
+}
+
 /// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
 pub type Lease = Uuid;
 
@@ -185,6 +195,8 @@ pub struct ClaimedOrder {
     pub lease: Lease,
     /// The Connect user whose token may read it.
     pub connect_user_id: Option<String>,
+    /// Which kind of token read it, if that of `auth.mode` did not.
+    pub token_kind: Option<TokenKind>,
     /// Overrides `api.treat_ids_as_internal`.
     pub ids_internal: Option<bool>,
     /// Overrides `api.retailer_id`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{ClaimedOrder, Conversation, Coverage, FailureKind, Fault, Lease, OrderId, OrderState, Then};
+use super::{ClaimedOrder, Conversation, Coverage, FailureKind, Fault, Lease, OrderId, OrderState, Then, TokenKind};
 
 /// The settings of section `queue` that the policy needs.
 #[derive(Debug, Clone)]
@@ -34,8 +34,10 @@ pub enum Outcome {
     Read(Conversation, Vec<u8>),
     /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`].
     Same,
-    /// 404 with the API's own error body, code 4000.
+    /// 404 with the API's own error body, code 4000 in it.
     NotFound,
+    /// 404 with the API's own error body, but without code 4000.
+    NotFoundUncoded(Failure),
     /// Anything else.
     Failed(Failure),
 }
@@ -119,6 +121,8 @@ pub struct Settlement {
     pub expired_at: Option<DateTime<Utc>>,
     /// The queue's new [`ClaimedOrder::reply_hash`].
     pub reply_hash: Option<Vec<u8>>,
+    /// The queue's new [`ClaimedOrder::token_kind`]: as it was, unless whoever fetched learned better.
+    pub token_kind: Option<TokenKind>,
     /// [`ClaimedOrder::is_stored`]: what to write is to be merged with what is there.
     pub is_stored: bool,
     /// What changes in `chat.orders`, if anything.
@@ -169,7 +173,7 @@ impl Outcome {
         match self {
             Self::Read(..) | Self::Same => Some(200),
             Self::NotFound => Some(404),
-            Self::Failed(failure) => failure.http_status,
+            Self::NotFoundUncoded(failure) | Self::Failed(failure) => failure.http_status,
         }
     }
 }
@@ -200,6 +204,7 @@ pub fn settle(
         content_hash: None,
         expired_at: None,
         reply_hash: order.reply_hash.clone(),
+        token_kind: order.token_kind,
         is_stored: order.is_stored,
         order: None,
         conversation: None,
@@ -219,7 +224,7 @@ pub fn settle(
         Outcome::Read(conversation, reply_hash) => read(blank, order, conversation, reply_hash, policy),
         Outcome::Same => Settlement { fetched_at: Some(asked_at), ..blank },
         Outcome::NotFound => close(blank, order, policy),
-        Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
+        Outcome::NotFoundUncoded(failure) | Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
     }
 }
 

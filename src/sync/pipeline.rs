@@ -309,7 +309,8 @@ impl Fetch {
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.now();
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
-        let settlement = Box::new(Settlement { requests: fetched.requests, ..settlement });
+        let settlement =
+            Box::new(Settlement { requests: fetched.requests, token_kind: fetched.token_kind, ..settlement });
         if let Some((kind, message)) = &settlement.note {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }

@@ -104,7 +104,8 @@ impl Answered {
         let outcome = Outcome::Failed(failure);
         let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
         rejects.extend(settlement.rejects);
-        *self.settlement = Settlement { requests: self.settlement.requests, rejects, ..settlement };
+        let (requests, token_kind) = (self.settlement.requests, self.settlement.token_kind);
+        *self.settlement = Settlement { requests, token_kind, rejects, ..settlement };
     }
 }
 

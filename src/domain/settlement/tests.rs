@@ -29,6 +29,7 @@ fn never_fetched() -> ClaimedOrder {
         order_id: OrderId::new("order").expect("valid"),
         lease: Lease::nil(),
         connect_user_id: None,
+        token_kind: None,
         ids_internal: None,
         retailer_id: None,
         attempts: 0,

@@ -99,7 +99,8 @@ async fn storms_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()>
 
 async fn refusals_over_many_small_runs_add_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     read_before(&lab, 500).await?;
-    let api = Recorder::start(|_| Answer::new(422, "")).await;
+    let refusal = || Answer::json(422, &json!({"error": {"message": "no", "code": 1001}}));
+    let api = Recorder::start(move |_| refusal()).await;
     small_runs(&lab, &api).await?;
     let dead = lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'dead'").await?;
     assert!(dead <= 50, "{dead} orders dead");
