@@ -40,6 +40,8 @@ pub struct Settings {
     pub database: Database,
     /// Section `queue`.
     pub queue: Queue,
+    /// Section `rejects`.
+    pub rejects: Rejects,
     /// Section `breaker`.
     pub breaker: Breaker,
     /// Section `guard`.
@@ -148,6 +150,15 @@ pub struct Queue {
     pub policy: QueuePolicy,
 }
 
+/// How much is kept of what could not be understood.
+#[derive(Debug, Clone, Copy)]
+pub struct Rejects {
+    /// Older ones are dropped; `None`: none for its age.
+    pub keep: Option<Duration>,
+    /// The oldest are dropped while all together are larger; `None`: however large.
+    pub max_bytes: Option<u64>,
+}
+
 /// What to do about an API that is out of order as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Breaker {
@@ -248,6 +259,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let pace = pace(&mut reader);
     let database = database(&mut reader);
     let queue = queue(&mut reader);
+    let rejects = rejects(&mut reader);
     let breaker = reader.get("breaker.give_up_after", values::positive_duration);
     let guard = guard(&mut reader);
     let schedule = schedule(&mut reader);
@@ -262,6 +274,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
             pace: pace?,
             database: database?,
             queue: queue?,
+            rejects: rejects?,
             breaker: Breaker { give_up_after: breaker? },
             guard: guard?,
             schedule: schedule?,
@@ -389,6 +402,15 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
         );
     }
     Some(Queue { lease: lease?, retention, policy })
+}
+
+fn rejects(reader: &mut Reader) -> Option<Rejects> {
+    let keep = reader.get("rejects.keep", values::duration);
+    let max_bytes = reader.get("rejects.max_bytes", values::between::<u64, 0, 1_152_921_504_606_846_976>);
+    Some(Rejects {
+        keep: Some(keep?).filter(|keep| !keep.is_zero()),
+        max_bytes: Some(max_bytes?).filter(|bytes| *bytes > 0),
+    })
 }
 
 fn guard(reader: &mut Reader) -> Option<Guard> {
