@@ -156,6 +156,7 @@ fn point_at(settings: &mut Settings, base_url: &str) -> anyhow::Result<()> {
         client_id: simulator::CLIENT_ID.to_owned(),
         client_secret: SecretString::from(simulator::CLIENT_SECRET),
         scope: "connect:post_checkout".to_owned(),
+        client_scope: "connect:post_checkout".to_owned(),
     }));
     settings.pace.initial_requests_per_second = 400.0;
     Ok(())

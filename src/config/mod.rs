@@ -40,6 +40,8 @@ pub struct Settings {
     pub database: Database,
     /// Section `queue`.
     pub queue: Queue,
+    /// Section `rejects`.
+    pub rejects: Rejects,
     /// Section `breaker`.
     pub breaker: Breaker,
     /// Section `guard`.
@@ -89,8 +91,10 @@ pub struct ClientCredentials {
     pub client_id: String,
     /// `client_secret`.
     pub client_secret: SecretString,
-    /// `scope`.
+    /// Scope of users' tokens.
     pub scope: String,
+    /// Scope of the token for all orders.
+    pub client_scope: String,
 }
 
 /// How fast the API is asked.
@@ -144,6 +148,15 @@ pub struct Queue {
     pub retention: Option<Duration>,
     /// The rest, which the settling policy needs.
     pub policy: QueuePolicy,
+}
+
+/// How much is kept of what could not be understood.
+#[derive(Debug, Clone, Copy)]
+pub struct Rejects {
+    /// Older ones are dropped; `None`: none for its age.
+    pub keep: Option<Duration>,
+    /// The oldest are dropped while all together are larger; `None`: however large.
+    pub max_bytes: Option<u64>,
 }
 
 /// What to do about an API that is out of order as a whole.
@@ -246,6 +259,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let pace = pace(&mut reader);
     let database = database(&mut reader);
     let queue = queue(&mut reader);
+    let rejects = rejects(&mut reader);
     let breaker = reader.get("breaker.give_up_after", values::positive_duration);
     let guard = guard(&mut reader);
     let schedule = schedule(&mut reader);
@@ -260,6 +274,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
             pace: pace?,
             database: database?,
             queue: queue?,
+            rejects: rejects?,
             breaker: Breaker { give_up_after: breaker? },
             guard: guard?,
             schedule: schedule?,
@@ -295,6 +310,7 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     let client_id = reader.text("auth.client_id");
     let client_secret = reader.secret("auth.client_secret", "auth.client_secret_file");
     let scope = reader.text("auth.scope");
+    let client_scope = reader.text("auth.client_scope");
     let token = reader.secret("auth.token", "auth.token_file");
     if needs != Needs::Credentials {
         return Some(None);
@@ -312,7 +328,9 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
         "set it in the environment, or auth.client_secret_file; `chatsync demo` needs none",
     );
     let scope = reader.require("auth.scope", scope?, "the chat endpoint wants connect:post_checkout");
-    let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope: scope? };
+    let scope = scope?;
+    let client_scope = client_scope?.unwrap_or_else(|| scope.clone());
+    let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope, client_scope };
     Some(Some(match mode {
         AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
         _ => Auth::UserAssertion(credentials),
@@ -384,6 +402,15 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
         );
     }
     Some(Queue { lease: lease?, retention, policy })
+}
+
+fn rejects(reader: &mut Reader) -> Option<Rejects> {
+    let keep = reader.get("rejects.keep", values::duration);
+    let max_bytes = reader.get("rejects.max_bytes", values::between::<u64, 0, 1_152_921_504_606_846_976>);
+    Some(Rejects {
+        keep: Some(keep?).filter(|keep| !keep.is_zero()),
+        max_bytes: Some(max_bytes?).filter(|bytes| *bytes > 0),
+    })
 }
 
 fn guard(reader: &mut Reader) -> Option<Guard> {

@@ -1,8 +1,10 @@
 //! Access tokens: asked for, cached until shortly before they expire, renewed once when refused.
 //!
-//! [`Tokens`] serves the three modes. Orders that wait for the same token cause one request: each user has a slot
-//! whose lock is held while its token is on the way. The cache is bounded; the least recently used user goes first.
-//! Credentials travel in the JSON body only, tokens live in memory only.
+//! [`Tokens`] serves the three modes. With client credentials there are two kinds of token, a user's and the one for all
+//! orders: `auth.mode` names the one that is tried first, and an order that wants the other gets it. Orders that wait
+//! for the same token cause one request: each user has a slot whose lock is held while its token is on the way. The
+//! cache is bounded; the least recently used user goes first. Credentials travel in the JSON body only, tokens live in
+//! memory only.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,13 +18,15 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::error::{Asked, Error};
+use super::error::{ApiError, Asked, Error};
 use super::http::Http;
 use super::session::Errand;
+use super::text::without_bom;
 use crate::config::{Auth, ClientCredentials};
-use crate::domain::{ClaimedOrder, Fault};
+use crate::domain::{ClaimedOrder, Fault, TokenKind};
 
 /// Users whose tokens are kept. A token is about a hundred bytes: a few MiB at most.
 const CACHED_USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
@@ -30,7 +34,7 @@ const CACHED_USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 /// A token is renewed this long before it expires, or a tenth of its life before if that is shorter.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// Life of a token whose reply does not say: the documented 24 hours.
+/// Life of a token whose reply does not say, or says what makes no sense: the documented 24 hours.
 const DEFAULT_LIFE: Duration = Duration::from_hours(24);
 
 /// No token is trusted for longer, whatever its reply says.
@@ -45,21 +49,23 @@ pub(super) struct Token {
 }
 
 pub(super) enum Tokens {
-    PerUser {
-        credentials: ClientCredentials,
-        slots: Mutex<LruCache<String, Arc<Slot>>>,
-        /// Whether any token was issued: the client's credentials are good, and a 401 is about a user.
-        has_issued: AtomicBool,
-    },
-    Shared {
-        credentials: ClientCredentials,
-        slot: Slot,
-    },
+    Issued(Box<Issued>),
     Static(SecretString),
 }
 
+/// Tokens that are asked for with the client's credentials.
+pub(super) struct Issued {
+    credentials: ClientCredentials,
+    /// The kind that `auth.mode` names.
+    default: TokenKind,
+    users: Mutex<LruCache<String, Arc<Slot>>>,
+    client: Slot,
+    /// Whether any token was issued: the client's credentials are good, and a 401 is about a user.
+    has_issued: AtomicBool,
+}
+
 #[derive(Default)]
-pub(super) struct Slot(tokio::sync::Mutex<SlotState>);
+struct Slot(tokio::sync::Mutex<SlotState>);
 
 #[derive(Default)]
 struct SlotState {
@@ -69,19 +75,42 @@ struct SlotState {
 
 impl Tokens {
     pub(super) fn new(auth: &Auth) -> Self {
-        match auth.clone() {
-            Auth::UserAssertion(credentials) => {
-                let slots = Mutex::new(LruCache::new(CACHED_USERS));
-                Self::PerUser { credentials, slots, has_issued: AtomicBool::new(false) }
-            }
-            Auth::ClientCredentials(credentials) => Self::Shared { credentials, slot: Slot::default() },
-            Auth::StaticToken(token) => Self::Static(token),
+        let (credentials, default) = match auth.clone() {
+            Auth::UserAssertion(credentials) => (credentials, TokenKind::User),
+            Auth::ClientCredentials(credentials) => (credentials, TokenKind::Client),
+            Auth::StaticToken(token) => return Self::Static(token),
+        };
+        let users = Mutex::new(LruCache::new(CACHED_USERS));
+        let (client, has_issued) = (Slot::default(), AtomicBool::new(false));
+        Self::Issued(Box::new(Issued { credentials, default, users, client, has_issued }))
+    }
+
+    /// The kind of token that `auth.mode` names. A token issued by hand is of no known kind and counts as the client's.
+    pub(super) fn default_kind(&self) -> TokenKind {
+        match self {
+            Self::Issued(issued) => issued.default,
+            Self::Static(_) => TokenKind::Client,
         }
     }
 
-    /// Whether all orders stand and fall with one credential.
-    pub(super) fn is_shared(&self) -> bool {
-        !matches!(self, Self::PerUser { .. })
+    /// The kind of token to try first: the one that worked last, if it can be had.
+    pub(super) fn first_kind(&self, order: &ClaimedOrder) -> TokenKind {
+        let default = self.default_kind();
+        order.token_kind.filter(|kind| self.other_kind(default, order) == Some(*kind)).unwrap_or(default)
+    }
+
+    /// The kind of token to try for an order that does not want `kind`.
+    pub(super) fn other_kind(&self, kind: TokenKind, order: &ClaimedOrder) -> Option<TokenKind> {
+        match (self, kind) {
+            (Self::Static(_), _) => None,
+            (Self::Issued(_), TokenKind::User) => Some(TokenKind::Client),
+            (Self::Issued(_), TokenKind::Client) => order.connect_user_id.as_ref().map(|_| TokenKind::User),
+        }
+    }
+
+    /// Whether all orders stand and fall with a credential of this kind.
+    pub(super) fn is_shared(&self, kind: TokenKind) -> bool {
+        kind == TokenKind::Client && self.default_kind() == kind
     }
 
     /// The token for an order: from the cache, or asked for. `refused` is one that the API just answered with 401:
@@ -90,36 +119,56 @@ impl Tokens {
         &self,
         http: &Http,
         order: &ClaimedOrder,
+        kind: TokenKind,
         refused: Option<&Token>,
         errand: &mut Errand<'_>,
     ) -> Result<Token, Error> {
-        match self {
+        let issued = match self {
             Self::Static(_) if refused.is_some() => {
-                Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: true })
+                return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: true });
             }
-            Self::Static(secret) => Ok(Token { secret: secret.clone(), generation: 0 }),
-            Self::Shared { credentials, slot } => slot.token(http, credentials, None, refused, errand).await,
-            Self::PerUser { credentials, slots, has_issued } => {
-                let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
-                let slot = {
-                    // Nothing panics while it is held; a poisoned cache is still a cache.
-                    let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
-                    Arc::clone(slots.get_or_insert_ref(user, Arc::default))
-                };
-                let token = slot.token(http, credentials, Some(user), refused, errand).await;
-                match token {
-                    Err(Error::Unauthorized { asked_for: Asked::Token, .. }) => {
-                        let is_shared = !has_issued.load(Relaxed);
-                        Err(Error::Unauthorized { asked_for: Asked::Token, is_shared })
-                    }
-                    Ok(token) => {
-                        has_issued.store(true, Relaxed);
-                        Ok(token)
-                    }
-                    other => other,
-                }
+            Self::Static(secret) => return Ok(Token { secret: secret.clone(), generation: 0 }),
+            Self::Issued(issued) => issued,
+        };
+        let token = issued.token(http, order, kind, refused, errand).await;
+        match token {
+            Err(Error::Unauthorized { asked_for: Asked::Token, .. }) => {
+                // As a rule the client's credentials are wrong, whoever the user is. The kind that is only tried
+                // instead of the other stops no run: the other may work.
+                let is_first = kind == issued.default && !issued.has_issued.load(Relaxed);
+                Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: is_first || self.is_shared(kind) })
             }
+            Err(Error::TokenRefused { answer, .. }) => {
+                Err(Error::TokenRefused { answer, is_shared: self.is_shared(kind) })
+            }
+            Ok(token) => {
+                issued.has_issued.store(true, Relaxed);
+                Ok(token)
+            }
+            other => other,
         }
+    }
+}
+
+impl Issued {
+    async fn token(
+        &self,
+        http: &Http,
+        order: &ClaimedOrder,
+        kind: TokenKind,
+        refused: Option<&Token>,
+        errand: &mut Errand<'_>,
+    ) -> Result<Token, Error> {
+        if kind == TokenKind::Client {
+            return self.client.token(http, &self.credentials, None, refused, errand).await;
+        }
+        let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
+        let slot = {
+            // Nothing panics while it is held; a poisoned cache is still a cache.
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(users.get_or_insert_ref(user, Arc::default))
+        };
+        slot.token(http, &self.credentials, Some(user), refused, errand).await
     }
 }
 
@@ -158,21 +207,26 @@ async fn request(
     errand: &mut Errand<'_>,
 ) -> Result<(SecretString, Duration), Error> {
     #[derive(Deserialize)]
-    struct Reply {
+    struct Reply<'a> {
         access_token: SecretString,
-        expires_in: Option<u64>,
+        // As it stands there: a number too large for its type would make the whole reply unreadable.
+        #[serde(borrow)]
+        expires_in: Option<&'a RawValue>,
     }
     let mut body = json!({
         "client_id": credentials.client_id,
         "client_secret": credentials.client_secret.expose_secret(),
-        "scope": credentials.scope,
     });
     match user {
         Some(user) => {
             body["grant_type"] = "fulfillment_user_assertion".into();
+            body["scope"] = credentials.scope.as_str().into();
             body["assertion"] = STANDARD.encode(json!({ "user_id": user }).to_string()).into();
         }
-        None => body["grant_type"] = "client_credentials".into(),
+        None => {
+            body["grant_type"] = "client_credentials".into();
+            body["scope"] = credentials.client_scope.as_str().into();
+        }
     }
     let request = |client: &reqwest::Client| {
         client
@@ -183,23 +237,66 @@ async fn request(
     let reply = http.exchange(Asked::Token, request, errand).await?;
     match reply.status {
         StatusCode::OK | StatusCode::CREATED => {}
-        // As a rule the client's credentials are wrong, whoever the user is: every other order would meet the same.
         StatusCode::UNAUTHORIZED => return Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: true }),
-        status if status.is_client_error() && !is_passing(status) => {
-            let answer = Box::new(reply.into_error(Asked::Token));
-            return Err(Error::TokenRefused { answer, is_shared: user.is_none() });
+        status if status.is_client_error() && !is_passing(status) && ApiError::in_token_body(&reply.body).is_some() => {
+            let answer = Box::new(reply.error(Asked::Token));
+            return Err(Error::TokenRefused { answer, is_shared: true });
         }
-        _ => return Err(reply.into_error(Asked::Token)),
+        _ => return Err(reply.error(Asked::Token)),
     }
-    let Reply { access_token, expires_in } = serde_json::from_slice(&reply.body).map_err(|_| {
+    let not_understood = || {
         // The body is not kept: it may well hold a token.
-        let reason = "no JSON object with access_token".to_owned();
-        let fault = Fault::new("$", reason, b"");
+        let fault = Fault::new("$", "no JSON object with access_token", b"");
         Error::NotUnderstood { asked_for: Asked::Token, status: reply.status.as_u16(), fault }
-    })?;
-    Ok((access_token, expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE)))
+    };
+    let Reply { access_token, expires_in } =
+        serde_json::from_slice(without_bom(&reply.body)).map_err(|_| not_understood())?;
+    if access_token.expose_secret().trim().is_empty() {
+        return Err(not_understood());
+    }
+    Ok((access_token, expires_in.and_then(|json| life(json.get())).unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE)))
 }
 
+/// Seconds as a number or as a text, whole or not. Anything else says nothing.
+fn life(json: &str) -> Option<Duration> {
+    let seconds: f64 = json.trim_matches('"').trim().parse().ok()?;
+    // Text may also be "inf" or "nan".
+    let is_sensible = seconds.is_finite() && seconds >= 0.0;
+    is_sensible.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE))
+}
+
+/// Whether a status of the token endpoint says nothing about who asked.
 fn is_passing(status: StatusCode) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::TOO_EARLY
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_of_tokens_are_read_in_any_writing_and_nonsense_says_nothing() {
+        for (json, seconds) in [
+            ("3599", 3_599.0),
+            ("\"3599\"", 3_599.0),
+            ("\" 3599 \"", 3_599.0),
+            ("3599.7", 3_599.7),
+            ("\"3599.5\"", 3_599.5),
+            ("1e3", 1_000.0),
+            ("0", 0.0),
+        ] {
+            assert_eq!(life(json), Some(Duration::from_secs_f64(seconds)), "{json}");
+        }
+        assert_eq!(life("18446744073709551616"), Some(LONGEST_LIFE));
+        for nonsense in ["-1", "-0.5", "\"soon\"", "true", "[]", "{}", "\"\"", "\"inf\"", "\"NaN\"", "[3599]", "1e999"]
+        {
+            assert_eq!(life(nonsense), None, "{nonsense}");
+        }
+    }
 }

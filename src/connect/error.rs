@@ -1,12 +1,18 @@
 //! What can go wrong between a request and a decoded reply, and what to do about it.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
+use super::text::without_bom;
 use crate::domain::{Failure, FailureKind, Fault};
 
-/// Why no answer about an order was had. Texts are free of chat text, names, tokens and URLs.
+/// Why no answer about an order was had.
+///
+/// Texts are free of chat text, names, tokens and URLs. So nothing that a server wrote is in them but its status, the
+/// numbers of its error codes, and the host of a redirect: a message may repeat a chat, or the token it was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `user_assertion` needs to know whose token to use.
@@ -45,7 +51,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The server answered with another status than 200.
-    #[error("{asked_for}: the server answered {status}{}", describe(*status, api.as_ref()))]
+    #[error("{asked_for}: the server answered {status}{}", describe(*asked_for, *status, api.as_ref()))]
     Status {
         /// What the request was for.
         asked_for: Asked,
@@ -53,6 +59,16 @@ pub enum Error {
         status: u16,
         /// The API's own error, if the body held one.
         api: Option<ApiError>,
+        /// The body, if it is the API's last word about the order.
+        reject: Option<Fault>,
+    },
+    /// The order wants the other kind of token (code 4001), and that cannot be had or is refused as well.
+    #[error("{refusal}; {}", describe_other(other.as_deref()))]
+    WantsOtherToken {
+        /// What the first kind was answered with.
+        refusal: Box<Self>,
+        /// What came of the other kind, if there is one.
+        other: Option<Box<Self>>,
     },
     /// 401, again after the token was renewed, or with a token that cannot be renewed.
     #[error("{asked_for}: the credentials were refused (401); check section auth of the configuration")]
@@ -138,6 +154,18 @@ impl Error {
         )
     }
 
+    /// Keeps the body of a reply that is the API's last word about its order, or one whose meaning is not known.
+    #[must_use]
+    pub(super) fn keeping(mut self, body: &[u8], token: &str) -> Self {
+        let is_last_word = self.kind() == FailureKind::Refused;
+        if let Self::Status { status, api: Some(_), reject, .. } = &mut self
+            && (is_last_word || *status == 404)
+        {
+            *reject = Some(Fault::new("$", "an error of the API", &without_token(body, token)));
+        }
+        self
+    }
+
     /// The row of the policy table, for an order that failed with it.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
@@ -150,11 +178,18 @@ impl Error {
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
             Self::Redirect { .. } => FailureKind::Redirect,
+            Self::WantsOtherToken { .. } => FailureKind::WantsUserToken,
+            Self::Status { status: 429, .. } => FailureKind::Throttled,
+            Self::Status { status: 408 | 421 | 425 | 500..=599, .. } => FailureKind::ServerError,
+            // With an error of the API it is a `TokenRefused`.
+            Self::Status { asked_for: Asked::Token, status: 400..=499, .. } => FailureKind::NotTheApi,
             Self::Status { status: 403, .. } => FailureKind::Forbidden,
             Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
-            Self::Status { status: 429, .. } => FailureKind::Throttled,
-            Self::Status { status: 408 | 500..=599, .. } => FailureKind::ServerError,
-            Self::Status { status: 400..=499, .. } => FailureKind::Refused,
+            Self::Status { status: 400..=499, api: Some(api), .. } if api.has(ApiError::USER_NOT_FOUND) => {
+                FailureKind::WantsUserToken
+            }
+            Self::Status { status: 400..=499, api: Some(_), .. } => FailureKind::Refused,
+            Self::Status { status: 400..=499, api: None, .. } => FailureKind::NotTheApi,
             // Of the statuses there remain 1xx, 2xx without a conversation, 3xx without a target.
             Self::NotUnderstood { .. } | Self::Status { .. } => FailureKind::NotUnderstood,
         }
@@ -165,12 +200,13 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (kind, message) = (error.kind(), error.to_string());
         let code = match &error {
-            Error::Status { api: Some(api), .. } => api.code,
+            Error::Status { api: Some(api), .. } => api.codes.first().copied(),
             _ => None,
         };
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
-            Error::Status { status, .. } => (Some(status), None),
+            Error::Status { status, reject, .. } => (Some(status), reject),
+            Error::WantsOtherToken { refusal, .. } => return Self { kind, message, ..(*refusal).into() },
             Error::Unauthorized { .. } => (Some(401), None),
             _ => (None, None),
         };
@@ -178,29 +214,113 @@ impl From<Error> for Failure {
     }
 }
 
-/// The API's own description of an error: `{"error": {"message": …, "code": …}}`, single or multiple.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The API's own description of an error, of either documented shape:
+/// `{"error": {"message": …, "code": …, "errors": [{"error": {…}}, …]}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// Instacart's error code: 4000 is "Resource not found".
-    pub code: Option<i64>,
-    /// For people.
-    pub message: Option<String>,
+    /// Instacart's error codes, of the error and of those within it. There may be none: `code` may be null.
+    codes: BTreeSet<i64>,
+    /// Of OAuth 2.0's errors (RFC 6749, section 5.2) the one that it is.
+    oauth: Option<&'static str>,
 }
+
+/// What a token endpoint may say is wrong.
+const OAUTH_ERRORS: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+];
 
 impl ApiError {
     /// For the chat endpoint: the order does not exist.
     pub const RESOURCE_NOT_FOUND: i64 = 4000;
+    /// The order is read with its user's token, not with that of the client.
+    pub const USER_NOT_FOUND: i64 = 4001;
+
+    /// A larger body is no error of the API: it is looked at with many times its size in memory.
+    const MAX_BODY_BYTES: usize = 64 * 1024;
 
     /// The error in a body of either documented shape, if it holds one.
     #[must_use]
     pub fn in_body(body: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Body {
-            error: ApiError,
-        }
-        let body: Body = serde_json::from_slice(body).ok()?;
-        Some(body.error).filter(|error| error.code.is_some() || error.message.is_some())
+        let Some(Value::Object(error)) = error_in(body) else { return None };
+        let mut codes = BTreeSet::new();
+        collect_codes(&error, &mut codes);
+        let says_something = error.get("message").and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+        (says_something || !codes.is_empty()).then_some(Self { codes, oauth: None })
     }
+
+    /// The same for the token endpoint, which may also speak as OAuth 2.0 does: `{"error": "invalid_client"}`.
+    #[must_use]
+    pub fn in_token_body(body: &[u8]) -> Option<Self> {
+        match error_in(body) {
+            Some(Value::String(name)) => {
+                let oauth = OAUTH_ERRORS.into_iter().find(|known| *known == name);
+                Some(Self { codes: BTreeSet::new(), oauth })
+            }
+            _ => Self::in_body(body),
+        }
+    }
+
+    /// Whether this code is among the codes.
+    #[must_use]
+    pub fn has(&self, code: i64) -> bool {
+        self.codes.contains(&code)
+    }
+}
+
+fn error_in(body: &[u8]) -> Option<Value> {
+    if body.len() > ApiError::MAX_BODY_BYTES {
+        return None;
+    }
+    let mut body: Map<String, Value> = serde_json::from_slice(without_bom(body)).ok()?;
+    body.remove("error")
+}
+
+/// No deeper than `serde_json` reads, which is 128 levels.
+fn collect_codes(error: &Map<String, Value>, codes: &mut BTreeSet<i64>) {
+    codes.extend(error.get("code").and_then(code));
+    for inner in error.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(inner) = inner.get("error").unwrap_or(inner).as_object() {
+            collect_codes(inner, codes);
+        }
+    }
+}
+
+/// A whole number, also one written as a text or with a fraction of nothing.
+fn code(value: &Value) -> Option<i64> {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.trim().to_owned(),
+        _ => return None,
+    };
+    let whole = text.split_once('.').filter(|(_, fraction)| fraction.bytes().all(|digit| digit == b'0'));
+    whole.map_or(text.as_str(), |(whole, _)| whole).parse().ok()
+}
+
+/// Shorter ones are not looked for in bodies: they may be words.
+const SHORTEST_TOKEN: usize = 8;
+
+/// A server may repeat what it was sent.
+fn without_token<'a>(body: &'a [u8], token: &str) -> Cow<'a, [u8]> {
+    let token = token.as_bytes();
+    if token.len() < SHORTEST_TOKEN || !body.windows(token.len()).any(|window| window == token) {
+        return body.into();
+    }
+    let (mut kept, mut rest) = (Vec::with_capacity(body.len()), body);
+    while let Some((&byte, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(token) {
+            kept.extend_from_slice(b"[token]");
+            rest = tail;
+        } else {
+            kept.push(byte);
+            rest = tail;
+        }
+    }
+    kept.into()
 }
 
 /// The last cause says most: `Connection refused`, not `error sending request`.
@@ -209,20 +329,50 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    // Of an HTTP/2 connection it ends with the words that the server closed it with: (b"…").
+    let text = cause.to_string();
+    text.split(" (b\"").next().unwrap_or_default().to_owned()
 }
 
-/// A text from outside goes into logs and tables: one line of it, not too long.
-fn describe(status: u16, api: Option<&ApiError>) -> String {
+/// Most codes that are told of one error.
+const TOLD_CODES: usize = 5;
+
+/// What is known of an error without the server's own words.
+fn describe(asked_for: Asked, status: u16, api: Option<&ApiError>) -> String {
     let Some(api) = api else {
-        let hint = if status == 404 { " with a page that is not the API's; check api.base_url" } else { "" };
-        return hint.to_owned();
+        return match (asked_for, status) {
+            (_, 404) => " with a page that is not the API's; check api.base_url".to_owned(),
+            (_, 400..=499) => " with a page that is not the API's: from a proxy or a firewall on the way?".to_owned(),
+            _ => String::new(),
+        };
     };
-    let message: String =
-        api.message.iter().flat_map(|text| text.chars()).filter(|c| !c.is_control()).take(200).collect();
-    match api.code {
-        Some(code) => format!(": {message} (code {code})"),
-        None => format!(": {message}"),
+    let codes = api.codes.iter().take(TOLD_CODES).map(|code| match meaning(*code) {
+        Some(meaning) => format!("{code}: {meaning}"),
+        None => code.to_string(),
+    });
+    let codes = codes.collect::<Vec<_>>().join(", ");
+    match api.oauth {
+        Some(name) => format!(", {name}"),
+        None if codes.is_empty() => ", an error without a code".to_owned(),
+        None => format!(", code {codes}"),
+    }
+}
+
+/// What the documentation says that a code means.
+fn meaning(code: i64) -> Option<&'static str> {
+    Some(match code {
+        ApiError::RESOURCE_NOT_FOUND => "resource not found",
+        ApiError::USER_NOT_FOUND => "user ID not found, it wants another kind of token",
+        1001 => "a field is missing or not acceptable",
+        9999 => "there are several errors",
+        _ => return None,
+    })
+}
+
+fn describe_other(other: Option<&Error>) -> String {
+    match other {
+        Some(other) => format!("with the other kind of token: {other}"),
+        None => "to read it with its user's token, enqueue it again with --user-id and --reopen, and configure client credentials (section auth)".to_owned(),
     }
 }
 
@@ -230,22 +380,100 @@ fn describe(status: u16, api: Option<&ApiError>) -> String {
 mod tests {
     use super::*;
 
+    fn codes(body: &str) -> Option<Vec<i64>> {
+        ApiError::in_body(body.as_bytes()).map(|error| error.codes.into_iter().collect())
+    }
+
     #[test]
     fn the_api_error_is_found_in_both_documented_shapes_and_nowhere_else() {
-        let single = br#"{"error": {"message": "Resource not found", "code": 4000}, "meta": {"key": "order_id"}}"#;
-        let multiple = br#"{"error": {"message": "There were issues", "code": 9999, "errors": [{"error": {"message": "can't be blank", "code": 1001}, "meta": {"key": "order_id"}}]}}"#;
-        assert_eq!(ApiError::in_body(single).and_then(|error| error.code), Some(4000));
-        assert_eq!(ApiError::in_body(multiple).and_then(|error| error.code), Some(9999));
-        for other in ["<html>404</html>", "{}", "{\"error\":\"not found\"}", "{\"error\":{}}", "", "[]"] {
-            assert_eq!(ApiError::in_body(other.as_bytes()), None, "{other}");
+        let single = r#"{"error": {"message": "Resource not found", "code": 4000}, "meta": {"key": "order_id"}}"#;
+        let multiple = r#"{"error": {"message": "There were issues", "code": 9999, "errors": [{"error": {"message": "can't be blank", "code": 1001}, "meta": {"key": "order_id"}}, {"error": {"code": 4000}}]}}"#;
+        assert_eq!(codes(single), Some(vec![4000]));
+        assert_eq!(codes(multiple), Some(vec![1001, 4000, 9999]));
+        assert_eq!(codes(&format!("\u{feff}{single}")), Some(vec![4000]));
+        for without_code in
+            [r#"{"error":{"message":"No such route","code":null}}"#, r#"{"error":{"message":"x","errors":[]}}"#]
+        {
+            assert_eq!(codes(without_code), Some(vec![]), "{without_code}");
+        }
+        let too_large = format!(r#"{{"error":{{"code":4000,"message":"{}"}}}}"#, "x".repeat(ApiError::MAX_BODY_BYTES));
+        for other in [
+            "<html>404</html>",
+            "{}",
+            r#"{"error":"not found"}"#,
+            r#"{"error":{}}"#,
+            r#"{"error":null}"#,
+            r#"{"error":[4000]}"#,
+            r#"{"error":{"code":null,"message":null}}"#,
+            r#"{"error":{"code":"E-12","message":" "}}"#,
+            r#"{"error":{"message":{"code":4000}}}"#,
+            r#"{"code":4000,"message":"Resource not found"}"#,
+            r#"{"errors":[{"error":{"code":4000}}]}"#,
+            r#"[{"error":{"code":4000}}]"#,
+            r#"{"error":{"code":4000}} trailing"#,
+            r#"{"error":{"code":4000}"#,
+            "",
+            "[]",
+            "4000",
+            &too_large,
+        ] {
+            assert_eq!(codes(other), None, "{other}");
         }
     }
 
     #[test]
-    fn the_apis_message_is_quoted_on_one_short_line() {
-        let api = ApiError { code: Some(1), message: Some(format!("a\nb\u{1b}[31m{}", "x".repeat(500))) };
-        let error = Error::Status { asked_for: Asked::Messages, status: 422, api: Some(api) };
-        let text = error.to_string();
-        assert!(text.len() < 300 && !text.contains('\n') && !text.contains('\u{1b}'), "{text}");
+    fn codes_count_however_they_are_written_and_however_deep_they_are() {
+        for code in ["4000", "4000.0", r#""4000""#, r#""4000 ""#, r#"" 4000.0""#] {
+            let single = format!(r#"{{"error":{{"code":{code}}}}}"#);
+            assert_eq!(codes(&single), Some(vec![4000]), "{code}");
+            let twice = format!(
+                r#"{{"error":{{"code":9999,"errors":[{{"error":{{"errors":[{{"error":{{"code":{code}}}}}]}}}}]}}}}"#
+            );
+            assert_eq!(codes(&twice), Some(vec![4000, 9999]), "{code}");
+            let bare = format!(r#"{{"error":{{"errors":[null,7,{{"code":{code}}}]}}}}"#);
+            assert_eq!(codes(&bare), Some(vec![4000]), "{code}");
+        }
+        for code in ["4000.5", "true", "[4000]", r#""4000x""#, r#""""#, "null", "1e400"] {
+            let json = format!(r#"{{"error":{{"message":"no","code":{code}}}}}"#);
+            assert!(codes(&json).is_none_or(|codes| codes.is_empty()), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_kept_does_not_hold_the_token() {
+        let kept = |body: &str, token| String::from_utf8(without_token(body.as_bytes(), token).into_owned());
+        let body = "Bearer abcdefgh is no good: abcdefgh, abcdefg";
+        assert_eq!(kept(body, "abcdefgh").as_deref(), Ok("Bearer [token] is no good: [token], abcdefg"));
+        assert_eq!(kept("a token", "token").as_deref(), Ok("a token"), "too short to be told from a word");
+    }
+
+    #[test]
+    fn of_the_token_endpoint_only_documented_errors_are_told() {
+        let told = |body: &str| {
+            let api = ApiError::in_token_body(body.as_bytes());
+            describe(Asked::Token, 400, api.as_ref())
+        };
+        assert_eq!(told(r#"{"error":"invalid_scope","error_description":"SECRET"}"#), ", invalid_scope");
+        assert_eq!(told(r#"{"error":"SECRET"}"#), ", an error without a code");
+        assert_eq!(told(r#"{"error":{"message":"SECRET","code":1002}}"#), ", code 1002");
+        assert!(told("<html>").contains("not the API's"));
+    }
+
+    #[test]
+    fn no_word_of_the_server_is_repeated() {
+        let body =
+            br#"{"error":{"message":"SECRET words","code":9999,"errors":[{"error":{"code":77,"message":"SECRET"}}]}}"#;
+        let api = ApiError::in_body(body);
+        let error = Error::Status { asked_for: Asked::Messages, status: 422, api, reject: None };
+        assert_eq!(
+            error.to_string(),
+            "asking for the messages: the server answered 422, code 77, 9999: there are several errors"
+        );
+        assert!(!format!("{error:?}").contains("SECRET"));
+        let many: Vec<String> = (1..100).map(|code| format!(r#"{{"error":{{"code":{code}}}}}"#)).collect();
+        let many = format!(r#"{{"error":{{"errors":[{}]}}}}"#, many.join(","));
+        let api = ApiError::in_body(many.as_bytes());
+        let error = Error::Status { asked_for: Asked::Messages, status: 400, api, reject: None };
+        assert!(error.to_string().ends_with("code 1, 2, 3, 4, 5"), "{error}");
     }
 }

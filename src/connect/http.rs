@@ -1,16 +1,19 @@
 //! One HTTP exchange: the request at its turn, the reply read to its end but not beyond the cap.
 //!
 //! Used for conversations and tokens alike, so that the rules hold for both: paced, counted, redirects not followed,
-//! a time-out, a cap on the decompressed size, and memory reserved for what is read. A large reply is dropped and asked
-//! for again when its turn has come, on a connection of its own: connections keep the buffers that they grew.
+//! a time-out, a cap on the size before and after decompression, and memory reserved for what is read. A large reply is
+//! dropped and asked for again when its turn has come, on a connection of its own: connections keep the buffers that
+//! they grew.
 
+use std::io::Read as _;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
+use super::encoding::{ACCEPTED, Encoding};
 use super::error::{ApiError, Asked, Broken, Error};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
@@ -20,6 +23,9 @@ use crate::domain::Fault;
 
 /// The name under which chatsync calls.
 const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
+
+/// Bytes decompressed at once.
+const PIECE: usize = 8 * 1024;
 
 pub(super) struct Http {
     client: Client,
@@ -35,6 +41,7 @@ pub(super) struct Http {
 /// A reply read to its end.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    /// Decompressed. With a status that is no success it may be as it came.
     pub(super) body: Vec<u8>,
     /// Room for the body and what becomes of it.
     pub(super) reservation: Reservation,
@@ -46,12 +53,18 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         let builder = |idle_connections| {
             let builder = Client::builder()
                 .user_agent(USER_AGENT)
                 .default_headers(headers.clone())
                 // A token must never travel to another host.
                 .redirect(reqwest::redirect::Policy::none())
+                // Done by `encoding`, even if another crate switches these features of reqwest on.
+                .no_gzip()
+                .no_brotli()
+                .no_deflate()
+                .no_zstd()
                 .connect_timeout(api.connect_timeout)
                 .pool_max_idle_per_host(idle_connections)
                 // Below the idle time-out after which servers answer 408 on a connection.
@@ -134,34 +147,40 @@ impl Http {
         large: Option<Reservation>,
         time: &mut Time,
     ) -> Result<Option<Reply>, Error> {
-        let status = response.status();
-        // Unknown where the body is compressed or chunked.
+        let (status, encoding) = (response.status(), Encoding::of(response.headers()));
+        // Unknown where the body comes in chunks.
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-        let is_its_turn = large.is_some();
-        let mut reservation = large;
-        let mut body = Vec::with_capacity(announced.min(FREE));
-        // Decompressed bytes: a small reply that swells is cut as well.
-        while let Some(chunk) = time.limit(response.chunk()).await? {
-            let size = body.len() + chunk.len();
-            if !is_its_turn && size.max(announced) > LARGE {
-                return Ok(None);
-            }
-            if reservation.is_none() && size > FREE {
-                reservation = Some(time.pause(self.memory.reserve(LARGE)).await);
-            }
-            body.extend_from_slice(&chunk);
-            if size > self.max_response_bytes {
-                let reason = format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes);
-                let fault = Fault::new("$", reason, &body);
-                return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
-            }
+        let mut body = Body::new(self, large, announced.min(FREE));
+        let mut done =
+            if announced > LARGE && !body.is_its_turn && status.is_success() { Err(Cut::NotItsTurn) } else { Ok(()) };
+        while done.is_ok()
+            && let Some(chunk) = time.limit(response.chunk()).await?
+        {
+            done = body.add(&chunk, time).await;
         }
-        let mut reservation = match reservation {
-            Some(reservation) => reservation,
-            None => self.memory.reserve(body.len()).await,
+        if done.is_ok() && encoding != Encoding::Identity {
+            done = body.decode(encoding, time).await;
+        }
+        let reason = match done {
+            // What else is in the body of an error does not matter: its status says enough.
+            _ if !status.is_success() => None,
+            Ok(()) => None,
+            Err(Cut::NotItsTurn) => return Ok(None),
+            Err(Cut::TooLarge) => {
+                Some(format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes))
+            }
+            Err(Cut::NotAsItSays) => Some("its bytes are not what its Content-Encoding says".to_owned()),
         };
-        reservation.shrink_to(body.len());
-        Ok(Some(Reply { status, body, reservation }))
+        if let Some(reason) = reason {
+            let fault = Fault::new("$", reason, &body.bytes);
+            return Err(Error::NotUnderstood { asked_for: time.asked_for, status: status.as_u16(), fault });
+        }
+        let mut reservation = match body.reservation {
+            Some(reservation) => reservation,
+            None => self.memory.reserve(body.bytes.len()).await,
+        };
+        reservation.shrink_to(body.bytes.len());
+        Ok(Some(Reply { status, body: body.bytes, reservation }))
     }
 
     fn host_of(&self, location: &HeaderValue) -> String {
@@ -174,8 +193,79 @@ impl Http {
 
 impl Reply {
     /// The error that a status other than 200 stands for.
-    pub(super) fn into_error(self, asked_for: Asked) -> Error {
-        Error::Status { asked_for, status: self.status.as_u16(), api: ApiError::in_body(&self.body) }
+    pub(super) fn error(&self, asked_for: Asked) -> Error {
+        let status = self.status.as_u16();
+        if !self.status.is_client_error() && !self.status.is_server_error() {
+            let body = if asked_for == Asked::Messages { self.body.as_slice() } else { &[] };
+            let fault = Fault::new("$", format!("a reply with status {status} instead of 200"), body);
+            return Error::NotUnderstood { asked_for, status, fault };
+        }
+        let api = match asked_for {
+            Asked::Messages => ApiError::in_body(&self.body),
+            Asked::Token => ApiError::in_token_body(&self.body),
+        };
+        Error::Status { asked_for, status, api, reject: None }
+    }
+}
+
+/// A body as it grows.
+struct Body<'a> {
+    http: &'a Http,
+    bytes: Vec<u8>,
+    reservation: Option<Reservation>,
+    is_its_turn: bool,
+}
+
+/// Why a body is not read any further.
+enum Cut {
+    /// Large, and it is not its turn.
+    NotItsTurn,
+    TooLarge,
+    /// Its bytes are not what its `Content-Encoding` says.
+    NotAsItSays,
+}
+
+impl<'a> Body<'a> {
+    fn new(http: &'a Http, large: Option<Reservation>, capacity: usize) -> Self {
+        let is_its_turn = large.is_some();
+        Self { http, bytes: Vec::with_capacity(capacity), reservation: large, is_its_turn }
+    }
+
+    /// Waits for memory if it needs more than every body may take.
+    async fn add(&mut self, chunk: &[u8], time: &mut Time) -> Result<(), Cut> {
+        let size = self.bytes.len() + chunk.len();
+        if !self.is_its_turn && size > LARGE {
+            return Err(Cut::NotItsTurn);
+        }
+        if self.reservation.is_none() && size > FREE {
+            self.reservation = Some(time.pause(self.http.memory.reserve(LARGE)).await);
+        }
+        self.bytes.extend_from_slice(chunk);
+        if size > self.http.max_response_bytes { Err(Cut::TooLarge) } else { Ok(()) }
+    }
+
+    /// Decompresses by small pieces, so that a small body that swells is cut where any other would be. A body that is not
+    /// what it says stays as it came.
+    async fn decode(&mut self, encoding: Encoding, time: &mut Time) -> Result<(), Cut> {
+        let encoded = std::mem::take(&mut self.bytes);
+        let is_decoded = match encoding.decoder(&encoded) {
+            None => false,
+            Some(mut decoder) => {
+                let mut piece = vec![0; PIECE];
+                loop {
+                    match decoder.read(&mut piece) {
+                        Ok(0) => break true,
+                        Ok(count) => self.add(&piece[..count], time).await?,
+                        Err(_) => break false,
+                    }
+                }
+            }
+        };
+        if is_decoded {
+            return Ok(());
+        }
+        self.bytes = encoded;
+        Err(Cut::NotAsItSays)
     }
 }
 

@@ -4,10 +4,12 @@
 //! [`fetch`](Session::fetch) asks for one order's conversation and answers with an [`Outcome`] for the order, or with
 //! the reason to stop the whole run. What is tried again within a fetch is what the policy table
 //! ([`FailureKind::policy`](crate::domain::FailureKind::policy)) says, with growing jittered waits; a 401 renews the
-//! token once. An outage of the API as a whole is waited out (`breaker`).
+//! token once, code 4001 is answered with the other kind of token. An outage of the API as a whole is waited out
+//! (`breaker`).
 
 mod auth;
 mod breaker;
+mod encoding;
 mod error;
 mod http;
 mod memory;
@@ -29,7 +31,7 @@ pub use reply::decode;
 pub use session::{Answer, Fetched, Session};
 
 use crate::config::{Api, Auth};
-use crate::domain::{ClaimedOrder, Fault, IdSpace, Outcome, reply_hash};
+use crate::domain::{ClaimedOrder, FailureKind, Fault, IdSpace, Outcome, TokenKind, reply_hash};
 use auth::{Token, Tokens};
 use http::Http;
 use session::Errand;
@@ -93,29 +95,69 @@ impl Client {
         &self.http.pace
     }
 
-    /// One try, with the token renewed if it was refused. What the reply takes of memory comes with the outcome.
+    /// One try. What the reply takes of memory comes with the outcome.
+    ///
+    /// Which kind of token an order wants is not known before it is asked for. Code 4001 says that it was the wrong one,
+    /// in whichever direction: it is documented of client credentials, and its words, "User ID not found", can be as true
+    /// of a user. Nothing else says so, above all no 401 or 403: these are about a credential or the account, and would
+    /// double the requests of every order. A kind that worked in place of the one that `auth.mode` names is remembered;
+    /// once its credential is refused, the other is tried again.
     async fn ask(&self, order: &ClaimedOrder, errand: &mut Errand<'_>) -> Result<(Outcome, Reservation), Error> {
-        let token = self.tokens.token(&self.http, order, None, errand).await?;
-        if let Some(answer) = self.ask_with(&token, order, errand).await? {
+        let (first, default) = (self.tokens.first_kind(order), self.tokens.default_kind());
+        let refusal = match self.ask_as(first, order, errand).await {
+            Err(error)
+                if is_about_the_token(&error) && (error.kind() == FailureKind::WantsUserToken || first != default) =>
+            {
+                error
+            }
+            answered => return answered,
+        };
+        let Some(other) = self.tokens.other_kind(first, order) else {
+            return Err(Error::WantsOtherToken { refusal: Box::new(refusal), other: None });
+        };
+        match self.ask_as(other, order, errand).await {
+            Err(error) if is_about_the_token(&error) && !error.stops_the_run() => {
+                Err(Error::WantsOtherToken { refusal: Box::new(refusal), other: Some(Box::new(error)) })
+            }
+            Ok(answer) => {
+                if matches!(answer.0, Outcome::Read(..) | Outcome::Same) {
+                    errand.token_kind = Some(other).filter(|kind| *kind != default);
+                }
+                Ok(answer)
+            }
+            failed => failed,
+        }
+    }
+
+    /// One try with a token of this kind, renewed if it was refused.
+    async fn ask_as(
+        &self,
+        kind: TokenKind,
+        order: &ClaimedOrder,
+        errand: &mut Errand<'_>,
+    ) -> Result<(Outcome, Reservation), Error> {
+        let is_shared = self.tokens.is_shared(kind);
+        let token = self.tokens.token(&self.http, order, kind, None, errand).await?;
+        if let Some(answer) = self.ask_with(&token, is_shared, order, errand).await? {
             return Ok(answer);
         }
-        let renewed = self.tokens.token(&self.http, order, Some(&token), errand).await?;
-        let is_shared = self.tokens.is_shared();
+        let renewed = self.tokens.token(&self.http, order, kind, Some(&token), errand).await?;
         let refused = Error::Unauthorized { asked_for: Asked::Messages, is_shared };
-        self.ask_with(&renewed, order, errand).await?.ok_or(refused)
+        self.ask_with(&renewed, is_shared, order, errand).await?.ok_or(refused)
     }
 
     /// `GET /v2/post_checkout/chat/{order_id}/messages`; `None` if the token was refused.
     async fn ask_with(
         &self,
         token: &Token,
+        is_shared: bool,
         order: &ClaimedOrder,
         errand: &mut Errand<'_>,
     ) -> Result<Option<(Outcome, Reservation)>, Error> {
         let authorization = HeaderValue::try_from(format!("Bearer {}", token.secret.expose_secret()));
         let Ok(mut authorization) = authorization else {
             // A token with a line break in it, or the like.
-            return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: self.tokens.is_shared() });
+            return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared });
         };
         authorization.set_sensitive(true);
         let IdSpace { retailer_id, ids_internal, .. } = self.id_space(order);
@@ -140,8 +182,16 @@ impl Client {
                 Ok(Some((outcome.map_err(not_understood)?, reply.reservation)))
             }
             StatusCode::UNAUTHORIZED => Ok(None),
-            StatusCode::NOT_FOUND if says_not_found(&reply.body) => Ok(Some((Outcome::NotFound, reply.reservation))),
-            _ => Err(reply.into_error(Asked::Messages)),
+            _ => {
+                let outcome = match reply.error(Asked::Messages).keeping(&reply.body, token.secret.expose_secret()) {
+                    Error::Status { status: 404, api: Some(api), .. } if api.has(ApiError::RESOURCE_NOT_FOUND) => {
+                        Outcome::NotFound
+                    }
+                    error @ Error::Status { status: 404, api: Some(_), .. } => Outcome::NotFoundUncoded(error.into()),
+                    error => return Err(error),
+                };
+                Ok(Some((outcome, reply.reservation)))
+            }
         }
     }
 }
@@ -154,7 +204,6 @@ fn read(body: &[u8], order: &ClaimedOrder) -> Result<Outcome, Fault> {
     Ok(Outcome::Read(reply::decode(body)?, reply_hash))
 }
 
-/// Whether a 404 is about the order. A proxy's page, or a wrong server's, says nothing about it.
-fn says_not_found(body: &[u8]) -> bool {
-    ApiError::in_body(body).and_then(|error| error.code) == Some(ApiError::RESOURCE_NOT_FOUND)
+fn is_about_the_token(error: &Error) -> bool {
+    matches!(error.kind(), FailureKind::WantsUserToken | FailureKind::Unauthorized | FailureKind::TokenRefused)
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::Breaker;
 use super::memory::Reservation;
 use super::{Client, Error};
-use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome};
+use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind};
 
 /// Tries of a request that may pass on its own, and the first wait between them (it doubles).
 const TRIES: u32 = 4;
@@ -30,6 +30,8 @@ pub struct Fetched {
     pub asked_at: Instant,
     /// Requests that it took, retries and token requests included.
     pub requests: u32,
+    /// The order's new [`ClaimedOrder::token_kind`].
+    pub token_kind: Option<TokenKind>,
     /// The memory that the answer owns: to be kept as long as the answer is.
     pub reservation: Reservation,
 }
@@ -63,6 +65,8 @@ const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 pub(super) struct Errand<'a> {
     session: &'a Session,
     requests: u32,
+    /// To be remembered of the order: [`ClaimedOrder::token_kind`].
+    pub(super) token_kind: Option<TokenKind>,
 }
 
 impl Errand<'_> {
@@ -108,7 +112,7 @@ impl Session {
 
     /// Asks for one order's conversation. An outage is waited out here, at no order's cost.
     pub async fn fetch(&self, order: &ClaimedOrder) -> Fetched {
-        let mut errand = Errand { session: self, requests: 0 };
+        let mut errand = Errand { session: self, requests: 0, token_kind: order.token_kind };
         let mut tries = Tries::default();
         loop {
             let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut errand).await;
@@ -138,7 +142,8 @@ impl Session {
                     }
                 }
             };
-            return Fetched { answer, asked_at, requests: errand.requests, reservation };
+            let (requests, token_kind) = (errand.requests, errand.token_kind);
+            return Fetched { answer, asked_at, requests, token_kind, reservation };
         }
     }
 

@@ -5,6 +5,11 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+/// A body without the byte order mark that some gateways put before it; RFC 8259 lets a reader skip it.
+pub(super) fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// A text, and whether something in it had to be replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Text<'a> {

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::Error;
-use crate::domain::{Coverage, HeldKind, OrderState};
+use crate::domain::{Coverage, HeldKind, OrderState, TokenKind};
 
 /// Everything that is known of one order.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct QueuedOrder {
     pub order_id: String,
     pub state: OrderState,
     pub connect_user_id: Option<String>,
+    pub token_kind: Option<TokenKind>,
     pub ids_internal: Option<bool>,
     pub retailer_id: Option<String>,
     pub priority: i16,
@@ -123,6 +124,7 @@ pub async fn life(pool: &PgPool, order_id: &str, most_rejects: i64) -> Result<Op
         order_id: row.order_id,
         state: OrderState::parse(&row.state).ok_or(Error::Decode { column: "order_queue.state" })?,
         connect_user_id: row.connect_user_id,
+        token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
         ids_internal: row.ids_internal,
         retailer_id: row.retailer_id,
         priority: row.priority,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Error, interval};
 use crate::domain::{
-    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, Lease, NewOrder, OrderId, OrderState, Settlement,
+    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, Lease, NewOrder, OrderId, OrderState, Settlement, TokenKind,
 };
 
 /// What became of a batch of enqueued orders.
@@ -119,6 +119,7 @@ pub async fn claim(
             order_id,
             lease,
             connect_user_id: row.connect_user_id,
+            token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
             ids_internal: row.ids_internal,
             retailer_id: row.retailer_id,
             attempts: row.attempts,
@@ -184,6 +185,8 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &statuses as &[Option<i16>],
         &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
         &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
+        &settlements.iter().map(|settled| settled.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
+            as &[Option<&str>],
         &held.iter().map(|held| held.map(|held| held.kind.as_str())).collect::<Vec<_>>() as &[Option<&str>],
         &held.iter().map(|held| held.map(|held| held.since)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &held.iter().map(|held| held.map(|held| held.times)).collect::<Vec<_>>() as &[Option<i32>],
@@ -412,6 +415,7 @@ pub async fn witnesses(
     let witness = rows.into_iter().filter_map(|row| {
         Some(ClaimedOrder {
             connect_user_id: row.connect_user_id,
+            token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
             ids_internal: row.ids_internal,
             retailer_id: row.retailer_id,
             ..ClaimedOrder::unclaimed(OrderId::new(row.order_id).ok()?, row.enqueued_at)

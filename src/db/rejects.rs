@@ -1,9 +1,13 @@
-//! `sync.rejects`: what could not be understood, kept so that nothing the API said is lost.
+//! `sync.rejects`: what could not be understood, kept so that nothing the API said is lost, and dropped oldest first
+//! once it is too old or too much.
 
-use sqlx::PgConnection;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, interval};
 use crate::domain::Settlement;
 
 /// Keeps the rejected parts of a batch.
@@ -35,4 +39,46 @@ pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Rejects that were dropped because of one limit, since the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The setting: `keep` or `max_bytes` of section `rejects`.
+    pub reason: String,
+    /// How many rejects.
+    pub rejects: i64,
+    /// What they had counted for in `rejects.max_bytes`.
+    pub kept_bytes: i64,
+    /// When the last of them were dropped.
+    pub last_dropped_at: DateTime<Utc>,
+}
+
+/// What was dropped so far, by reason; empty if nothing was. Takes no locks.
+pub async fn dropped(executor: impl PgExecutor<'_>) -> Result<Vec<Dropped>, Error> {
+    let dropped = sqlx::query_as!(
+        Dropped,
+        "SELECT reason, rejects, kept_bytes, last_dropped_at FROM sync.rejects_dropped ORDER BY reason"
+    );
+    Ok(dropped.fetch_all(executor).await?)
+}
+
+/// The newest reject that no longer fits into `max_bytes`; none if all fit. Takes no locks.
+pub async fn newest_excess(executor: impl PgExecutor<'_>, max_bytes: u64) -> Result<Option<i64>, Error> {
+    let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+    Ok(sqlx::query_file_scalar!("src/db/sql/newest_excess_reject.sql", max_bytes).fetch_optional(executor).await?)
+}
+
+/// Drops, among the `limit` oldest rejects, those up to `excess` and those older than `keep`, and counts them for
+/// [`dropped`]; returns how many. Locks them until the transaction ends, skips locked ones. Done again, it drops others.
+pub async fn drop_oldest(
+    executor: impl PgExecutor<'_>,
+    excess: Option<i64>,
+    keep: Option<Duration>,
+    limit: i64,
+) -> Result<u64, Error> {
+    let rejects = sqlx::query_file_scalar!("src/db/sql/drop_rejects.sql", excess, keep.map(interval), limit)
+        .fetch_one(executor)
+        .await?;
+    Ok(rejects.unsigned_abs())
 }

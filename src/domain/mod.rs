@@ -17,7 +17,7 @@ pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metad
 pub use fault::Fault;
 pub use fingerprint::reply_hash;
 pub use order::{
-    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, InvalidId, Lease, NewOrder, OrderId, OrderState,
+    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, InvalidId, Lease, NewOrder, OrderId, OrderState, TokenKind,
 };
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};

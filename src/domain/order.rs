@@ -227,6 +227,16 @@ impl fmt::Display for IdSpace {
     }
 }
 
+text_enum! {
+    /// Whose access token reads an order.
+    TokenKind {
+        /// That of the order's Connect user.
+        User = "user",
+        /// The one for all orders, asked for with the client's credentials.
+        Client = "client",
+    }
+}
+
 /// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
 pub type Lease = Uuid;
 
@@ -239,6 +249,8 @@ pub struct ClaimedOrder {
     pub lease: Lease,
     /// The Connect user whose token may read it.
     pub connect_user_id: Option<String>,
+    /// Which kind of token read it, if that of `auth.mode` did not.
+    pub token_kind: Option<TokenKind>,
     /// Overrides `api.treat_ids_as_internal`.
     pub ids_internal: Option<bool>,
     /// Overrides `api.retailer_id`.
@@ -284,6 +296,7 @@ impl ClaimedOrder {
             order_id,
             lease: Lease::nil(),
             connect_user_id: None,
+            token_kind: None,
             ids_internal: None,
             retailer_id: None,
             attempts: 0,

@@ -17,15 +17,19 @@ text_enum! {
         Unauthorized = "unauthorized",
         /// 403.
         Forbidden = "forbidden",
-        /// 400, 422 and other 4xx.
+        /// 400, 422 and other 4xx with the API's own error body.
         Refused = "refused",
+        /// Code 4001: the order wants the other kind of token, which there is not.
+        WantsUserToken = "wants_user_token",
+        /// Any other 4xx without the API's own error body.
+        NotTheApi = "not_the_api",
         /// The token endpoint gives no token for the order's user.
         TokenRefused = "token_refused",
         /// The order names no user, and `auth.mode = user_assertion` needs one.
         NoUser = "no_user",
         /// 429, again and again.
         Throttled = "throttled",
-        /// 408 and 5xx.
+        /// 408, 421, 425 and 5xx.
         ServerError = "server_error",
         /// No complete reply in time.
         Timeout = "timeout",
@@ -69,8 +73,8 @@ impl FailureKind {
         let row = |is_retried_at_once, then, hints_at_outage| Policy { is_retried_at_once, then, hints_at_outage };
         match self {
             Self::NotUnderstood | Self::Unauthorized | Self::TokenRefused => row(false, Then::LaterCounted, true),
-            Self::NotFoundUnproven | Self::Redirect => row(false, Then::Later, true),
-            Self::Forbidden => row(false, Then::Later, false),
+            Self::NotFoundUnproven | Self::NotTheApi | Self::Redirect => row(false, Then::Later, true),
+            Self::Forbidden | Self::WantsUserToken => row(false, Then::Later, false),
             Self::Refused | Self::NoUser => row(false, Then::Dead, false),
             Self::Throttled | Self::ServerError | Self::Timeout | Self::Connect | Self::Interrupted => {
                 row(true, Then::Later, true)

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     ClaimedOrder, Conversation, Coverage, FailureKind, Fault, HeldKind, HeldResult, IdSpace, Lease, OrderId,
-    OrderState, Then,
+    OrderState, Then, TokenKind,
 };
 
 /// A held result is asked for again after these waits, then always after the last: it never blocks the head of the
@@ -41,10 +41,10 @@ pub enum Outcome {
     Read(Conversation, Vec<u8>),
     /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`].
     Same,
-    /// 404 with the API's own error body, code 4000.
+    /// 404 with the API's own error body, code 4000 in it.
     NotFound,
     /// 404 with the API's own error body, but without code 4000.
-    NotFoundUncoded,
+    NotFoundUncoded(Failure),
     /// Anything else.
     Failed(Failure),
 }
@@ -181,6 +181,8 @@ pub struct Settlement {
     pub expired_at: Option<DateTime<Utc>>,
     /// The queue's new [`ClaimedOrder::reply_hash`].
     pub reply_hash: Option<Vec<u8>>,
+    /// The queue's new [`ClaimedOrder::token_kind`]: as it was, unless whoever fetched learned better.
+    pub token_kind: Option<TokenKind>,
     /// [`ClaimedOrder::is_stored`]: what to write is to be merged with what is there.
     pub is_stored: bool,
     /// What changes in `chat.orders`, if anything.
@@ -271,8 +273,8 @@ impl Outcome {
     fn http_status(&self) -> Option<u16> {
         match self {
             Self::Read(..) | Self::Same => Some(200),
-            Self::NotFound | Self::NotFoundUncoded => Some(404),
-            Self::Failed(failure) => failure.http_status,
+            Self::NotFound => Some(404),
+            Self::NotFoundUncoded(failure) | Self::Failed(failure) => failure.http_status,
         }
     }
 }
@@ -303,6 +305,7 @@ pub fn settle(
         content_hash: None,
         expired_at: None,
         reply_hash: order.reply_hash.clone(),
+        token_kind: order.token_kind,
         is_stored: order.is_stored,
         order: None,
         conversation: None,
@@ -329,7 +332,11 @@ pub fn settle(
             let suspicion = (!order.was_closed).then_some(suspicion);
             Settlement { suspicion, ..close(blank, order, policy) }
         }
-        Outcome::NotFoundUncoded => Settlement { suspicion: Some(Suspicion::Uncoded), ..close(blank, order, policy) },
+        Outcome::NotFoundUncoded(failure) => {
+            let kind = failure.kind.as_str();
+            let rejects = failure.reject.map(|fault| (failure.http_status, kind, fault)).into_iter().collect();
+            Settlement { suspicion: Some(Suspicion::Uncoded), rejects, ..close(blank, order, policy) }
+        }
         Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
     }
 }

@@ -16,6 +16,7 @@ mod held;
 mod opening;
 mod pipeline;
 mod progress;
+mod rejects;
 mod share;
 mod write;
 
@@ -64,6 +65,7 @@ pub struct Worker {
     /// The API.
     pub client: Arc<Client>,
     queue: config::Queue,
+    rejects: config::Rejects,
     guard: config::Guard,
     patience: Patience,
     /// Section `breaker`.
@@ -129,6 +131,7 @@ impl Worker {
             name,
             client: Arc::new(client),
             queue: settings.queue.clone(),
+            rejects: settings.rejects,
             guard: settings.guard,
             patience: settings.database.patience,
             outage_after: settings.breaker.give_up_after,
@@ -159,7 +162,12 @@ impl Worker {
         let ended = CancellationToken::new();
         let work = async {
             let _ended = ended.clone().drop_guard();
-            let end = self.work(&pipeline, request, &mut guard, stop, progress).await?;
+            let end = self.work(&pipeline, request, &mut guard, stop, progress).await;
+            if !matches!(end, Ok(End::Stopped)) {
+                // Also after a run that failed: many of them would fill the disk.
+                pipeline.rejects.apply(stop).await;
+            }
+            let end = end?;
             if end != End::Stopped
                 && let Some(retention) = self.queue.retention
             {

@@ -20,6 +20,7 @@ use super::batch::{MOST_ORDERS, Ready};
 use super::clock::DatabaseClock;
 use super::guard::Guard;
 use super::held::Held;
+use super::rejects::RejectLimits;
 use super::write::{Answered, Writer};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
@@ -42,6 +43,7 @@ pub(super) struct Pipeline {
     held: Held,
     clock: DatabaseClock,
     policy: Arc<QueuePolicy>,
+    pub(super) rejects: Arc<RejectLimits>,
     /// Cancelled by a signal or by the first stage that fails.
     halt: CancellationToken,
 }
@@ -68,9 +70,11 @@ impl Pipeline {
         halt: CancellationToken,
     ) -> Self {
         let session = Session::new(Arc::clone(&worker.client), worker.outage_after, halt.clone());
+        let rejects = RejectLimits::new(worker.rejects, worker.pool.clone(), worker.patience.timeout, halt.clone());
         Self {
             scope,
             store,
+            rejects: Arc::new(rejects),
             session: Arc::new(session),
             run_id,
             lease: worker.queue.lease,
@@ -285,10 +289,11 @@ impl Pipeline {
     /// To be a task of its own: building the columns of a batch must not keep this one from claiming.
     fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
-        let sent = self.session.counts();
+        let (sent, rejects, halt) = (self.session.counts(), Arc::clone(&self.rejects), self.halt.clone());
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
-            Writer { store: &store, run_id, policy: &policy }.write(batch, sent).await?;
+            Writer { store: &store, run_id, policy: &policy, rejects: &rejects }.write(batch, sent).await?;
+            rejects.apply_to_flood(&halt).await;
             Ok(order_ids)
         }
     }
@@ -350,7 +355,8 @@ impl Fetch {
         let asked_at = self.clock.time_of(fetched.asked_at);
         let answered_at = self.clock.now();
         let settlement = settle(&self.order, outcome, asked_at, answered_at, &self.policy, fastrand::f64());
-        let settlement = Box::new(Settlement { requests: fetched.requests, ..settlement });
+        let settlement =
+            Box::new(Settlement { requests: fetched.requests, token_kind: fetched.token_kind, ..settlement });
         if let Some((kind, message)) = &settlement.note {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::rejects::RejectLimits;
 use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
@@ -27,6 +28,7 @@ pub(super) struct Writer<'a> {
     pub(super) store: &'a Store,
     pub(super) run_id: Uuid,
     pub(super) policy: &'a QueuePolicy,
+    pub(super) rejects: &'a RejectLimits,
 }
 
 impl Writer<'_> {
@@ -68,6 +70,7 @@ impl Writer<'_> {
             let kept = still_held(settlements, &held);
             let written = chat::upsert(&mut transaction, &kept).await?;
             rejects::insert(&mut transaction, run_id, &kept).await?;
+            self.rejects.note(&kept);
             let mut counters = count(&kept);
             (counters.requests, counters.throttled) = sent;
             counters.messages_inserted = written.messages_inserted;
@@ -111,7 +114,8 @@ impl Answered {
         let outcome = Outcome::Failed(failure);
         let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
         rejects.extend(settlement.rejects);
-        *self.settlement = Settlement { requests: self.settlement.requests, rejects, ..settlement };
+        let (requests, token_kind) = (self.settlement.requests, self.settlement.token_kind);
+        *self.settlement = Settlement { requests, token_kind, rejects, ..settlement };
     }
 }
 

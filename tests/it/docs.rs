@@ -80,7 +80,8 @@ async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
         sqlx::query_scalar("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('sync', 'chat')")
             .fetch_all(&lab.pool)
             .await?;
-    let sections = ["api", "auth", "pace", "database", "queue", "breaker", "guard", "schedule", "admin", "log"];
+    let sections =
+        ["api", "auth", "pace", "database", "queue", "rejects", "breaker", "guard", "schedule", "admin", "log"];
     let mut mentioned = 0;
     for word in README.split('`').skip(1).step_by(2) {
         let Some((first, rest)) = word.split_once('.') else { continue };

@@ -112,7 +112,7 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
 const OF_A_BATCH: [Statement; 9] = [
     statement!("due" "" "now(), NULL, 50000" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
-    statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}'" []),
+    statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}', '{NULL}'" []),
     statement!("upsert_messages" "" "'{order-1}', '{1}', '{1}', '{0}', '{NULL}', '{user}', '{1}', '{driver}', '{2}', '{true}', '{NULL}', '{a}', '{NULL}', '{NULL}', '{false}'" []),
     statement!("mark_removed" "" "'{order-1}', ARRAY[now()], '{order-1,order-1}', '{1,2}'" []),
     statement!("upsert_users" "" "'{user}', '{1}', '{a}', '{b}', ARRAY[now()]" []),

@@ -77,6 +77,7 @@ fn as_json(life: &Life, settings: &Settings) -> Value {
         "source": order.source,
         "priority": order.priority,
         "token": words::token(order, settings.auth_mode),
+        "token_kind": order.token_kind.map(crate::domain::TokenKind::as_str),
         "connect_user_id": order.connect_user_id,
         "ids_internal": order.ids_internal,
         "retailer_id": order.retailer_id,

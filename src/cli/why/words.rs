@@ -8,7 +8,7 @@ use crate::cli::table::one_line;
 use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
 use crate::db::life::{Life, QueuedOrder};
-use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule};
+use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule, TokenKind};
 
 pub(super) const fn state(state: OrderState) -> &'static str {
     match state {
@@ -39,16 +39,29 @@ pub(super) const fn coverage(coverage: Coverage) -> &'static str {
 /// Whose token reads the order.
 pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
     let mode_is = mode.as_str();
-    match (mode, &order.connect_user_id) {
-        (AuthMode::UserAssertion, Some(user)) => {
-            format!("that of Connect user {} (auth.mode = {mode_is})", one_line(user))
+    let why = |default| {
+        if order.token_kind.is_some_and(|kind| kind != default) {
+            format!("auth.mode = {mode_is} names the other kind, which this order refused with code 4001")
+        } else {
+            format!("auth.mode = {mode_is}")
         }
-        (AuthMode::UserAssertion, None) => format!(
+    };
+    let user = order.connect_user_id.as_deref().map(one_line);
+    match (mode, order.token_kind, user) {
+        (AuthMode::StaticToken, ..) => format!("the one for all orders (auth.mode = {mode_is})"),
+        (AuthMode::UserAssertion, None | Some(TokenKind::User), Some(user)) => {
+            format!("that of Connect user {user} ({})", why(TokenKind::User))
+        }
+        (AuthMode::ClientCredentials, Some(TokenKind::User), Some(user)) => {
+            format!("that of Connect user {user} ({})", why(TokenKind::Client))
+        }
+        (AuthMode::UserAssertion, Some(TokenKind::Client), _) => {
+            format!("the one for all orders ({})", why(TokenKind::User))
+        }
+        (AuthMode::UserAssertion, _, None) => format!(
             "none: auth.mode = {mode_is} needs a connect_user_id; `chatsync enqueue --user-id U --reopen` gives it one"
         ),
-        (AuthMode::ClientCredentials | AuthMode::StaticToken, _) => {
-            format!("the one for all orders (auth.mode = {mode_is})")
-        }
+        (AuthMode::ClientCredentials, ..) => format!("the one for all orders (auth.mode = {mode_is})"),
     }
 }
 

@@ -19,13 +19,14 @@ WITH claimed AS (
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING
-        order_id, connect_user_id, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
+        order_id, connect_user_id, token_kind, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
         expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank,
         held_kind, held_since, held_times, held_id_space
 )
 SELECT
     c.order_id,
     c.connect_user_id,
+    c.token_kind,
     c.ids_internal,
     c.retailer_id,
     c.attempts,

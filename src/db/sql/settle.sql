@@ -11,6 +11,7 @@ SET state           = b.state,
     last_changed_at = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.asked_at END,
     content_hash    = coalesce(b.content_hash, q.content_hash),
     reply_hash      = b.reply_hash,
+    token_kind      = b.token_kind,
     -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
     expired_at      = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
     closed_at       = b.closed_at,
@@ -27,12 +28,12 @@ SET state           = b.state,
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
     $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[],
-    $14::integer[], $15::integer[], $16::smallint[], $17::text[], $18::bytea[],
-    $19::text[], $20::timestamptz[], $21::integer[], $22::text[]
+    $14::integer[], $15::integer[], $16::smallint[], $17::text[], $18::bytea[], $19::text[],
+    $20::text[], $21::timestamptz[], $22::integer[], $23::text[]
 ) AS b (
     order_id, lease_id, state, due_in, attempts, error_kind, error,
     fetched_at, content_hash, expired_at, closed_at, asked_at, strikes,
-    latency_ms, requests, http_status, outcome, reply_hash,
+    latency_ms, requests, http_status, outcome, reply_hash, token_kind,
     held_kind, held_since, held_times, held_id_space
 )
 WHERE q.order_id = b.order_id

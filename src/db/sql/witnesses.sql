@@ -2,9 +2,11 @@
 -- space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones) that are known to be readable; without it others
 -- than $6, first those of other users than $7, then those that were read well. Only $8 live orders are looked at, those
 -- that are due last: they were settled last, and most likely well.
-SELECT order_id, connect_user_id, ids_internal, retailer_id, enqueued_at
+SELECT order_id, connect_user_id, token_kind, ids_internal, retailer_id, enqueued_at
 FROM (
-    SELECT order_id, connect_user_id, ids_internal, retailer_id, enqueued_at, state, last_fetched_at, completed_at, held_kind
+    SELECT
+        order_id, connect_user_id, token_kind, ids_internal, retailer_id, enqueued_at, state,
+        last_fetched_at, completed_at, held_kind
     FROM sync.order_queue
     WHERE ended_at IS NULL
     ORDER BY due_at DESC

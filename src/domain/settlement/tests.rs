@@ -282,10 +282,12 @@ fn failures_back_off_and_end_in_death() {
 #[test]
 fn an_end_that_every_order_might_meet_is_marked() {
     let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
+    let Outcome::Failed(uncoded) = failure(FailureKind::NotFoundUnproven) else { unreachable!("a failure") };
+    let uncoded = Outcome::NotFoundUncoded(uncoded);
     assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Unknown));
     assert_eq!(suspicion(&read_before(1, true), Outcome::NotFound), Some(Suspicion::Vanished));
     assert_eq!(suspicion(&ClaimedOrder { was_closed: true, ..read_before(1, true) }, Outcome::NotFound), None);
-    assert_eq!(suspicion(&never_fetched(), Outcome::NotFoundUncoded), Some(Suspicion::Uncoded));
+    assert_eq!(suspicion(&never_fetched(), uncoded), Some(Suspicion::Uncoded));
     assert_eq!(suspicion(&never_fetched(), answered(one_message())), None);
 
     let at = |hours| Some(now() - TimeDelta::hours(hours));

@@ -147,7 +147,7 @@ async fn a_closed_order_tells_how_to_put_it_back(lab: Arc<Lab>) -> anyhow::Resul
 }
 
 async fn a_dead_order_waits_for_a_person(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let api = Api::start(Answer::new(422, "{}")).await;
+    let api = Api::start(Answer::json(422, &json!({"error": {"message": "no", "code": 1001}}))).await;
     lab.enqueue(&["order"]).await?;
     api.sync(&lab).await?;
     let why = why(&lab, &[]).await?;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -17,6 +17,10 @@ tests!(
     a_reply_that_is_not_json_is_kept_and_asked_for_again,
     one_bad_message_costs_only_itself,
     compressed_replies_are_read,
+    a_body_that_is_not_what_it_says_is_kept_as_it_came,
+    plain_json_under_a_header_of_compression_is_read,
+    a_compressed_reply_that_is_cut_on_the_way_is_asked_for_again,
+    a_large_compressed_reply_is_read_at_its_turn,
     a_reply_above_the_cap_is_put_aside,
     a_small_reply_that_swells_is_cut_at_the_cap,
     an_endless_reply_is_not_read_to_its_end,
@@ -78,6 +82,83 @@ async fn compressed_replies_are_read(lab: Arc<Lab>) -> anyhow::Result<()> {
     let report = lab.sync(recorder.url(), &[]).await?;
     assert_eq!((report.run.fetched, report.run.messages_inserted), (2, 2));
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages WHERE body = 'on my way'").await?, 2);
+    Ok(())
+}
+
+async fn a_body_that_is_not_what_it_says_is_kept_as_it_came(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let plain = conversation().body;
+    let whole = gzip(&plain);
+    let mut spoilt = whole.clone();
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 0xff;
+    let page = b"<html>caf\xe9 maintenance</html>".to_vec();
+    let cut = whole[..whole.len() - 9].to_vec();
+    let mut cases = vec![("rot13", page.clone()), ("deflate", zlib(&plain)), ("gzip, br", gzip(&brotli(&plain)))];
+    for encoding in ["gzip", "x-gzip", "GZIP", "br"] {
+        cases.extend([(encoding, page.clone()), (encoding, cut.clone()), (encoding, spoilt.clone())]);
+    }
+    cases.push(("gzip", brotli(&plain)));
+    cases.push(("br", whole));
+    cases.push(("zstd", vec![0x28, 0xb5, 0x2f, 0xfd, 0]));
+    for ((encoding, body), attempts) in cases.into_iter().zip(1..) {
+        sqlx::query("TRUNCATE sync.rejects").execute(&lab.pool).await?;
+        let answer = Answer::new(200, body.clone()).with_header("content-encoding", encoding);
+        let recorder = Recorder::start(in_turn(vec![answer])).await;
+        lab.enqueue(&["a"]).await?;
+        lab.make_all_due().await?;
+        let report = lab.sync(recorder.url(), &[("queue.max_attempts", "100")]).await?;
+        let order = Queued::row(&lab, "a").await?;
+        order.expect_failed("not_understood", attempts);
+        assert!(order.error().contains("not what its Content-Encoding says"), "{encoding}: {order:?}");
+        assert_eq!((report.run.failed, recorder.asked().len()), (1, 1), "{encoding}");
+        let kept = "SELECT concat_ws('|', http_status, kind, json_path, body_bytes, body) FROM sync.rejects";
+        let told =
+            format!("200|not_understood|$|{}|{}", body.len(), chatsync::domain::Fault::new("", "", &body).body());
+        assert_eq!(lab.text(kept).await?, Some(told), "{encoding}");
+    }
+    Ok(())
+}
+
+async fn plain_json_under_a_header_of_compression_is_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for encoding in ["gzip", "br", "rot13", "deflate", "gzip, br", "utf-8", "identity", "none"] {
+        sqlx::query("TRUNCATE sync.order_queue").execute(&lab.pool).await?;
+        let recorder = Recorder::start(in_turn(vec![conversation().with_header("content-encoding", encoding)])).await;
+        lab.enqueue(&["a"]).await?;
+        lab.sync(recorder.url(), &[]).await?;
+        Queued::row(&lab, "a").await?.expect_read();
+    }
+    Ok(())
+}
+
+async fn a_compressed_reply_that_is_cut_on_the_way_is_asked_for_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let url = bare_server(|mut stream| async move {
+        read_request(&mut stream).await?;
+        let body = gzip(&conversation().body);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body[..body.len() / 2]).await
+    })
+    .await;
+    lab.enqueue(&["a"]).await?;
+    let report = lab.sync(&url, &[]).await?;
+    Queued::row(&lab, "a").await?.expect_failed("interrupted", 1);
+    assert!(report.run.requests > 1, "tried again at once");
+    Ok(())
+}
+
+async fn a_large_compressed_reply_is_read_at_its_turn(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut large = conversation_json();
+    large["padding"] = "x".repeat(1_048_576).into();
+    let plain = large.to_string().into_bytes();
+    let recorder = Recorder::start(move |asked| {
+        let (body, encoding) =
+            if asked.target.contains("/gzip-") { (gzip(&plain), "gzip") } else { (brotli(&plain), "br") };
+        Answer::new(200, body).with_header("content-encoding", encoding)
+    })
+    .await;
+    lab.enqueue(&["gzip-1", "gzip-2", "brotli-1", "brotli-2"]).await?;
+    let report = lab.sync(recorder.url(), &[]).await?;
+    assert_eq!((report.run.fetched, report.run.requests), (4, 8), "each is asked for once more at its turn");
     Ok(())
 }
 
@@ -144,6 +225,12 @@ async fn expect_cut(lab: &Lab, order_id: &str) -> anyhow::Result<()> {
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).expect("into memory");
+    encoder.finish().expect("into memory")
+}
+
+fn zlib(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).expect("into memory");
     encoder.finish().expect("into memory")
 }

@@ -9,6 +9,7 @@ mod outage;
 mod refusals;
 mod requests;
 mod statuses;
+mod token_kinds;
 mod transport;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         refusals::tests,
         requests::tests,
         statuses::tests,
+        token_kinds::tests,
         transport::tests,
     ];
     tests.iter().flat_map(|tests| tests(labs)).collect()

@@ -25,6 +25,8 @@ tests!(
     an_order_without_a_user_is_dead_at_once,
     a_token_reply_that_makes_no_sense_is_not_kept,
     a_token_endpoint_that_redirects_is_not_followed,
+    a_page_before_the_token_endpoint_stops_and_kills_nothing,
+    what_the_token_endpoint_refuses_is_named_if_it_is_documented,
 );
 
 const ORDERS: i64 = 50;
@@ -87,7 +89,8 @@ async fn a_client_that_may_not_have_the_scope_stops_the_run(lab: Arc<Lab>) -> an
         let report = lab.sync(recorder.url(), CLIENT_CREDENTIALS).await?;
         expect_stopped(&lab, &report, 2).await?;
         let text = report.run.error.unwrap_or_default();
-        assert!(text.contains("scope is not allowed") && text.contains("section auth"), "{text}");
+        assert!(text.contains("code 1003") && text.contains("section auth"), "{text}");
+        assert!(!text.contains("scope is not allowed"), "{text}");
     }
     Ok(())
 }
@@ -121,7 +124,8 @@ async fn a_user_without_a_token_fails_alone(lab: Arc<Lab>) -> anyhow::Result<()>
     assert_eq!((report.run.fetched, report.run.failed, report.run.dead), (40, 10, 0));
     expect_failed_orders(&lab, "user-3", "token_refused").await?;
     let error = Queued::row(&lab, "order-0003").await?;
-    assert!(error.error().contains("access token") && error.error().contains("user is unknown"), "{error:?}");
+    assert!(error.error().contains("access token") && error.error().contains("code 1002"), "{error:?}");
+    assert!(!error.error().contains("user is unknown"), "{error:?}");
     Ok(())
 }
 
@@ -166,6 +170,37 @@ async fn a_token_endpoint_that_redirects_is_not_followed(lab: Arc<Lab>) -> anyho
     lab.sync(recorder.url(), USER_ASSERTION).await?;
     Queued::row(&lab, "a").await?.expect_failed("redirect", 1);
     assert_eq!(elsewhere.asked().len(), 0, "the client's secret never travels to another host");
+    Ok(())
+}
+
+async fn a_page_before_the_token_endpoint_stops_and_kills_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut attempts = 0;
+    for status in [400, 403, 404, 407, 451] {
+        for mode in [USER_ASSERTION, CLIENT_CREDENTIALS] {
+            let recorder = Recorder::start(move |_| Answer::new(status, "<html>secret-token</html>")).await;
+            enqueue_for(&lab, &[("a", "user-1")]).await?;
+            lab.make_all_due().await?;
+            let report = lab.sync(recorder.url(), &[mode, &[("queue.max_attempts", "1")]].concat()).await?;
+            assert!(report.failure.is_none(), "{status}: {:?}", report.failure);
+            attempts += 1;
+            Queued::row(&lab, "a").await?.expect_failed("not_the_api", attempts);
+        }
+    }
+    expect_nothing_kept(&lab).await
+}
+
+async fn what_the_token_endpoint_refuses_is_named_if_it_is_documented(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (body, told) in [
+        (r#"{"error":"invalid_scope","error_description":"secret-words"}"#, "400, invalid_scope; check section auth"),
+        (r#"{"error":"secret-words"}"#, "400, an error without a code; check section auth"),
+    ] {
+        let recorder = Recorder::start(move |_| Answer::new(400, body)).await;
+        enqueue_for(&lab, &[("a", "user-1")]).await?;
+        let report = lab.sync(recorder.url(), CLIENT_CREDENTIALS).await?;
+        expect_stopped(&lab, &report, 1).await?;
+        let text = report.run.error.unwrap_or_default();
+        assert!(text.contains(told), "{text}");
+    }
     Ok(())
 }
 

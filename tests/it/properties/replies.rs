@@ -180,7 +180,7 @@ impl Step {
             Self::Page => vec![Answer::new(404, "<html>not here</html>")],
             Self::Forbidden => vec![Answer::new(403, "")],
             Self::NotJson => vec![Answer::new(200, "<html>maintenance</html>")],
-            Self::Refused => vec![Answer::new(422, "{}")],
+            Self::Refused => vec![Answer::json(422, &json!({"error": {"code": 1001}}))],
             Self::FedAgain => Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ mod leases;
 mod memory;
 mod process;
 mod refusal;
+mod rejects;
 mod retention;
 mod several;
 mod storm;
@@ -42,6 +43,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         #[cfg(target_os = "linux")]
         memory::tests,
         refusal::tests,
+        rejects::tests,
         retention::tests,
         several::tests,
         storm::tests,
