@@ -88,6 +88,16 @@ pub enum Error {
         /// Host of the target.
         target: String,
     },
+    /// Neither a conversation nor an error: a blank body, or a status that promises none, such as 202, 204 and 304.
+    #[error("{asked_for}: the server answered {status} without a conversation")]
+    Empty {
+        /// What the request was for.
+        asked_for: Asked,
+        /// HTTP status of the reply.
+        status: u16,
+        /// The body, if there was one.
+        body: Option<Fault>,
+    },
     /// The reply cannot be used as a whole.
     #[error("{asked_for}: the reply was not understood: {fault}")]
     NotUnderstood {
@@ -161,12 +171,13 @@ impl Error {
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
             Self::Redirect { .. } => FailureKind::Redirect,
+            Self::Empty { .. } => FailureKind::EmptyReply,
             Self::AllRefused { .. } | Self::Status { status: 403, .. } => FailureKind::Forbidden,
             Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
             Self::Status { status: 429, .. } => FailureKind::Throttled,
             Self::Status { status: 408 | 500..=599, .. } => FailureKind::ServerError,
             Self::Status { status: 400..=499, .. } => FailureKind::Refused,
-            // Of the statuses there remain 1xx, 2xx without a conversation, 3xx without a target.
+            // Of the statuses there remain those of tokens: 2xx without one, 3xx without a target.
             Self::NotUnderstood { .. } | Self::Status { .. } => FailureKind::NotUnderstood,
         }
     }
@@ -177,6 +188,7 @@ impl From<Error> for Failure {
         let (kind, message) = (error.kind(), error.to_string());
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
+            Error::Empty { status, body, .. } => (Some(status), body),
             Error::Status { status, .. } => (Some(status), None),
             Error::Unauthorized { .. } => (Some(401), None),
             _ => (None, None),

@@ -113,13 +113,14 @@ impl Client {
         };
         let reply = self.http.exchange(Asked::Messages, request, errand).await?;
         match reply.status {
-            StatusCode::OK => {
+            StatusCode::OK if !reply::says_nothing(&reply.body) => {
                 let outcome = read(&reply.body, order);
                 let not_understood = |fault| Error::NotUnderstood { asked_for: Asked::Messages, status: 200, fault };
                 Ok(Some((outcome.map_err(not_understood)?, reply.reservation)))
             }
             StatusCode::UNAUTHORIZED => Ok(None),
             StatusCode::NOT_FOUND if says_not_found(&reply.body) => Ok(Some((Outcome::NotFound, reply.reservation))),
+            status if status.is_success() || status.is_redirection() => Err(empty(status, &reply.body)),
             _ => Err(reply.into_error(Asked::Messages)),
         }
     }
@@ -131,6 +132,13 @@ fn read(body: &[u8], order: &ClaimedOrder) -> Result<Outcome, Fault> {
         return Ok(Outcome::Same);
     }
     Ok(Outcome::Read(reply::decode(body)?, reply_hash))
+}
+
+/// What is in the body all the same, of a 206 for instance, is kept.
+fn empty(status: StatusCode, body: &[u8]) -> Error {
+    let reason = format!("with status {}, which brings no conversation", status.as_u16());
+    let body = (!reply::says_nothing(body)).then(|| Fault::new("$", reason, body));
+    Error::Empty { asked_for: Asked::Messages, status: status.as_u16(), body }
 }
 
 /// Whether a 404 is about the order. A proxy's page, or a wrong server's, says nothing about it.

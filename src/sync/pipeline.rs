@@ -7,6 +7,7 @@
 //! second.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::{Connection as _, Postgres, Transaction};
@@ -42,6 +43,8 @@ pub(super) struct Pipeline {
     held: Held,
     clock: DatabaseClock,
     policy: Arc<QueuePolicy>,
+    /// Whether any message that this run received is stored.
+    pub(super) has_stored: Arc<AtomicBool>,
     /// Cancelled by a signal or by the first stage that fails.
     halt: CancellationToken,
 }
@@ -78,6 +81,7 @@ impl Pipeline {
             held: Held::default(),
             clock,
             policy: Arc::new(worker.queue.policy.clone()),
+            has_stored: Arc::default(),
             halt,
         }
     }
@@ -250,10 +254,12 @@ impl Pipeline {
     /// To be a task of its own: building the columns of a batch must not keep this one from claiming.
     fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
-        let sent = self.session.counts();
+        let (sent, has_stored) = (self.session.counts(), Arc::clone(&self.has_stored));
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
+            let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
             Writer { store: &store, run_id, policy: &policy }.write(batch, sent).await?;
+            has_stored.fetch_or(has_storable_messages, Relaxed);
             Ok(order_ids)
         }
     }

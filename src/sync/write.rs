@@ -120,6 +120,7 @@ fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec
 fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
+        counters.messages_left_out += settled.messages_left_out as u64;
         counters.refused += u64::from(settled.suspicion == Some(Suspicion::Refused));
         counters.expired_early += u64::from(settled.suspicion == Some(Suspicion::ExpiredEarly));
         match settled.verdict {
