@@ -81,7 +81,9 @@ pub(super) fn end_of(report: Report) -> End {
         note("error: interrupted before everything that is due was fetched; the rest stays due");
         return End::Failed;
     }
-    if report.run.failed + report.run.dead + report.run.held > 0 { End::Partial } else { End::Good }
+    let run = &report.run;
+    let is_partial = run.failed + run.dead + run.held > 0 || run.status == Status::Partial.as_str();
+    if is_partial { End::Partial } else { End::Good }
 }
 
 /// Makes the orders due; an order that cannot be fetched is an error before anything is.

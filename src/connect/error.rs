@@ -94,6 +94,16 @@ pub enum Error {
         /// Host of the target.
         target: String,
     },
+    /// Neither a conversation nor an error: a blank body, or a status that promises none, such as 202, 204 and 304.
+    #[error("{asked_for}: the server answered {status} without a conversation")]
+    Empty {
+        /// What the request was for.
+        asked_for: Asked,
+        /// HTTP status of the reply.
+        status: u16,
+        /// The body, if there was one.
+        body: Option<Fault>,
+    },
     /// The reply cannot be used as a whole.
     #[error("{asked_for}: the reply was not understood: {fault}")]
     NotUnderstood {
@@ -178,6 +188,7 @@ impl Error {
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
             Self::Redirect { .. } => FailureKind::Redirect,
+            Self::Empty { .. } => FailureKind::EmptyReply,
             Self::WantsOtherToken { .. } => FailureKind::WantsUserToken,
             Self::Status { status: 429, .. } => FailureKind::Throttled,
             Self::Status { status: 408 | 421 | 425 | 500..=599, .. } => FailureKind::ServerError,
@@ -205,6 +216,7 @@ impl From<Error> for Failure {
         };
         let (http_status, reject) = match error {
             Error::NotUnderstood { status, fault, asked_for: Asked::Messages } => (Some(status), Some(fault)),
+            Error::Empty { status, body, .. } => (Some(status), body),
             Error::Status { status, reject, .. } => (Some(status), reject),
             Error::WantsOtherToken { refusal, .. } => return Self { kind, message, ..(*refusal).into() },
             Error::Unauthorized { .. } => (Some(401), None),

@@ -176,12 +176,13 @@ impl Client {
         };
         let reply = self.http.exchange(Asked::Messages, request, errand).await?;
         match reply.status {
-            StatusCode::OK => {
+            StatusCode::OK if !reply::says_nothing(&reply.body) => {
                 let outcome = read(&reply.body, order);
                 let not_understood = |fault| Error::NotUnderstood { asked_for: Asked::Messages, status: 200, fault };
                 Ok(Some((outcome.map_err(not_understood)?, reply.reservation)))
             }
             StatusCode::UNAUTHORIZED => Ok(None),
+            status if status.is_success() || status.is_redirection() => Err(empty(status, &reply.body)),
             _ => {
                 let outcome = match reply.error(Asked::Messages).keeping(&reply.body, token.secret.expose_secret()) {
                     Error::Status { status: 404, api: Some(api), .. } if api.has(ApiError::RESOURCE_NOT_FOUND) => {
@@ -206,4 +207,11 @@ fn read(body: &[u8], order: &ClaimedOrder) -> Result<Outcome, Fault> {
 
 fn is_about_the_token(error: &Error) -> bool {
     matches!(error.kind(), FailureKind::WantsUserToken | FailureKind::Unauthorized | FailureKind::TokenRefused)
+}
+
+/// What is in the body all the same, of a 206 for instance, is kept.
+fn empty(status: StatusCode, body: &[u8]) -> Error {
+    let reason = format!("with status {}, which brings no conversation", status.as_u16());
+    let body = (!reply::says_nothing(body)).then(|| Fault::new("$", reason, body));
+    Error::Empty { asked_for: Asked::Messages, status: status.as_u16(), body }
 }

@@ -1,11 +1,13 @@
 //! Decodes the body of a 200 reply of the chat endpoint, of both ages of the API.
 //!
 //! What is as usual is read in one pass (`quick`). Otherwise objects are split into fields first and read field by
-//! field, so that every complaint has a `JSONPath` and a bad message, or a bad user in `metadata`, costs nothing but
-//! itself: it becomes a [`Fault`] of the conversation. Only what is no conversation at all is an error. Pure: no I/O,
-//! any bytes in.
+//! field, so that a field that cannot be read costs nothing but itself. Values of another JSON type are read where only
+//! one value can be meant (`lossless`). An unreadable field of a message is kept with the message; a message or a chat
+//! user without an id becomes a [`Fault`] of the conversation, with its `JSONPath`. Only what is no conversation at all
+//! is an error. Pure: no I/O, any bytes in.
 
 mod extra;
+mod lossless;
 mod message;
 mod object;
 mod quick;
@@ -15,8 +17,9 @@ use std::collections::hash_map::Entry;
 
 use serde_json::value::RawValue;
 
-use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata};
-use message::MESSAGE_FIELDS;
+use crate::connect::text::without_bom;
+use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata, UserType};
+use message::Fields;
 use object::{Object, Wrong};
 
 /// Most messages in one reply. A conversation has tens; of the smallest possible ones, eight mebibytes hold a million,
@@ -26,17 +29,41 @@ const MAX_MESSAGES: usize = 10_000;
 /// Most shoppers in one reply. An order has a handful.
 const MAX_SHOPPERS: usize = 1_000;
 
+/// Whether JSON has nothing in it, or is not even there.
+pub(super) fn says_nothing(body: &[u8]) -> bool {
+    let body = without_bom(body).trim_ascii();
+    matches!(body, b"" | b"null" | b"\"\"")
+        || matches!(body, [b'{', inner @ .., b'}'] | [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
+}
+
 /// Reads a conversation out of a reply. Parts that make no sense are in its `faults`; a reply that makes none as a
 /// whole is the error.
 pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
-    let json = std::str::from_utf8(body)
-        .map_err(|error| Fault::new("$", format!("not UTF-8 from byte {} on", error.valid_up_to() + 1), body))?;
-    quick::decode(json).map_or_else(|| decode_carefully(json), Ok)
+    let json = without_bom(body);
+    match std::str::from_utf8(json) {
+        Ok(json) => quick::decode(json).map_or_else(|| decode_carefully(json, body), Ok),
+        Err(error) => {
+            let reason = format!("not UTF-8 from byte {} on", error.valid_up_to() + 1);
+            decode_garbled(json, Fault::new("$", reason, body))
+        }
+    }
 }
 
-/// Level by level, so that a bad part can be told and left out.
-fn decode_carefully(json: &str) -> Result<Conversation, Fault> {
-    let body = json.as_bytes();
+/// A few wrong bytes in a text cost those bytes. What came is kept as a fault as well.
+fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
+    let Ok(mut conversation) = decode_carefully(&String::from_utf8_lossy(json), json) else { return Err(fault) };
+    for message in &mut conversation.messages {
+        let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
+        let texts = [&message.body, &message.image_url].into_iter().flatten().map(|text| &**text);
+        let extra = message.extra.iter().map(|extra| extra.json().get());
+        message.is_altered |= types.chain(texts).chain(extra).any(|text| text.contains('\u{FFFD}'));
+    }
+    conversation.faults.insert(0, fault);
+    Ok(conversation)
+}
+
+/// Level by level, so that a bad part can be told and left out. `body` is what a fault of the whole keeps.
+fn decode_carefully(json: &str, body: &[u8]) -> Result<Conversation, Fault> {
     let whole = |reason: String| Fault::new("$", reason, body);
     let root: &RawValue = serde_json::from_str(json).map_err(|error| {
         // serde_json's own text may quote the reply.
@@ -90,51 +117,46 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
 }
 
 fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
-    let fields = message::Fields {
-        // In the order in which complaints are told: of several the first, which a fingerprint holds.
-        sender_type: object.text("sender_type")?,
-        recipient_type: object.text("recipient_type")?,
-        body: object.text("body")?,
-        image: object.text("image")?,
-        id: object.integer("id")?,
-        order_id: object.integer("order_id")?,
-        created_at: object.text("created_at")?,
-        sender_id: object.integer("sender_id")?,
-        recipient_id: object.integer("recipient_id")?,
-        read: object.bool("read")?,
-        read_at: object.text("read_at")?,
-        others: object.others(&MESSAGE_FIELDS),
-    };
-    fields.into_message(position).map_err(|(name, reason)| object.wrong(name, reason))
+    let id = object.integer("id")?;
+    let id = id.ok_or_else(|| object.wrong("id", "missing: without it the message has no identity"))?;
+    Ok(Fields::of(object).into_message(id, position))
 }
 
 fn read_metadata(metadata: &Object, faults: &mut Vec<Fault>) -> Metadata {
     let mut named = |name: &str| {
-        let user = metadata.object(name).and_then(|user| user.map(|user| read_user(&user)).transpose());
-        keep(user, metadata.raw(name), faults).flatten().flatten()
+        let user = keep(metadata.object(name), metadata.raw(name), faults).flatten()?;
+        read_user(&user, metadata.raw(name), faults)
     };
     let (customer, current_shopper) = (named("customer"), named("current_shopper"));
-    let list = keep(metadata.list("shoppers", MAX_SHOPPERS), metadata.raw("shoppers"), faults).unwrap_or_default();
+    let list = match metadata.raw("shoppers") {
+        Some(raw) if says_nothing(raw.get().as_bytes()) => Vec::new(),
+        raw => keep(metadata.list("shoppers", MAX_SHOPPERS), raw, faults).unwrap_or_default(),
+    };
     let mut shoppers: Vec<ChatUser> = Vec::with_capacity(list.len());
-    for (index, raw) in list.iter().enumerate().filter(|(_, raw)| raw.get() != "null") {
-        let shopper =
-            Object::read(raw.get(), &format!("$.metadata.shoppers[{index}]")).and_then(|user| read_user(&user));
-        shoppers.extend(keep(shopper, Some(raw), faults).flatten());
+    for (index, raw) in list.iter().enumerate().filter(|(_, raw)| !says_nothing(raw.get().as_bytes())) {
+        let user = Object::read(raw.get(), &format!("$.metadata.shoppers[{index}]"));
+        let user = keep(user, Some(raw), faults);
+        shoppers.extend(user.and_then(|user| read_user(&user, Some(raw), faults)));
     }
     Metadata { customer, current_shopper, shoppers }
 }
 
-/// An object without any field names nobody.
-fn read_user(object: &Object) -> Result<Option<ChatUser>, Wrong> {
-    if object.is_empty() {
-        return Ok(None);
+/// An object in which nothing is said names nobody.
+fn read_user(object: &Object, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<ChatUser> {
+    if object.says_nothing() {
+        return None;
     }
-    let text = |name| Ok(object.text(name)?.map(|text| text.text.into_owned()));
-    Ok(Some(ChatUser {
-        id: object.integer("id")?.ok_or_else(|| object.wrong("id", "missing: without it the user has no identity"))?,
-        display_name: text("display_name")?,
-        avatar_url: text("avatar_url")?.filter(|url: &String| !url.is_empty()),
-    }))
+    let id = object
+        .integer("id")
+        .and_then(|id| id.ok_or_else(|| object.wrong("id", "missing: without it the user has no identity")));
+    let id = keep(id, raw, faults)?;
+    let display_name = keep(object.words("display_name"), object.raw("display_name"), faults).flatten();
+    let avatar_url = keep(object.text("avatar_url"), object.raw("avatar_url"), faults).flatten();
+    Some(ChatUser {
+        id,
+        display_name: display_name.map(|name| name.text.into_owned()),
+        avatar_url: avatar_url.map(|url| url.text.into_owned()).filter(|url| !url.is_empty()),
+    })
 }
 
 /// Takes the good; a bad part joins the faults with its JSON text.

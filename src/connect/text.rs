@@ -1,11 +1,11 @@
-//! JSON strings into texts that PostgreSQL can hold.
+//! Bytes into JSON, and JSON strings into texts that PostgreSQL can hold.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// A body without the byte order mark that some gateways put before it; RFC 8259 lets a reader skip it.
+/// The JSON of a body, without the byte order mark that some gateways put before it. RFC 8259 lets a reader skip it.
 pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }

@@ -38,7 +38,7 @@ impl Trigger {
 pub enum Status {
     /// Every due order is up to date.
     Succeeded,
-    /// Some orders failed, or were left to a later run.
+    /// Some orders failed or were left to a later run, or none of the messages that came could be stored.
     Partial,
     /// The run could not proceed, or nothing was answered.
     Failed,

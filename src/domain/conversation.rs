@@ -93,8 +93,11 @@ pub struct Message {
     pub body: Option<Box<str>>,
     /// An attached image.
     pub image_url: Option<Box<str>>,
-    /// Fields that chatsync does not know.
+    /// Fields that chatsync does not know, and raw values that could not be read.
     pub extra: Option<Extra>,
+    /// The API's names of the fields whose values could not be read, in order. They are `None` here, and in `extra` as
+    /// they came.
+    pub unreadable: Vec<&'static str>,
     /// Whether something that PostgreSQL cannot store was replaced in any of the texts.
     pub is_altered: bool,
 }
@@ -108,7 +111,8 @@ impl Message {
     }
 }
 
-/// The fields of a message that chatsync does not know: one JSON object that `jsonb` can hold, its names in order.
+/// The fields of a message that chatsync does not know or cannot read: one JSON object that `jsonb` can hold, its names
+/// in order.
 ///
 /// Kept as text. As a tree, the same JSON takes up to a hundred times the room, and its numbers lose digits.
 #[derive(Debug, Clone, Serialize)]
@@ -162,7 +166,7 @@ pub struct Conversation {
     pub metadata: Metadata,
     /// What the reply said of expiry; `None` where it said nothing (the older API).
     pub is_expired: Option<bool>,
-    /// Parts that were not understood.
+    /// Parts that were not understood: what goes to `sync.rejects`.
     pub faults: Vec<Fault>,
 }
 
@@ -173,10 +177,10 @@ impl Conversation {
         Fingerprint::of(self)
     }
 
-    /// Whether a message was left out because it could not be understood.
+    /// How many messages of the reply cannot be stored: they have no usable id, or that of another message.
     #[must_use]
-    pub fn lacks_messages(&self) -> bool {
-        self.faults.iter().any(|fault| fault.path.starts_with("$.chat_messages"))
+    pub fn messages_left_out(&self) -> usize {
+        self.faults.iter().filter(|fault| fault.path.starts_with("$.chat_messages")).count()
     }
 
     /// Whether the reply may have said that it is expired, in a way that was not understood.

@@ -11,6 +11,8 @@ text_enum! {
     FailureKind {
         /// 200, but not JSON, not this shape, or too large.
         NotUnderstood = "not_understood",
+        /// A reply with nothing in it: from an edge that had none, and no word about the order.
+        EmptyReply = "empty_reply",
         /// 404 without the API's own error body.
         NotFoundUnproven = "not_found_unproven",
         /// 401, also with a renewed token.
@@ -73,7 +75,7 @@ impl FailureKind {
         let row = |is_retried_at_once, then, hints_at_outage| Policy { is_retried_at_once, then, hints_at_outage };
         match self {
             Self::NotUnderstood | Self::Unauthorized | Self::TokenRefused => row(false, Then::LaterCounted, true),
-            Self::NotFoundUnproven | Self::NotTheApi | Self::Redirect => row(false, Then::Later, true),
+            Self::EmptyReply | Self::NotFoundUnproven | Self::NotTheApi | Self::Redirect => row(false, Then::Later, true),
             Self::Forbidden | Self::WantsUserToken => row(false, Then::Later, false),
             Self::Refused | Self::NoUser => row(false, Then::Dead, false),
             Self::Throttled | Self::ServerError | Self::Timeout | Self::Connect | Self::Interrupted => {

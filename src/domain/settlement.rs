@@ -191,6 +191,10 @@ pub struct Settlement {
     pub conversation: Option<Conversation>,
     /// Whether stored messages that `conversation` lacks are to be marked as removed.
     pub marks_removed: bool,
+    /// Whether the reply held messages that are stored, by this settlement or an earlier one.
+    pub has_storable_messages: bool,
+    /// [`Conversation::messages_left_out`].
+    pub messages_left_out: usize,
     /// When the request was sent, in the database's time.
     pub asked_at: DateTime<Utc>,
     /// When the reply came, in the database's time.
@@ -262,6 +266,12 @@ impl Settlement {
         }
     }
 
+    /// Whether the reply held messages, storable or not.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        self.has_storable_messages || self.messages_left_out > 0
+    }
+
     /// From the request, waits for its turn included, to its reply.
     #[must_use]
     pub fn latency(&self) -> chrono::TimeDelta {
@@ -310,6 +320,8 @@ pub fn settle(
         order: None,
         conversation: None,
         marks_removed: false,
+        has_storable_messages: false,
+        messages_left_out: 0,
         asked_at,
         answered_at,
         http_status: outcome.http_status(),
@@ -320,12 +332,20 @@ pub fn settle(
         held: None,
         refusal: None,
     };
+    let blank = match &outcome {
+        Outcome::Read(conversation, _) => Settlement {
+            has_storable_messages: !conversation.messages.is_empty(),
+            messages_left_out: conversation.messages_left_out(),
+            ..blank
+        },
+        _ => blank,
+    };
     match outcome {
         Outcome::Read(conversation, _) if conversation.is_expired == Some(true) => {
             expire(blank, order, conversation, policy)
         }
         Outcome::Read(conversation, reply_hash) => read(blank, order, conversation, reply_hash, policy),
-        Outcome::Same => Settlement { fetched_at: Some(asked_at), ..blank },
+        Outcome::Same => Settlement { fetched_at: Some(asked_at), has_storable_messages: order.has_messages, ..blank },
         Outcome::NotFound => {
             let suspicion = if order.was_read() { Suspicion::Vanished } else { Suspicion::Unknown };
             // Closed before and still closed: nothing that the guard could doubt.
@@ -369,9 +389,10 @@ fn read(
     policy: &QueuePolicy,
 ) -> Settlement {
     let asked_at = blank.asked_at;
+    let is_whole = blank.messages_left_out == 0;
     // The older API empties an expired conversation without a word. Such a reply is no good read, and no news unless a
     // part of it was not understood.
-    let is_empty = conversation.messages.is_empty() && !conversation.lacks_messages();
+    let is_empty = !blank.has_messages();
     let may_be_emptied = order.has_messages && is_empty;
     let is_emptied = may_be_emptied && conversation.faults.is_empty();
     let hash = conversation.content_hash();
@@ -393,8 +414,7 @@ fn read(
         reply_hash: is_final.then_some(reply_hash),
         // With a message left out, or if it may have said that it is expired, this read proves nothing about
         // completeness.
-        fetched_at: (!may_be_emptied && !conversation.lacks_messages() && !conversation.hides_expiry())
-            .then_some(asked_at),
+        fetched_at: (!may_be_emptied && is_whole && !conversation.hides_expiry()).then_some(asked_at),
         // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.
         order: (is_changed || is_quiet || order.content_hash.is_none()).then_some(OrderChange {
             status: state,
@@ -409,8 +429,11 @@ fn read(
     }
     Settlement {
         content_hash: Some(hash),
-        // A message that was not understood may be one of those that seem to be missing.
-        marks_removed: order.has_messages && !conversation.messages.is_empty() && conversation.faults.is_empty(),
+        // A message that was left out may be one of those that seem to be missing.
+        marks_removed: order.has_messages
+            && !conversation.messages.is_empty()
+            && is_whole
+            && !conversation.hides_expiry(),
         rejects: rejected_parts(&mut conversation),
         conversation: Some(conversation),
         verdict: Verdict::Changed,
@@ -421,8 +444,7 @@ fn read(
 fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversation, policy: &QueuePolicy) -> Settlement {
     let first_seen = order.first_seen(|kind| kind == HeldKind::Expired, blank.answered_at);
     let expired_at = order.expired_at.unwrap_or(first_seen);
-    // Understood or not.
-    let brings_messages = !conversation.messages.is_empty() || conversation.lacks_messages();
+    let brings_messages = blank.has_messages();
     let coverage = match order.last_fetched_at {
         // If there was a read, it found nothing, and yet there is something: it proved nothing.
         _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,

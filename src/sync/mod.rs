@@ -21,6 +21,7 @@ mod share;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -177,6 +178,7 @@ impl Worker {
         };
         let (end, (), ()) = tokio::join!(work, pipeline.stay_alive(&ended), Box::pin(share.keep(&ended)));
         let is_all_done = matches!(end, Ok(End::Done));
+        let has_stored = pipeline.has_stored.load(Relaxed);
         let (status, failure) = match end {
             Ok(End::Stopped) => (Some(Status::Interrupted), None),
             Ok(End::Done | End::Left) => (None, None),
@@ -187,7 +189,7 @@ impl Worker {
         let finish = |mut connection: db::Link| async move {
             let status = match status {
                 Some(status) => status,
-                None => status_of(&runs::get(&mut *connection, run_id).await?, is_all_done),
+                None => status_of(&runs::get(&mut *connection, run_id).await?, is_all_done, has_stored),
             };
             runs::finish(&mut *connection, run_id, status, error.as_deref(), sent).await?;
             runs::get(&mut *connection, run_id).await
@@ -293,10 +295,12 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
 }
 
 /// What the committed counters say of a run that came to its end.
-fn status_of(run: &Run, is_all_done: bool) -> Status {
+fn status_of(run: &Run, is_all_done: bool, has_stored: bool) -> Status {
     let is_answered = run.fetched + run.closed > 0;
+    // Messages came, and none could be stored: the API has changed.
+    let is_in_vain = run.messages_left_out > 0 && !has_stored;
     match run.failed + run.dead + run.held {
-        0 if is_all_done => Status::Succeeded,
+        0 if is_all_done && !is_in_vain => Status::Succeeded,
         0 => Status::Partial,
         _ if is_answered => Status::Partial,
         _ => Status::Failed,

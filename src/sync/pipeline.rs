@@ -7,6 +7,7 @@
 //! second.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::{Connection as _, Postgres, Transaction};
@@ -44,6 +45,8 @@ pub(super) struct Pipeline {
     clock: DatabaseClock,
     policy: Arc<QueuePolicy>,
     pub(super) rejects: Arc<RejectLimits>,
+    /// Whether any message that this run received is stored.
+    pub(super) has_stored: Arc<AtomicBool>,
     /// Cancelled by a signal or by the first stage that fails.
     halt: CancellationToken,
 }
@@ -82,6 +85,7 @@ impl Pipeline {
             held: Held::default(),
             clock,
             policy: Arc::new(worker.queue.policy.clone()),
+            has_stored: Arc::default(),
             halt,
         }
     }
@@ -290,9 +294,12 @@ impl Pipeline {
     fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
         let (sent, rejects, halt) = (self.session.counts(), Arc::clone(&self.rejects), self.halt.clone());
+        let has_stored = Arc::clone(&self.has_stored);
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
+            let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
             Writer { store: &store, run_id, policy: &policy, rejects: &rejects }.write(batch, sent).await?;
+            has_stored.fetch_or(has_storable_messages, Relaxed);
             rejects.apply_to_flood(&halt).await;
             Ok(order_ids)
         }

@@ -131,6 +131,7 @@ fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec
 fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
+        counters.messages_left_out += settled.messages_left_out as u64;
         match settled.verdict {
             Verdict::Changed => counters.fetched += 1,
             Verdict::Unchanged => {

@@ -22,6 +22,12 @@ tests!(
     a_name_is_replaced_by_a_newer_one_and_never_erased,
     what_postgresql_cannot_store_is_replaced_and_marked,
     unknown_fields_are_kept,
+    values_of_another_type_make_the_same_rows,
+    a_field_that_cannot_be_read_costs_that_field_only,
+    an_unreadable_field_erases_nothing_and_is_forgotten_once_it_can_be_read,
+    a_conversation_with_unreadable_fields_is_captured,
+    messages_that_were_left_out_are_counted_until_a_reply_has_them_all,
+    what_is_unreadable_about_a_chat_user_costs_no_good_read,
     completeness_is_stated_only_where_it_is_proven,
     an_order_never_found_has_a_row_too,
     a_quiet_order_of_the_older_api_settles,
@@ -36,8 +42,8 @@ async fn the_documented_reply_becomes_the_right_rows(lab: Arc<Lab>) -> anyhow::R
     api.sync(&lab).await?;
     let now = ["first_synced_at", "updated_at", "first_seen_at", "observed_at"];
     let expected = [
-        r#"messages {"body": "MessageBody", "extra": null, "is_read": false, "read_at": null, "order_id": "order", "position": 0, "image_url": null, "sender_id": 55655345, "created_at": "2021-01-01T00:00:00+00:00", "is_altered": false, "message_id": 123456789, "removed_at": null, "body_length": 11, "sender_type": "driver", "recipient_id": 334354343, "recipient_type": "user", "instacart_order_id": 122233}"#,
-        r#"orders {"status": "open", "coverage": "captured_open", "order_id": "order", "closed_at": null, "customer_id": 2, "message_count": 1, "last_message_at": "2021-01-01T00:00:00+00:00", "first_message_at": "2021-01-01T00:00:00+00:00", "current_shopper_id": 4, "instacart_order_id": 122233}"#,
+        r#"messages {"body": "MessageBody", "extra": null, "is_read": false, "read_at": null, "order_id": "order", "position": 0, "image_url": null, "sender_id": 55655345, "created_at": "2021-01-01T00:00:00+00:00", "is_altered": false, "message_id": 123456789, "removed_at": null, "unreadable": null, "body_length": 11, "sender_type": "driver", "recipient_id": 334354343, "recipient_type": "user", "instacart_order_id": 122233}"#,
+        r#"orders {"status": "open", "coverage": "captured_open", "order_id": "order", "closed_at": null, "customer_id": 2, "message_count": 1, "last_message_at": "2021-01-01T00:00:00+00:00", "first_message_at": "2021-01-01T00:00:00+00:00", "messages_left_out": 0, "current_shopper_id": 4, "instacart_order_id": 122233}"#,
         r#"participants {"role": "correspondent", "user_id": 334354343, "order_id": "order", "user_type": "user", "is_current": false}"#,
         r#"participants {"role": "customer", "user_id": 2, "order_id": "order", "user_type": "user", "is_current": false}"#,
         r#"participants {"role": "shopper", "user_id": 123456789, "order_id": "order", "user_type": "driver", "is_current": false}"#,
@@ -267,6 +273,165 @@ async fn unknown_fields_are_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let expected = r#"{"cents": 123456789012345678901234567890.10, "reactions": [{"count": 2, "emoji": "👍"}]} bot"#;
     assert_eq!(stored.as_deref(), Some(expected));
     assert_eq!(lab.text("SELECT user_type || user_id FROM chat.users").await?.as_deref(), Some("bot9"));
+    Ok(())
+}
+
+async fn values_of_another_type_make_the_same_rows(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let documented = json!({
+        "chat_messages": [{
+            "id": 9_007_199_254_740_993_i64, "order_id": 5, "created_at": "2026-01-31T18:00:00Z", "sender_id": 1,
+            "sender_type": "user", "recipient_id": 2, "recipient_type": "driver", "read": true, "body": "4"
+        }],
+        "metadata": {"customer": {"id": 1, "display_name": "7"}, "current_shopper": null, "shoppers": []},
+        "is_expired": false
+    });
+    let gateway = json!({
+        "chat_messages": [{
+            "id": "9007199254740993", "order_id": 5.0, "created_at": "2026-01-31 18:00:00+0000", "sender_id": "1",
+            "sender_type": "user", "recipient_id": "2", "recipient_type": "driver", "read": "true", "read_at": "",
+            "body": 4, "image": ""
+        }],
+        "metadata": {"customer": {"id": "1", "display_name": 7}, "current_shopper": [], "shoppers": ""},
+        "is_expired": "false"
+    });
+    let api = Api::start(gateway).await;
+    let run = api.sync(&lab).await?;
+    assert_eq!((run.status.as_str(), run.messages_inserted, run.messages_left_out), ("succeeded", 1, 0));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
+    let before = tuples(&lab).await?;
+    assert_eq!(api.sync_reply(&lab, documented).await?.messages_updated, 0);
+    assert_eq!(tuples(&lab).await?, before);
+    Ok(())
+}
+
+async fn a_field_that_cannot_be_read_costs_that_field_only(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let reply = json!({"chat_messages": [
+        {"id": 1, "body": "a", "image": {"url": "1.jpg", "size": [1, 2.5]}, "read": "maybe"},
+        {"id": 2, "body": {"text": "b"}, "created_at": 1_769_882_400, "order_id": 5.5, "sender_id": 1, "sender_type": 7},
+        {"id": 3, "body": "c", "created_at": "2026-01-31T18:00:00", "mood": "good", "recipient_id": "99999999999999999999"},
+        {"id": 4, "body": true, "created_at": "0000-01-01T00:00:00+23:59", "read_at": "12026-01-01T00:00:00Z"},
+    ]});
+    let api = Api::start(reply).await;
+    let run = api.sync(&lab).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.messages_inserted), ("succeeded", 1, 4));
+    let rows = "SELECT string_agg(concat_ws(' ', message_id, body, unreadable, extra), '; ' ORDER BY position)
+                FROM chat.messages";
+    let expected = [
+        r#"1 a {image,read} {"read": "maybe", "image": {"url": "1.jpg", "size": [1, 2.5]}}"#,
+        r#"2 {body,created_at,order_id,sender_type} {"body": {"text": "b"}, "order_id": 5.5, "created_at": 1769882400, "sender_type": 7}"#,
+        r#"3 c {created_at,recipient_id} {"mood": "good", "created_at": "2026-01-31T18:00:00", "recipient_id": "99999999999999999999"}"#,
+        r#"4 {body,read_at} {"body": true, "read_at": "12026-01-01T00:00:00Z"}"#,
+    ];
+    assert_eq!(lab.text(rows).await?, Some(expected.join("; ")));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
+    let order =
+        "SELECT concat_ws(' ', state, attempts, last_error_kind, last_fetched_at IS NOT NULL) FROM sync.order_queue";
+    assert_eq!(lab.text(order).await?.as_deref(), Some("open 0 t"));
+    Ok(())
+}
+
+async fn an_unreadable_field_erases_nothing_and_is_forgotten_once_it_can_be_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Api::start(Value::Null).await;
+    let row = "SELECT concat_ws(' ', coalesce(image_url, '-'), created_at, coalesce(unreadable::text, '-'), extra)
+               FROM chat.messages";
+    let odd = json!({"url": "x"});
+    for (image, created_at, mood, expected) in [
+        (odd.clone(), json!(5), Value::Null, r#"- {created_at,image} {"image": {"url": "x"}, "created_at": 5}"#),
+        // Silence changes nothing.
+        (Value::Null, Value::Null, Value::Null, r#"- {created_at,image} {"image": {"url": "x"}, "created_at": 5}"#),
+        (json!("1.jpg"), Value::Null, json!(1), r#"1.jpg {created_at} {"mood": 1, "created_at": 5}"#),
+        (json!("1.jpg"), json!("2026-01-01T00:00:00Z"), Value::Null, r#"1.jpg 2026-01-01 00:00:00+00 - {"mood": 1}"#),
+        (
+            odd,
+            json!(6),
+            json!(2),
+            r#"1.jpg 2026-01-01 00:00:00+00 {created_at,image} {"mood": 2, "image": {"url": "x"}, "created_at": 6}"#,
+        ),
+        (json!("2.jpg"), json!("2026-01-02T00:00:00Z"), json!(2), r#"2.jpg 2026-01-02 00:00:00+00 - {"mood": 2}"#),
+    ] {
+        let mut message = json!({"id": 1, "image": image, "created_at": created_at});
+        if !mood.is_null() {
+            message["mood"] = mood;
+        }
+        let reply = json!({"chat_messages": [message]});
+        api.sync_reply(&lab, reply.clone()).await?;
+        assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
+        let before = tuples(&lab).await?;
+        api.sync_reply(&lab, reply).await?;
+        assert_eq!(tuples(&lab).await?, before, "{expected}");
+    }
+    let forgotten = json!({"chat_messages": [{"id": 2, "read": {}}]});
+    api.sync_reply(&lab, forgotten).await?;
+    api.sync_reply(&lab, json!({"chat_messages": [{"id": 2, "read": false}]})).await?;
+    assert_eq!(
+        lab.count("SELECT count(*) FROM chat.messages WHERE message_id = 2 AND extra IS NULL AND unreadable IS NULL")
+            .await?,
+        1
+    );
+    Ok(())
+}
+
+async fn a_conversation_with_unreadable_fields_is_captured(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut reply = three_messages();
+    for message in reply["chat_messages"].as_array_mut().expect("a list") {
+        message["created_at"] = "31.01.2026 18:00".into();
+        message["image"] = json!([]);
+    }
+    let api = Api::start(reply).await;
+    api.sync(&lab).await?;
+    api.sync_reply(&lab, json!({"chat_messages": [], "is_expired": "true"})).await?;
+    let order = "SELECT concat_ws(' ', o.coverage, o.message_count, o.messages_left_out, o.first_message_at, q.state)
+                 FROM chat.orders AS o JOIN sync.order_queue AS q USING (order_id)";
+    assert_eq!(lab.text(order).await?.as_deref(), Some("captured 3 0 expired"));
+    Ok(())
+}
+
+async fn messages_that_were_left_out_are_counted_until_a_reply_has_them_all(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut broken = three_messages();
+    broken["chat_messages"][1]["id"] = Value::Null;
+    broken["chat_messages"].as_array_mut().expect("a list").push(json!({"id": 1, "body": "another"}));
+    let order = "SELECT concat_ws(' ', o.coverage, o.message_count, o.messages_left_out, q.last_fetched_at IS NOT NULL)
+                 FROM chat.orders AS o JOIN sync.order_queue AS q USING (order_id)";
+    let api = Api::start(broken.clone()).await;
+    let empty = json!({"chat_messages": []});
+    let full = three_messages();
+    for (reply, expected) in [
+        (&broken, "captured_open 2 2 f"),
+        // It says nothing of them.
+        (&empty, "captured_open 2 2 f"),
+        (&full, "captured_open 3 0 t"),
+        (&broken, "captured_open 3 2 t"),
+    ] {
+        api.sync_reply(&lab, reply.clone()).await?;
+        assert_eq!(lab.text(order).await?.as_deref(), Some(expected));
+    }
+    // A day later it has expired; the last good read was too early.
+    sqlx::query("UPDATE sync.order_queue SET last_fetched_at = now() - interval '25 hours'").execute(&lab.pool).await?;
+    api.sync_reply(&lab, json!({"chat_messages": [], "is_expired": true})).await?;
+    assert_eq!(lab.text(order).await?.as_deref(), Some("expired_partial 3 2 t"));
+    Ok(())
+}
+
+async fn what_is_unreadable_about_a_chat_user_costs_no_good_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut reply = three_messages();
+    reply["metadata"] = json!({
+        "customer": {"id": "1", "display_name": ["Ann"], "avatar_url": "a.jpg"},
+        "current_shopper": {"display_name": "no id"}, "shoppers": [{"id": 2.0, "display_name": "Bob"}]
+    });
+    let api = Api::start(reply.clone()).await;
+    api.sync(&lab).await?;
+    let users = "SELECT string_agg(concat_ws(' ', user_type, user_id, display_name, avatar_url), '; ' ORDER BY user_id)
+                 FROM chat.users";
+    assert_eq!(lab.text(users).await?.as_deref(), Some("user 1 a.jpg; driver 2 Bob"));
+    let parts = "SELECT string_agg(json_path || ' ' || body, '; ' ORDER BY json_path) FROM sync.rejects";
+    let expected =
+        r#"$.metadata.current_shopper.id {"display_name":"no id"}; $.metadata.customer.display_name ["Ann"]"#;
+    assert_eq!(lab.text(parts).await?.as_deref(), Some(expected));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE last_fetched_at IS NOT NULL").await?, 1);
+    // Nor does it keep a message that vanished from being noticed.
+    reply["chat_messages"].as_array_mut().expect("a list").pop();
+    api.sync_reply(&lab, reply).await?;
+    assert_eq!(lab.count("SELECT count(*) FROM chat.messages WHERE removed_at IS NOT NULL").await?, 1);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The unknown fields of a message as one JSON text that `jsonb` can hold.
+//! The unknown and the unreadable fields of a message as one JSON text that `jsonb` can hold.
 //!
 //! The reply's own JSON is copied, not parsed into a tree: that keeps every digit of every number and costs about as
 //! many bytes as the reply has. Names are put in order, so that the same fields always make the same text. A field
@@ -111,7 +111,8 @@ impl Writer {
 
     fn name(&mut self, name: &str) {
         self.comma();
-        if name.contains('\0') {
+        // U+FFFD: most likely half of a surrogate pair before.
+        if name.contains(['\0', '\u{FFFD}']) {
             self.is_altered = true;
             self.string(&name.replace('\0', "\u{FFFD}"));
         } else {

@@ -1,10 +1,11 @@
 //! A message on its way from the fields of a reply into the domain, whichever way they were read.
 
 use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
 
-use super::extra;
-use super::object::Field;
-use crate::connect::text::Text;
+use super::object::{Field, Object};
+use super::{extra, lossless};
+use crate::connect::text::{self, Text};
 use crate::domain::{Message, UserType};
 
 /// Types are part of keys: a longer one than any index entry can hold is no type.
@@ -25,65 +26,107 @@ pub(super) const MESSAGE_FIELDS: [&str; 11] = [
     "image",
 ];
 
-/// The fields of a message as JSON has them. What is null is absent.
+/// The fields of a message. What is null is absent, and so is an empty string but for the text.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     pub(super) id: Option<i64>,
     pub(super) order_id: Option<i64>,
-    pub(super) created_at: Option<Text<'a>>,
+    pub(super) created_at: Option<DateTime<Utc>>,
     pub(super) recipient_id: Option<i64>,
-    pub(super) recipient_type: Option<Text<'a>>,
+    pub(super) recipient_type: Option<UserType>,
     pub(super) sender_id: Option<i64>,
-    pub(super) sender_type: Option<Text<'a>>,
+    pub(super) sender_type: Option<UserType>,
     pub(super) read: Option<bool>,
-    pub(super) read_at: Option<Text<'a>>,
+    pub(super) read_at: Option<DateTime<Utc>>,
     pub(super) body: Option<Text<'a>>,
     pub(super) image: Option<Text<'a>>,
     /// With names that are not in [`MESSAGE_FIELDS`], in the order of the reply.
     pub(super) others: Vec<Field<'a>>,
+    /// Those in [`MESSAGE_FIELDS`] with a value that makes no sense.
+    pub(super) unreadable: Vec<(&'static str, &'a RawValue)>,
+    /// Whether something was replaced in a type.
+    pub(super) is_altered: bool,
 }
 
-/// A field with a value that makes no sense, and what is wrong with it.
-pub(super) type Misfit = (&'static str, &'static str);
-
-impl Fields<'_> {
-    /// The message at this position of its reply.
-    pub(super) fn into_message(self, position: usize) -> Result<Message, Misfit> {
-        let texts = [&self.sender_type, &self.recipient_type, &self.body, &self.image];
-        let is_altered = texts.into_iter().flatten().any(|text| text.is_altered);
-        let sender_type = user_type("sender_type", self.sender_type)?;
-        let recipient_type = user_type("recipient_type", self.recipient_type)?;
-        let (extra, is_extra_altered) = extra::collect(self.others);
-        Ok(Message {
-            id: self.id.ok_or(("id", "missing: without it the message has no identity"))?,
-            position: i32::try_from(position).map_err(|_| ("id", "too many messages"))?,
-            instacart_order_id: self.order_id,
-            created_at: time("created_at", self.created_at.as_ref())?,
-            sender_type,
-            sender_id: self.sender_id,
+impl<'a> Fields<'a> {
+    /// The fields of an object, each read for itself: one that makes no sense costs no other.
+    pub(super) fn of(object: &Object<'a>) -> Self {
+        let mut unreadable = Vec::new();
+        let mut is_altered = false;
+        let mut user_type = |name, unreadable: &mut _| {
+            let text = read(object, name, unreadable, |json| text::decode(json).filter(is_type))?;
+            is_altered |= text.is_altered;
+            Some(UserType::new(&text.text))
+        };
+        let (sender_type, recipient_type) =
+            (user_type("sender_type", &mut unreadable), user_type("recipient_type", &mut unreadable));
+        Self {
+            // Without it there is no message: that is the caller's to say.
+            id: object.raw("id").and_then(|raw| lossless::integer(raw.get())),
+            order_id: read(object, "order_id", &mut unreadable, lossless::integer),
+            created_at: read(object, "created_at", &mut unreadable, time),
+            recipient_id: read(object, "recipient_id", &mut unreadable, lossless::integer),
             recipient_type,
+            sender_id: read(object, "sender_id", &mut unreadable, lossless::integer),
+            sender_type,
+            read: read(object, "read", &mut unreadable, lossless::boolean),
+            read_at: read(object, "read_at", &mut unreadable, time),
+            body: read(object, "body", &mut unreadable, lossless::words),
+            image: read(object, "image", &mut unreadable, text::decode),
+            others: object.others(&MESSAGE_FIELDS),
+            unreadable,
+            is_altered,
+        }
+    }
+
+    /// The message with this id, at this position of its reply.
+    pub(super) fn into_message(mut self, id: i64, position: usize) -> Message {
+        let is_altered = self.is_altered || [&self.body, &self.image].into_iter().flatten().any(|text| text.is_altered);
+        // Their names are not among those of the others.
+        self.others.extend(self.unreadable.iter().map(|(name, raw)| ((*name).into(), *raw)));
+        let mut unreadable: Vec<&'static str> = self.unreadable.iter().map(|(name, _)| *name).collect();
+        unreadable.sort_unstable();
+        let (extra, is_extra_altered) = extra::collect(self.others);
+        Message {
+            id,
+            position: i32::try_from(position).expect("a reply has no more than MAX_MESSAGES"),
+            instacart_order_id: self.order_id,
+            created_at: self.created_at,
+            sender_type: self.sender_type,
+            sender_id: self.sender_id,
+            recipient_type: self.recipient_type,
             recipient_id: self.recipient_id,
             is_read: self.read,
-            read_at: time("read_at", self.read_at.as_ref())?,
+            read_at: self.read_at,
             body: self.body.map(|text| text.text.into()),
             image_url: self.image.map(|url| url.text).filter(|url| !url.is_empty()).map(Box::from),
             extra,
+            unreadable,
             is_altered: is_altered || is_extra_altered,
-        })
+        }
     }
 }
 
-fn user_type(name: &'static str, text: Option<Text>) -> Result<Option<UserType>, Misfit> {
-    match text {
-        Some(text) if text.text.len() > MAX_TYPE_BYTES => Err((name, "too long for a type")),
-        text => Ok(text.map(|text| UserType::new(&text.text))),
+/// The value of a field; one that cannot be read is noted.
+fn read<'a, T>(
+    object: &Object<'a>,
+    name: &'static str,
+    unreadable: &mut Vec<(&'static str, &'a RawValue)>,
+    parse: impl FnOnce(&'a str) -> Option<T>,
+) -> Option<T> {
+    let raw = object.raw(name).filter(|raw| raw.get() != r#""""# || name == "body")?;
+    let value = parse(raw.get());
+    if value.is_none() {
+        unreadable.push((name, raw));
     }
+    value
 }
 
-/// RFC 3339 with any offset and fraction; an empty string counts as absent.
-fn time(name: &'static str, text: Option<&Text>) -> Result<Option<DateTime<Utc>>, Misfit> {
-    let Some(text) = text.map(|text| &*text.text).filter(|text| !text.is_empty()) else { return Ok(None) };
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| Some(time.with_timezone(&Utc)))
-        .map_err(|_| (name, "expected a time as in RFC 3339, found another string"))
+/// Whether a text can be a type.
+pub(super) fn is_type(text: &Text<'_>) -> bool {
+    text.text.len() <= MAX_TYPE_BYTES
+}
+
+fn time(json: &str) -> Option<DateTime<Utc>> {
+    lossless::time(&text::decode(json)?.text)
 }

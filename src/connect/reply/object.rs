@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::{lossless, says_nothing};
 use crate::connect::text;
 
 /// Most fields of an object. The API sends eleven; each takes 40 bytes here, however few in the reply.
@@ -37,10 +38,8 @@ impl<'a> Object<'a> {
         if !json.starts_with('{') {
             return Err(wrong(format!("expected an object, found {}", kind(json))));
         }
-        let fields = fields(json).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => wrong(format!("more than {MAX_FIELDS} fields")),
-            _ => wrong("the name of a field is not valid Unicode".to_owned()),
-        })?;
+        // The text is known to be JSON: nothing but the limit can fail.
+        let fields = fields(json).map_err(|_| wrong(format!("more than {MAX_FIELDS} fields")))?;
         Ok(Self { path: path.to_owned(), fields })
     }
 
@@ -53,8 +52,9 @@ impl<'a> Object<'a> {
         self.fields.iter().any(|(field, _)| field == name)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+    /// Whether all fields are null, if there are any.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.fields.iter().all(|(_, raw)| raw.get() == "null")
     }
 
     /// The value's JSON; `None` if it is absent or null.
@@ -76,28 +76,31 @@ impl<'a> Object<'a> {
         self.wrong(name, &format!("expected {what}, found {}", kind(found)))
     }
 
+    /// The field's value; `what` is expected of it.
+    fn value<T>(&self, name: &str, what: &str, parse: impl FnOnce(&'a str) -> Option<T>) -> Result<Option<T>, Wrong> {
+        self.raw(name).map(|raw| parse(raw.get()).ok_or_else(|| self.expected(name, what, raw.get()))).transpose()
+    }
+
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Wrong> {
-        let parse = |raw: &RawValue| {
-            serde_json::from_str(raw.get()).map_err(|_| self.expected(name, "a 64-bit integer", raw.get()))
-        };
-        self.raw(name).map(parse).transpose()
+        self.value(name, "a 64-bit integer", lossless::integer)
     }
 
     pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Wrong> {
-        let parse = |raw: &RawValue| {
-            serde_json::from_str(raw.get()).map_err(|_| self.expected(name, "true or false", raw.get()))
-        };
-        self.raw(name).map(parse).transpose()
+        self.value(name, "true or false", lossless::boolean)
+    }
+
+    pub(super) fn words(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+        self.value(name, "a string", lossless::words)
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
-        let parse =
-            |raw: &'a RawValue| text::decode(raw.get()).ok_or_else(|| self.expected(name, "a string", raw.get()));
-        self.raw(name).map(parse).transpose()
+        self.value(name, "a string", text::decode)
     }
 
+    /// One with nothing in it counts as none: some languages write an object without fields as an empty list or string.
     pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Wrong> {
-        self.raw(name).map(|raw| Self::read(raw.get(), &format!("{}.{name}", self.path))).transpose()
+        let raw = self.raw(name).filter(|raw| !says_nothing(raw.get().as_bytes()));
+        raw.map(|raw| Self::read(raw.get(), &format!("{}.{name}", self.path))).transpose()
     }
 
     /// The elements of a list of at most `limit`; none if it is absent.
@@ -126,8 +129,7 @@ fn kind(json: &str) -> &'static str {
     }
 }
 
-/// The fields of an object, which `json` has to be. A data error: there are more than [`MAX_FIELDS`]; any other: a name
-/// is not valid Unicode.
+/// The fields of an object, which `json` has to be. Fails if there are more than [`MAX_FIELDS`].
 pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
     serde_json::Deserializer::from_str(json).deserialize_map(InOrder)
 }
@@ -138,6 +140,33 @@ struct InOrder;
 #[derive(Deserialize)]
 pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
+/// As [`Name`], but halves of surrogate pairs become U+FFFD: such a name costs nobody the other fields.
+struct AnyName<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for AnyName<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(NameBytes)
+    }
+}
+
+struct NameBytes;
+
+impl<'de> Visitor<'de> for NameBytes {
+    type Value = AnyName<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(AnyName(String::from_utf8_lossy(name)))
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(AnyName(String::from_utf8_lossy(name).into_owned().into()))
+    }
+}
+
 impl<'de> Visitor<'de> for InOrder {
     type Value = Vec<Field<'de>>;
 
@@ -147,7 +176,7 @@ impl<'de> Visitor<'de> for InOrder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Vec::with_capacity(12);
-        while let Some((Name(name), raw)) = map.next_entry()? {
+        while let Some((AnyName(name), raw)) = map.next_entry()? {
             if fields.len() == MAX_FIELDS {
                 return Err(A::Error::custom("too many fields"));
             }

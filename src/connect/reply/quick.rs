@@ -2,17 +2,19 @@
 //!
 //! Whatever is out of the ordinary ends it without an answer, and [`decode`](super::decode) takes the reply apart level
 //! by level, to say what is wrong and keep the rest. So this decides nothing: what the fields mean is said in one place
-//! for both ([`message`](super::message), `read_metadata`), and there is an answer only where no part is left out.
+//! for both ([`message`](super::message), `read_metadata`), and there is an answer only where every part has the
+//! documented type and none is left out.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::message::Fields;
+use super::message::{Fields, is_type};
 use super::object::{MAX_FIELDS, Name, Object};
-use super::{MAX_MESSAGES, read_expiry, read_metadata};
-use crate::domain::{Conversation, Message};
+use super::{MAX_MESSAGES, lossless, read_expiry, read_metadata};
+use crate::connect::text::Text;
+use crate::domain::{Conversation, Message, UserType};
 
 /// The conversation, if the reply holds one without any fault.
 pub(super) fn decode(json: &str) -> Option<Conversation> {
@@ -84,7 +86,8 @@ impl<'de> Visitor<'de> for List {
             if messages.len() == MAX_MESSAGES {
                 return Err(A::Error::custom("too many"));
             }
-            messages.push(fields.into_message(messages.len()).map_err(unusual)?);
+            let id = fields.id.ok_or_else(|| A::Error::custom("no id"))?;
+            messages.push(fields.into_message(id, messages.len()));
         }
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
@@ -121,13 +124,13 @@ impl<'de> Visitor<'de> for MessageFields {
             match &*name {
                 "id" => read(&mut fields.id, &mut map)?,
                 "order_id" => read(&mut fields.order_id, &mut map)?,
-                "created_at" => read(&mut fields.created_at, &mut map)?,
+                "created_at" => read_as(&mut fields.created_at, &mut map, |text| lossless::time(&text.text))?,
                 "recipient_id" => read(&mut fields.recipient_id, &mut map)?,
-                "recipient_type" => read(&mut fields.recipient_type, &mut map)?,
+                "recipient_type" => read_as(&mut fields.recipient_type, &mut map, user_type)?,
                 "sender_id" => read(&mut fields.sender_id, &mut map)?,
-                "sender_type" => read(&mut fields.sender_type, &mut map)?,
+                "sender_type" => read_as(&mut fields.sender_type, &mut map, user_type)?,
                 "read" => read(&mut fields.read, &mut map)?,
-                "read_at" => read(&mut fields.read_at, &mut map)?,
+                "read_at" => read_as(&mut fields.read_at, &mut map, |text| lossless::time(&text.text))?,
                 "body" => read(&mut fields.body, &mut map)?,
                 "image" => read(&mut fields.image, &mut map)?,
                 _ => fields.others.push((name, map.next_value()?)),
@@ -144,6 +147,27 @@ fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map:
     }
     *field = map.next_value()?;
     Ok(())
+}
+
+/// The value of a field that is sent as a text and has none yet.
+fn read_as<'de, A: MapAccess<'de>, T>(
+    field: &mut Option<T>,
+    map: &mut A,
+    parse: impl FnOnce(Text<'de>) -> Option<T>,
+) -> Result<(), A::Error> {
+    let mut text = None;
+    if field.is_some() {
+        return Err(A::Error::custom("repeated"));
+    }
+    read(&mut text, map)?;
+    if let Some(text) = text.filter(|text: &Text| !text.text.is_empty()) {
+        *field = Some(parse(text).ok_or_else(|| A::Error::custom("not readable"))?);
+    }
+    Ok(())
+}
+
+fn user_type(text: Text<'_>) -> Option<UserType> {
+    is_type(&text).then(|| UserType::new(&text.text))
 }
 
 fn has_repeated_id(messages: &[Message]) -> bool {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::message::MESSAGE_FIELDS;
 use super::*;
-use crate::domain::UserType;
 
 fn decoded(reply: &Value) -> Conversation {
     decode(reply.to_string().as_bytes()).expect("a conversation")
@@ -22,7 +22,11 @@ fn message_text(json: &str) -> Conversation {
     decode(format!(r#"{{"chat_messages":[{json}]}}"#).as_bytes()).expect("a conversation")
 }
 
-/// The unknown fields of the first message.
+fn carefully(json: &str) -> Result<Conversation, Fault> {
+    decode_carefully(json, json.as_bytes())
+}
+
+/// The unknown and the unreadable fields of the first message.
 fn extra(conversation: &Conversation) -> String {
     conversation.messages[0].extra.as_ref().expect("unknown fields").json().get().to_owned()
 }
@@ -48,7 +52,134 @@ fn times_have_any_offset_and_fraction() {
         assert_eq!(created_at.map(|time| time.to_rfc3339()).as_deref(), Some(utc));
     }
     assert_eq!(message(&json!({"id": 1, "read_at": ""})).messages[0].read_at, None);
-    assert_eq!(paths(&message(&json!({"id": 1, "read_at": "yesterday"}))), ["$.chat_messages[0].read_at"]);
+    for unreadable in [json!("yesterday"), json!("2021-01-01T00:00:00"), json!(1_609_459_200), json!({"at": 1})] {
+        let read = message(&json!({"id": 1, "body": "a", "read_at": unreadable}));
+        let message = &read.messages[0];
+        assert_eq!(
+            (message.read_at, &message.unreadable, message.body.as_deref()),
+            (None, &vec!["read_at"], Some("a"))
+        );
+        assert_eq!(extra(&read), json!({"read_at": unreadable}).to_string());
+        assert!(read.faults.is_empty());
+    }
+}
+
+#[test]
+fn values_of_another_type_are_read_where_only_one_can_be_meant() {
+    let documented = json!({
+        "id": 9_007_199_254_740_993_i64, "order_id": 5, "created_at": "2021-01-01T00:00:00Z", "sender_id": 2,
+        "sender_type": "user", "recipient_id": 3, "recipient_type": "driver", "read": true, "body": "5",
+        "read_at": null, "image": null,
+    });
+    let another = r#"{"id":"9007199254740993","order_id":5.0,"created_at":"2021-01-01 00:00:00+0000","sender_id":" 2 ",
+        "sender_type":"user","recipient_id":"3","recipient_type":"driver","read":"True","body":5,"read_at":"","image":""}"#;
+    assert_eq!(message_text(another), message(&documented));
+    assert_eq!(message_text(another).content_hash(), message(&documented).content_hash());
+    let users = |id: Value, name: Value| decoded(&json!({"metadata": {"customer": {"id": id, "display_name": name}}}));
+    assert_eq!(users(json!("7"), json!(7)), users(json!(7), json!("7")));
+}
+
+#[test]
+fn a_field_that_cannot_be_read_costs_nothing_but_itself() {
+    let good = json!({
+        "id": 1, "order_id": 5, "created_at": "2021-01-01T00:00:00Z", "sender_id": 2, "sender_type": "user",
+        "recipient_id": 3, "recipient_type": "driver", "read": true, "read_at": "2021-01-01T00:00:09Z", "body": "a",
+        "image": "i.jpg", "mood": "good",
+    });
+    let long = "x".repeat(129);
+    let odd = [json!({"url": "x"}), json!(["x"]), json!([]), json!(1.5), json!(true), json!("2020-13-01"), json!(long)];
+    let mut spoilt = 0;
+    for name in MESSAGE_FIELDS.into_iter().filter(|name| *name != "id") {
+        for value in &odd {
+            let mut fields = good.clone();
+            fields[name] = value.clone();
+            let read = message(&fields);
+            assert!(read.faults.is_empty(), "{name}: {value}: {:?}", read.faults);
+            let message = &read.messages[0];
+            if message.unreadable.is_empty() {
+                continue;
+            }
+            spoilt += 1;
+            assert_eq!(message.unreadable, [name], "{value}");
+            let mut without = good.clone();
+            without[name] = Value::Null;
+            let expected = &self::message(&without).messages[0];
+            let kept = serde_json::from_str::<Value>(&extra(&read)).expect("JSON");
+            assert_eq!(kept, json!({"mood": "good", name: value}));
+            let rest = Message { extra: expected.extra.clone(), unreadable: Vec::new(), ..message.clone() };
+            assert_eq!(&rest, expected, "{name}: {value}");
+            assert_ne!(read.content_hash(), self::message(&without).content_hash());
+        }
+    }
+    assert!(spoilt > 45, "{spoilt}");
+}
+
+#[test]
+fn a_chat_user_loses_no_more_than_what_cannot_be_read() {
+    let read = decoded(&json!({"chat_messages": [], "metadata": {
+        "customer": {"id": "2", "display_name": {"first": "A"}, "avatar_url": "a.jpg"},
+        "current_shopper": {"id": null, "display_name": null, "avatar_url": null},
+        "shoppers": [{"id": 3, "avatar_url": 5}, [], "", {}, {"id": "no"}],
+    }}));
+    let customer = ChatUser { id: 2, display_name: None, avatar_url: Some("a.jpg".to_owned()) };
+    assert_eq!(read.metadata.customer, Some(customer));
+    assert_eq!(read.metadata.current_shopper, None);
+    assert_eq!(read.metadata.shoppers, [ChatUser { id: 3, display_name: None, avatar_url: None }]);
+    assert_eq!(
+        paths(&read),
+        ["$.metadata.customer.display_name", "$.metadata.shoppers[0].avatar_url", "$.metadata.shoppers[4].id"]
+    );
+    assert_eq!(read.faults[0].body(), r#"{"first":"A"}"#);
+    assert_eq!((read.messages_left_out(), read.hides_expiry()), (0, false));
+}
+
+#[test]
+fn an_object_without_fields_may_be_written_as_an_empty_list() {
+    for metadata in ["[]", "[ ]", "\"\"", "null", "{}", r#"{"customer":[],"current_shopper":"","shoppers":[[],""]}"#] {
+        let read = decode(format!(r#"{{"chat_messages":[],"metadata":{metadata}}}"#).as_bytes());
+        assert_eq!(read.as_ref(), Ok(&Conversation::default()), "{metadata}");
+    }
+    let hidden = decoded(&json!({"chat_messages": [], "metadata": [{"is_expired": true}]}));
+    assert!(hidden.hides_expiry());
+}
+
+#[test]
+fn a_name_that_is_no_unicode_costs_no_other_field() {
+    let read =
+        decode(br#"{"\ud83d":1,"chat_messages":[{"id":1,"body":"a","mood \ud83d":5}],"metadata":{"\udead":{}}}"#);
+    let read = read.expect("a conversation");
+    assert!(read.faults.is_empty() && read.messages[0].is_altered);
+    assert!(extra(&read).starts_with("{\"mood \u{fffd}") && extra(&read).ends_with("\":5}"), "{}", extra(&read));
+}
+
+#[test]
+fn bytes_that_are_no_utf8_cost_no_message() {
+    let reply =
+        b"{\"chat_messages\":[{\"id\":1,\"body\":\"caf\xe9\"},{\"id\":2,\"body\":\"fine\"}],\"is_expired\":false}";
+    let read = decode(reply).expect("a conversation");
+    let texts: Vec<_> = read.messages.iter().map(|message| (message.body.as_deref(), message.is_altered)).collect();
+    assert_eq!(texts, [(Some("caf\u{fffd}"), true), (Some("fine"), false)]);
+    assert_eq!((paths(&read), read.messages_left_out(), read.hides_expiry()), (vec!["$"], 0, false));
+    assert!(read.faults[0].body().contains(r"caf\xe9"), "kept as it came");
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    for reply in [usual_reply([1, 2, 3]), json!({"chat_messages": [{"id": "1"}]}).to_string()] {
+        assert_eq!(decode(format!("\u{feff}{reply}").as_bytes()), decode(reply.as_bytes()));
+    }
+    let fault = decode("\u{feff}<html>".as_bytes()).expect_err("no JSON");
+    assert_eq!(fault.body_bytes(), 9, "kept as it came");
+}
+
+#[test]
+fn a_body_with_nothing_in_it_is_told_from_a_bad_conversation() {
+    for body in ["", " \r\n", "null", " null\n", "\"\"", "{}", "{ }\n", "[]", "\u{feff}", "\u{feff}null"] {
+        assert!(says_nothing(body.as_bytes()), "{body:?}");
+    }
+    for body in ["0", "false", "\"x\"", "{\"a\":1}", "[[]]", "<html>", "{]", "{", "\"", "nul"] {
+        assert!(!says_nothing(body.as_bytes()), "{body:?}");
+    }
 }
 
 #[test]
@@ -114,12 +245,20 @@ fn expiry_is_found_at_both_places_and_absent_is_not_false() {
     assert_eq!(expiry(json!({"is_expired": false})), Some(false));
     assert_eq!(expiry(json!({"is_expired": null, "chat_messages": []})), None);
     assert_eq!(expiry(json!({"chat_messages": [], "metadata": {}})), None);
+    for (said, expected) in [(json!("true"), true), (json!(1), true), (json!("FALSE"), false), (json!("0"), false)] {
+        assert_eq!(expiry(json!({"is_expired": said, "chat_messages": []})), Some(expected), "{said}");
+        assert_eq!(expiry(json!({"metadata": {"is_expired": said}})), Some(expected), "{said}");
+    }
+    for unreadable in [json!(""), json!(2), json!("soon"), json!({})] {
+        let read = decoded(&json!({"is_expired": unreadable, "chat_messages": []}));
+        assert_eq!((read.is_expired, read.hides_expiry(), paths(&read)), (None, true, vec!["$.is_expired"]));
+    }
 }
 
 #[test]
 fn a_bad_part_costs_nothing_but_itself() {
     let read = decoded(&json!({
-        "chat_messages": [{"id": 1}, {"body": "no id"}, 5, {"id": "6"}, {"id": 2, "read": "yes"}, {"id": 3}],
+        "chat_messages": [{"id": 1}, {"body": "no id"}, 5, {"id": "six"}, {"id": null}, {"id": 3}],
         "metadata": {"customer": {"id": 1}, "current_shopper": "Bob", "shoppers": [{"display_name": "x"}, {"id": 4}]},
     }));
     assert_eq!(
@@ -132,11 +271,12 @@ fn a_bad_part_costs_nothing_but_itself() {
             "$.chat_messages[1].id",
             "$.chat_messages[2]",
             "$.chat_messages[3].id",
-            "$.chat_messages[4].read",
+            "$.chat_messages[4].id",
             "$.metadata.current_shopper",
             "$.metadata.shoppers[0].id",
         ]
     );
+    assert_eq!(read.messages_left_out(), 4);
     assert_eq!(read.faults[0].body(), r#"{"body":"no id"}"#);
     assert_eq!(read.metadata.shoppers.len(), 1);
     assert_eq!(read.metadata.customer.map(|customer| customer.id), Some(1));
@@ -144,8 +284,8 @@ fn a_bad_part_costs_nothing_but_itself() {
 
 #[test]
 fn reasons_tell_kinds_not_values() {
-    let read = message(&json!({"id": "SECRET", "body": 5}));
-    assert_eq!(read.faults[0].reason, "expected a string, found a number that does not fit");
+    let read = message(&json!({"id": 5.5}));
+    assert_eq!(read.faults[0].reason, "expected a 64-bit integer, found a number that does not fit");
     let read = message(&json!({"id": "SECRET"}));
     assert_eq!(read.faults[0].reason, "expected a 64-bit integer, found a string");
 }
@@ -156,7 +296,9 @@ fn a_message_twice_is_one_and_a_contradiction_is_kept_aside() {
     assert_eq!((same.messages.len(), same.faults.len()), (1, 0));
     let other = decoded(&json!({"chat_messages": [{"id": 1, "body": "a"}, {"id": 1, "body": "b"}]}));
     assert_eq!(other.messages[0].body.as_deref(), Some("a"));
-    assert_eq!(paths(&other), ["$.chat_messages[1].id"]);
+    assert_eq!((paths(&other), other.messages_left_out()), (vec!["$.chat_messages[1].id"], 1));
+    let in_words = decoded(&json!({"chat_messages": [{"id": 1, "read": true}, {"id": "1", "read": "true"}]}));
+    assert_eq!((in_words.messages.len(), in_words.faults.len()), (1, 0));
 }
 
 #[test]
@@ -174,7 +316,7 @@ fn what_is_no_conversation_is_refused_as_a_whole() {
         assert!(fault.reason.starts_with(reason), "{body}: {}", fault.reason);
         assert_eq!((fault.body(), fault.body_bytes()), (body, body.len()));
     }
-    let fault = decode(b"{\"chat_messages\":[],\"x\":\"\xff\"}").expect_err("not UTF-8");
+    let fault = decode(b"{\"chat_messages\":[],\"x\":\"\xff}").expect_err("not UTF-8");
     assert_eq!((fault.reason.as_str(), fault.body().contains("\\xff")), ("not UTF-8 from byte 26 on", true));
 }
 
@@ -212,14 +354,17 @@ fn a_million_levels_of_nesting_are_told_or_kept_as_text() {
         let read =
             decode(format!(r#"{{"chat_messages":[{messages}],"is_expired":{deep},"unknown":{deep}}}"#).as_bytes());
         let read = read.expect("a conversation");
-        let fields = ["$.chat_messages[0].id", "$.chat_messages[1].body", "$.chat_messages[2].read_at", "$.is_expired"];
-        assert_eq!(paths(&read), fields);
+        assert_eq!(paths(&read), ["$.chat_messages[0].id", "$.is_expired"]);
         assert!(read.faults.iter().all(|fault| fault.reason.starts_with("expected ")), "{:?}", read.faults);
         assert_eq!(
             read.messages.iter().map(|message| (message.id, message.is_altered)).collect::<Vec<_>>(),
-            [(4, true)]
+            [(2, true), (3, true), (4, true)]
         );
-        assert_eq!(extra(&read), json!({"unknown": deep}).to_string());
+        for (message, field) in read.messages.iter().zip(["body", "read_at", "unknown"]) {
+            let extra = message.extra.as_ref().expect("kept as text").json().get();
+            assert_eq!(extra, json!({field: deep}).to_string());
+            assert_eq!(message.unreadable.contains(&field), field != "unknown");
+        }
     }
     let outermost =
         [decode(list.as_bytes()), decode(object.as_bytes())].map(|read| read.expect_err("nothing in it").reason);
@@ -282,7 +427,7 @@ proptest! {
         let at = at % reply.len();
         reply[at] = byte;
         if let Some(read) = std::str::from_utf8(&reply).ok().and_then(quick::decode) {
-            let carefully = decode_carefully(std::str::from_utf8(&reply).expect("as before"));
+            let carefully = carefully(std::str::from_utf8(&reply).expect("as before"));
             prop_assert_eq!(Ok(read), carefully);
         }
     }
@@ -291,7 +436,7 @@ proptest! {
 #[test]
 fn a_usual_reply_is_read_in_one_pass() {
     let reply = usual_reply([1, 3, 2]);
-    assert_eq!(quick::decode(&reply), decode_carefully(&reply).ok());
+    assert_eq!(quick::decode(&reply), carefully(&reply).ok());
     for unusual in
         [usual_reply([1, 2, 1]), reply.replace("\"read\"", "\"id\""), reply.replace("[{", "[7,{"), reply + "x"]
     {
@@ -304,7 +449,7 @@ fn the_quick_way_takes_no_more_fields_than_the_careful_one() {
     for (others, is_read) in [(999, true), (1_000, false)] {
         let others = (0..others).map(|index| format!(r#","f{index}":0"#)).collect::<Vec<_>>().concat();
         let reply = format!(r#"{{"chat_messages":[]{others}}}"#);
-        assert_eq!((quick::decode(&reply).is_some(), decode_carefully(&reply).is_ok()), (is_read, is_read));
+        assert_eq!((quick::decode(&reply).is_some(), carefully(&reply).is_ok()), (is_read, is_read));
     }
 }
 
@@ -327,6 +472,12 @@ fn whatever_a_field_holds_the_quick_way_reads_it_as_the_careful_one_or_not_at_al
         r#""\ud83d""#,
         r#""\ud83d\ude00""#,
         "\"2021-01-01T00:00:00Z\"",
+        "\"2021-01-01 00:00:00+0000\"",
+        "\"2021-01-01T00:00:00\"",
+        "\"true\"",
+        "\"5\"",
+        "5.0",
+        "5.5",
         r#""2021-01-01T00:00:00\u005a""#,
         "{}",
         "[]",
@@ -340,7 +491,7 @@ fn whatever_a_field_holds_the_quick_way_reads_it_as_the_careful_one_or_not_at_al
             for message in [fields, without_id] {
                 let reply = format!(r#"{{"chat_messages":[{{{message}}}]}}"#);
                 if let Some(read) = quick::decode(&reply) {
-                    assert_eq!(Ok(read), decode_carefully(&reply), "{reply}");
+                    assert_eq!(Ok(read), carefully(&reply), "{reply}");
                     read_quickly += 1;
                 }
             }

@@ -5,14 +5,14 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::people::{self, Part};
-use super::{Error, read};
+use super::{Error, messages_left_out, read};
 use crate::db::copy::{Row, copy};
 use crate::domain::{Conversation, Message, OrderChange, Settlement, UserType};
 
 const MESSAGES: &str = "
     COPY chat.messages (
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
-        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, unreadable, is_altered
     ) FROM STDIN (FORMAT binary)";
 
 const PARTICIPANTS: &str = "
@@ -21,7 +21,7 @@ const PARTICIPANTS: &str = "
 const ORDERS: &str = "
     COPY chat.orders (
         order_id, status, coverage, closed_at, instacart_order_id, customer_id, current_shopper_id, message_count,
-        first_message_at, last_message_at
+        first_message_at, last_message_at, messages_left_out
     ) FROM STDIN (FORMAT binary)";
 
 /// Adds orders with their messages and participants; returns how many messages.
@@ -54,6 +54,7 @@ fn put_message(row: &mut Row, (settled, message): &(&Settlement, &Message)) -> R
         .put(length)?
         .put(message.image_url.as_deref())?
         .put(message.extra.as_ref().map(|extra| Json(extra.json())))?
+        .put((!message.unreadable.is_empty()).then_some(message.unreadable.as_slice()))?
         .put(message.is_altered)?;
     Ok(())
 }
@@ -79,6 +80,7 @@ fn put_order(row: &mut Row, (settled, order): &(&Settlement, OrderChange)) -> Re
         .put(conversation.metadata.current_shopper.as_ref().map(|user| user.id))?
         .put(i32::try_from(conversation.messages.len()).unwrap_or(i32::MAX))?
         .put(times().min())?
-        .put(times().max())?;
+        .put(times().max())?
+        .put(messages_left_out(settled).unwrap_or(0))?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Error, Read, people, read};
+use super::{Error, Read, messages_left_out, people, read};
 use crate::domain::{Conversation, Message, Settlement, UserType};
 
 /// Completes orders with their messages and participants; returns how many messages were added, and how many changed.
@@ -69,6 +69,9 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
         &column.of(|message| message.body.as_deref()) as &[Option<&str>],
         &column.of(|message| message.image_url.as_deref()) as &[Option<&str>],
         &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))) as &[Option<Json<&RawValue>>],
+        // An array of arrays would have to be a rectangle.
+        &column.of(|message| (!message.unreadable.is_empty()).then(|| message.unreadable.join(",")))
+            as &[Option<String>],
         &column.of(|message| message.is_altered),
     )
     .fetch_one(connection)
@@ -165,6 +168,7 @@ async fn faces(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<
         &of_conversation(customer) as &[Option<i64>],
         &of_conversation(shopper) as &[Option<i64>],
         &changes.iter().map(|(settled, _)| settled.conversation.is_some()).collect::<Vec<_>>(),
+        &changes.iter().map(|(settled, _)| messages_left_out(settled)).collect::<Vec<_>>() as &[Option<i32>],
     )
     .execute(connection)
     .await?;

@@ -41,6 +41,11 @@ pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) 
     Ok(Written { messages_inserted: added + inserted, messages_updated: updated, users })
 }
 
+/// What `chat.orders` says of messages that could not be stored; `None` leaves what it says: the reply held no message.
+fn messages_left_out(settled: &Settlement) -> Option<i32> {
+    settled.has_messages().then(|| i32::try_from(settled.messages_left_out).unwrap_or(i32::MAX))
+}
+
 fn read<'a>(settlements: &[&'a Settlement]) -> Vec<Read<'a>> {
     settlements
         .iter()

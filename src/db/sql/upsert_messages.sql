@@ -3,10 +3,11 @@ WITH incoming AS (
     SELECT *
     FROM unnest(
         $1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::bigint[],
-        $8::text[], $9::bigint[], $10::boolean[], $11::timestamptz[], $12::text[], $13::text[], $14::jsonb[], $15::boolean[]
+        $8::text[], $9::bigint[], $10::boolean[], $11::timestamptz[], $12::text[], $13::text[], $14::jsonb[], $15::text[],
+        $16::boolean[]
     ) AS t (
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id,
-        recipient_type, recipient_id, is_read, read_at, body, image_url, extra, is_altered
+        recipient_type, recipient_id, is_read, read_at, body, image_url, extra, unreadable, is_altered
     )
 ),
 merged AS (
@@ -27,15 +28,49 @@ merged AS (
         coalesce(i.body, m.body) AS body,
         coalesce(char_length(i.body), m.body_length) AS body_length,
         coalesce(i.image_url, m.image_url) AS image_url,
-        coalesce(i.extra, m.extra) AS extra,
+        e.extra,
+        u.unreadable,
         a.is_altered
     FROM incoming AS i
     LEFT JOIN chat.messages AS m USING (order_id, message_id)
     CROSS JOIN LATERAL (
+        -- Of the unknown fields, what is said again replaces what was said. A raw value that could not be read goes once
+        -- its field is said in a way that can be.
+        SELECT CASE WHEN m.extra IS NOT NULL THEN
+            m.extra - ARRAY[
+                CASE WHEN i.instacart_order_id IS NOT NULL THEN 'order_id' END,
+                CASE WHEN i.created_at IS NOT NULL THEN 'created_at' END,
+                CASE WHEN i.sender_type IS NOT NULL THEN 'sender_type' END,
+                CASE WHEN i.sender_id IS NOT NULL THEN 'sender_id' END,
+                CASE WHEN i.recipient_type IS NOT NULL THEN 'recipient_type' END,
+                CASE WHEN i.recipient_id IS NOT NULL THEN 'recipient_id' END,
+                CASE WHEN i.is_read IS NOT NULL THEN 'read' END,
+                CASE WHEN i.read_at IS NOT NULL THEN 'read_at' END,
+                CASE WHEN i.body IS NOT NULL THEN 'body' END,
+                CASE WHEN i.image_url IS NOT NULL THEN 'image' END
+            ]
+        END AS extra
+    ) AS k
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN k.extra IS NULL THEN i.extra
+            WHEN i.extra IS NULL THEN nullif(k.extra, '{}')
+            ELSE k.extra || i.extra
+        END AS extra
+    ) AS e
+    CROSS JOIN LATERAL (
+        -- A documented name is in extra if and only if its value could not be read.
+        SELECT CASE WHEN i.unreadable IS NOT NULL OR m.unreadable IS NOT NULL THEN (
+            SELECT array_agg(DISTINCT name COLLATE "C")
+            FROM unnest(string_to_array(i.unreadable, ',') || m.unreadable) AS names (name)
+            WHERE e.extra ? name
+        ) END AS unreadable
+    ) AS u
+    CROSS JOIN LATERAL (
         -- Altered before, altered still, as long as a replacement stays in what the API no longer says.
         SELECT i.is_altered OR (
             coalesce(m.is_altered, false) AND (
-                (i.extra IS NULL AND m.extra IS NOT NULL)
+                e.extra IS DISTINCT FROM i.extra
                 OR strpos(
                     concat(
                         CASE WHEN i.body IS NULL THEN m.body END,
@@ -63,21 +98,23 @@ merged AS (
               coalesce(i.read_at, m.read_at),
               coalesce(i.body, m.body),
               coalesce(i.image_url, m.image_url),
-              coalesce(i.extra, m.extra),
+              e.extra,
+              u.unreadable,
               a.is_altered
           ) IS DISTINCT FROM ROW (
               m.position, m.instacart_order_id, m.created_at, m.sender_type, m.sender_id, m.recipient_type,
-              m.recipient_id, m.is_read, m.read_at, m.body, m.image_url, m.extra, m.is_altered
+              m.recipient_id, m.is_read, m.read_at, m.body, m.image_url, m.extra, m.unreadable,
+              m.is_altered
           )
 ),
 written AS (
     INSERT INTO chat.messages AS m (
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
-        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, unreadable, is_altered
     )
     SELECT
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
-        recipient_id, is_read, read_at, body, body_length, image_url, extra, is_altered
+        recipient_id, is_read, read_at, body, body_length, image_url, extra, unreadable, is_altered
     FROM merged
     ORDER BY order_id COLLATE "C", message_id
     -- Only the holder of the order's lease writes its messages, so merged still holds.
@@ -95,6 +132,7 @@ written AS (
         body_length        = excluded.body_length,
         image_url          = excluded.image_url,
         extra              = excluded.extra,
+        unreadable         = excluded.unreadable,
         is_altered         = excluded.is_altered,
         removed_at         = NULL,
         -- Not overwritten: first_synced_at.

@@ -54,6 +54,7 @@ fn one_message() -> Conversation {
         body: None,
         image_url: None,
         extra: None,
+        unreadable: Vec::new(),
         is_altered: false,
     };
     Conversation { messages: vec![message], ..Conversation::default() }

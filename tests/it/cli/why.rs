@@ -172,7 +172,7 @@ async fn an_expired_order_is_not_read_any_more(lab: Arc<Lab>) -> anyhow::Result<
 
 async fn parts_that_were_not_understood_are_told_without_their_text(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut reply = conversation(2);
-    reply["chat_messages"][1]["created_at"] = SECRETS[0].into();
+    reply["chat_messages"][1]["id"] = SECRETS[0].into();
     let api = Api::start(Answer::json(200, &reply)).await;
     lab.enqueue(&["order"]).await?;
     api.sync(&lab).await?;
@@ -181,9 +181,12 @@ async fn parts_that_were_not_understood_are_told_without_their_text(lab: Arc<Lab
     let why = only_json(&finished)?;
     assert_eq!(why["rejects"]["count"], 1);
     let reject = &why["rejects"]["latest"][0];
-    assert_eq!(reject["json_path"], "$.chat_messages[1].created_at");
+    assert_eq!(reject["json_path"], "$.chat_messages[1].id");
     assert_eq!((&reject["kind"], &reject["http_status"]), (&json!("partly_understood"), &json!(200)));
-    assert!(text(&reject["reason"]).starts_with("expected a time") && reject["received_at"].is_string(), "{reject}");
+    assert!(
+        text(&reject["reason"]).starts_with("expected a 64-bit integer") && reject["received_at"].is_string(),
+        "{reject}"
+    );
     Ok(())
 }
 
@@ -213,7 +216,7 @@ async fn who_holds_the_order_is_told_while_it_is_held(lab: Arc<Lab>) -> anyhow::
 
 async fn people_read_the_same_and_no_chat_text_or_name(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut reply = conversation(3);
-    reply["chat_messages"][2]["sender_id"] = SECRETS[0].into();
+    reply["chat_messages"][2]["id"] = SECRETS[0].into();
     let api = Api::start(Answer::json(200, &reply)).await;
     lab.enqueue(&["order"]).await?;
     api.sync(&lab).await?;
@@ -233,7 +236,7 @@ async fn people_read_the_same_and_no_chat_text_or_name(lab: Arc<Lab>) -> anyhow:
         "completed    –\n",
         "last error   partly_understood: 1 part(s) of the reply left out",
         "stored       2 messages (0 of them no longer shown by the API), from 2026-01-01T10:01:00Z to",
-        "$.chat_messages[2].sender_id",
+        "$.chat_messages[2].id",
         "1 in sync.rejects in all",
     ] {
         assert!(told.contains(line), "{line:?} in\n{told}");

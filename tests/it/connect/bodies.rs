@@ -16,6 +16,9 @@ use crate::support::{Lab, tests};
 tests!(
     a_reply_that_is_not_json_is_kept_and_asked_for_again,
     one_bad_message_costs_only_itself,
+    a_run_that_could_store_none_of_its_messages_is_partial,
+    a_reply_with_nothing_in_it_is_asked_for_again_and_kills_no_order,
+    a_byte_order_mark_is_skipped,
     compressed_replies_are_read,
     a_body_that_is_not_what_it_says_is_kept_as_it_came,
     plain_json_under_a_header_of_compression_is_read,
@@ -66,6 +69,73 @@ async fn one_bad_message_costs_only_itself(lab: Arc<Lab>) -> anyhow::Result<()> 
     assert_eq!((order.state.as_str(), order.attempts, order.kind()), ("open", 0, "partly_understood"));
     let reject = lab.text("SELECT concat_ws('|', http_status, kind, json_path, body::jsonb->>'id') FROM sync.rejects");
     assert_eq!(reject.await?.as_deref(), Some("200|partly_understood|$.chat_messages[1].id|second"));
+    Ok(())
+}
+
+async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let nameless = json!({"chat_messages": [{"body": "no id"}, {"id": [1], "body": "no id"}], "is_expired": false});
+    let silent = json!({"chat_messages": [], "is_expired": false});
+    let recorder = Recorder::start(move |asked| match &asked.target {
+        target if target.contains("/nameless/") => Answer::json(200, &nameless),
+        target if target.contains("/silent/") => Answer::json(200, &silent),
+        _ => conversation(),
+    })
+    .await;
+    lab.enqueue(&["nameless", "silent"]).await?;
+    // The second time nothing is new, and it is as bad.
+    for unchanged in [0, 2] {
+        lab.make_all_due().await?;
+        let run = lab.sync(recorder.url(), &[]).await?.run;
+        assert_eq!((run.status.as_str(), run.fetched, run.unchanged, run.failed), ("partial", 2, unchanged, 0));
+        assert_eq!((run.messages_inserted, run.messages_left_out), (0, 2));
+    }
+    let order = "SELECT concat_ws(' ', o.coverage, o.messages_left_out, q.last_fetched_at, q.last_error_kind)
+                 FROM chat.orders AS o JOIN sync.order_queue AS q USING (order_id) WHERE order_id = 'nameless'";
+    assert_eq!(lab.text(order).await?.as_deref(), Some("captured_open 2 partly_understood"));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 2);
+
+    // One that is stored is enough, and stored before is stored.
+    lab.enqueue(&["good"]).await?;
+    for inserted in [1, 0] {
+        lab.make_all_due().await?;
+        let run = lab.sync(recorder.url(), &[]).await?.run;
+        assert_eq!((run.status.as_str(), run.messages_inserted), ("succeeded", inserted));
+        assert_eq!(run.messages_left_out, 2);
+    }
+    Ok(())
+}
+
+async fn a_reply_with_nothing_in_it_is_asked_for_again_and_kills_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let cases =
+        [(200, ""), (200, " \n"), (200, "null"), (200, "{}"), (202, ""), (204, ""), (206, "{\"chat"), (304, "")];
+    for (status, body) in cases {
+        sqlx::query("TRUNCATE sync.order_queue, sync.rejects, chat.orders, chat.messages").execute(&lab.pool).await?;
+        let answer = Answer::new(status, body);
+        let recorder = Recorder::start(in_turn(vec![answer.clone(), answer.clone(), answer, conversation()])).await;
+        lab.enqueue(&["a"]).await?;
+        for attempts in 1..=3 {
+            lab.make_all_due().await?;
+            let run = lab.sync(recorder.url(), &[("queue.max_attempts", "2")]).await?.run;
+            let order = Queued::row(&lab, "a").await?;
+            order.expect_failed("empty_reply", attempts);
+            assert!(order.error().contains(&format!("{status} without a conversation")), "{order:?}");
+            assert_eq!((run.failed, run.requests), (1, 1), "{status} {body}");
+        }
+        let kept = if body.len() > 4 { 3 } else { 0 };
+        assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, kept, "{status} {body}");
+        lab.make_all_due().await?;
+        lab.sync(recorder.url(), &[]).await?;
+        Queued::row(&lab, "a").await?.expect_read();
+    }
+    Ok(())
+}
+
+async fn a_byte_order_mark_is_skipped(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let body = [b"\xef\xbb\xbf".as_slice(), &conversation().body].concat();
+    let recorder = Recorder::start(in_turn(vec![Answer::new(200, body)])).await;
+    lab.enqueue(&["a"]).await?;
+    assert_eq!(lab.sync(recorder.url(), &[]).await?.run.messages_inserted, 1);
+    Queued::row(&lab, "a").await?.expect_read();
     Ok(())
 }
 

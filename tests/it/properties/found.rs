@@ -49,5 +49,6 @@ fn message() -> Message {
         body: None,
         image: None,
         mood: None,
+        is_in_words: false,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::replies::{Element, Expiry, Message, People, Person, Step, Talk};
+use super::replies::{Element, Expiry, Message, ODD_IMAGE, People, Person, Step, Talk, odd_image};
 
 /// Type and id.
 type User = (&'static str, i64);
@@ -23,6 +23,7 @@ pub(super) struct Model {
     instacart_order_id: Option<i64>,
     customer: Option<i64>,
     current_shopper: Option<i64>,
+    messages_left_out: usize,
     state: Option<&'static str>,
     /// A read that understood every message, with something in it or before anything was stored.
     was_read: bool,
@@ -89,7 +90,11 @@ impl Model {
 
     fn hear_talk(&mut self, talk: &Talk) -> &'static str {
         let had_messages = !self.messages.is_empty();
-        let (said, has_faults) = understood(talk);
+        let (said, left_out) = understood(talk);
+        let has_faults = left_out > 0;
+        if !said.is_empty() || has_faults {
+            self.messages_left_out = left_out;
+        }
         if matches!(talk.expiry, Expiry::Yes | Expiry::YesInMetadata) {
             let coverage = match (self.was_read, had_messages, said.is_empty() && !has_faults) {
                 (_, false, false) => "expired_partial",
@@ -189,6 +194,7 @@ impl Model {
                 "closed_at": order.status == "closed", "instacart_order_id": self.instacart_order_id,
                 "customer_id": self.customer, "current_shopper_id": self.current_shopper,
                 "message_count": self.messages.len(), "first_message_at": times().min(), "last_message_at": times().max(),
+                "messages_left_out": self.messages_left_out,
             });
             lines.insert(format!("orders {row}"));
         }
@@ -198,38 +204,44 @@ impl Model {
     }
 }
 
-/// The messages that count, with their places, and whether anything was left out.
-fn understood(talk: &Talk) -> (Vec<(usize, &Message)>, bool) {
+/// The messages that count, with their places, and how many were left out.
+fn understood(talk: &Talk) -> (Vec<(usize, &Message)>, usize) {
     let mut said: Vec<(usize, &Message)> = Vec::new();
-    let mut has_faults = false;
+    let mut left_out = 0;
     for (position, element) in talk.elements.iter().enumerate() {
         match element {
-            Element::Bad(_) => has_faults = true,
+            Element::Bad(_) => left_out += 1,
             Element::Good(message) => match said.iter().find(|(_, earlier)| earlier.id == message.id) {
                 None => said.push((position, message)),
-                Some((_, earlier)) => has_faults |= *earlier != message,
+                Some((_, earlier)) => left_out += usize::from(!is_same(earlier, message)),
             },
         }
     }
-    (said, has_faults)
+    (said, left_out)
 }
 
-/// What is said replaces what was said before; silence takes nothing away.
+fn is_same(one: &Message, other: &Message) -> bool {
+    let image = |message: &Message| message.image.filter(|image| !image.is_empty());
+    Message { is_in_words: other.is_in_words, image: other.image, ..one.clone() } == *other
+        && image(one) == image(other)
+}
+
+/// What is said replaces what was said before; silence takes nothing away, and neither does what cannot be read.
 fn store_message(row: &mut Map<String, Value>, position: usize, message: &Message) {
     let body = message.body.map(|body| body.replace('\0', "\u{fffd}"));
     let time = |time: Option<&str>| time.map(|time| time.replace('Z', "+00:00"));
+    let image = message.image.filter(|image| !image.is_empty());
+    let image_url = image.filter(|image| *image != ODD_IMAGE);
     let said = json!({
         "instacart_order_id": message.order_id, "created_at": time(message.created_at),
         "sender_type": message.sender.map(|user| user.0), "sender_id": message.sender.map(|user| user.1),
         "recipient_type": message.recipient.map(|user| user.0), "recipient_id": message.recipient.map(|user| user.1),
         "read_at": time(message.read_at), "body_length": body.as_ref().map(|body| body.chars().count()), "body": body,
-        "image_url": message.image.filter(|url| !url.is_empty()), "extra": message.mood.map(|mood| json!({"mood": mood})),
-        "is_read": message.read,
+        "image_url": image_url, "is_read": message.read,
     });
     let Value::Object(said) = said else { unreachable!("an object") };
     let was_read = row.get("is_read") == Some(&Value::Bool(true));
-    // What is kept of the unknown fields may be what was altered.
-    let may_be_altered = row.get("is_altered") == Some(&Value::Bool(true)) && message.mood.is_none();
+    let was_altered = row.get("is_altered") == Some(&Value::Bool(true));
     for (name, value) in said {
         if !value.is_null() || !row.contains_key(&name) {
             row.insert(name, value);
@@ -238,15 +250,25 @@ fn store_message(row: &mut Map<String, Value>, position: usize, message: &Messag
     if was_read {
         row.insert("is_read".to_owned(), true.into());
     }
-    // As long as the replacement stands.
-    let is_altered = row["body"].as_str().is_some_and(|body| body.contains('\u{fffd}'))
-        || (may_be_altered && !row["extra"].is_null());
+    let mut incoming = Map::new();
+    incoming.extend(message.mood.map(|mood| ("mood".to_owned(), mood.into())));
+    incoming.extend((image == Some(ODD_IMAGE)).then(|| ("image".to_owned(), odd_image())));
+    let mut extra = row.get("extra").and_then(Value::as_object).cloned().unwrap_or_default();
+    if image_url.is_some() {
+        extra.remove("image");
+    }
+    extra.extend(incoming.clone());
+    // As long as the replacement stands; what is kept of the unknown fields may be what was altered.
+    let is_altered =
+        row["body"].as_str().is_some_and(|body| body.contains('\u{fffd}')) || (was_altered && extra != incoming);
     for (name, value) in [
         ("order_id", json!("order")),
         ("message_id", message.id.into()),
         ("position", position.into()),
         ("removed_at", false.into()),
         ("is_altered", is_altered.into()),
+        ("unreadable", if extra.contains_key("image") { json!(["image"]) } else { Value::Null }),
+        ("extra", if extra.is_empty() { Value::Null } else { extra.into() }),
     ] {
         row.insert(name.to_owned(), value);
     }

@@ -53,7 +53,12 @@ pub(super) struct Message {
     pub(super) body: Option<&'static str>,
     pub(super) image: Option<&'static str>,
     pub(super) mood: Option<i64>,
+    /// Whether numbers and truth values are sent as strings, which says the same.
+    pub(super) is_in_words: bool,
 }
+
+/// An image that cannot be read.
+pub(super) const ODD_IMAGE: &str = r#"{"url":"1.jpg"}"#;
 
 #[derive(Debug, Clone)]
 pub(super) struct People {
@@ -125,7 +130,7 @@ fn talk() -> impl Strategy<Value = Talk> {
 }
 
 fn element() -> impl Strategy<Value = Element> {
-    let bad = select(vec![json!({"body": "no id"}), json!({"body": "other"}), json!({"id": "1"}), json!(5)]);
+    let bad = select(vec![json!({"body": "no id"}), json!({"body": "other"}), json!({"id": "one"}), json!(5)]);
     prop_oneof![
         9 => message().prop_map(Element::Good),
         1 => bad.prop_map(Element::Bad),
@@ -144,21 +149,24 @@ fn message() -> impl Strategy<Value = Message> {
         any::<Option<bool>>(),
         time(),
         option::of(select(vec!["hello", "hello again", "cut \0 off"])),
-        option::of(select(vec!["", "https://images.example/1.jpg"])),
-        option::of(0..2_i64),
+        option::of(select(vec!["", "https://images.example/1.jpg", ODD_IMAGE])),
+        (option::of(0..2_i64), any::<bool>()),
     )
-        .prop_map(|(id, order_id, created_at, sender, recipient, read, read_at, body, image, mood)| Message {
-            id,
-            order_id,
-            created_at,
-            sender,
-            recipient,
-            read,
-            read_at,
-            body,
-            image,
-            mood,
-        })
+        .prop_map(
+            |(id, order_id, created_at, sender, recipient, read, read_at, body, image, (mood, is_in_words))| Message {
+                id,
+                order_id,
+                created_at,
+                sender,
+                recipient,
+                read,
+                read_at,
+                body,
+                image,
+                mood,
+                is_in_words,
+            },
+        )
 }
 
 fn people() -> impl Strategy<Value = People> {
@@ -210,6 +218,7 @@ impl Element {
             Self::Good(message) => message,
         };
         let Message { id, order_id, created_at, read, read_at, body, image, mood, .. } = message;
+        let image = image.map(|image| if image == ODD_IMAGE { odd_image() } else { image.into() });
         let fields = json!({
             "id": id, "order_id": order_id, "created_at": created_at, "read": read, "read_at": read_at, "body": body,
             "image": image, "mood": mood,
@@ -220,8 +229,17 @@ impl Element {
         let Value::Object(mut fields) = fields else { unreachable!("an object") };
         // Null and absent are the same, but not for unknown fields.
         fields.retain(|name, value| name != "mood" || !value.is_null());
+        if message.is_in_words {
+            let known =
+                fields.iter_mut().filter(|(name, value)| *name != "mood" && (value.is_i64() || value.is_boolean()));
+            known.for_each(|(_, value)| *value = value.to_string().into());
+        }
         Value::Object(fields)
     }
+}
+
+pub(super) fn odd_image() -> Value {
+    serde_json::from_str(ODD_IMAGE).expect("JSON")
 }
 
 impl People {
