@@ -153,7 +153,7 @@ fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map:
 fn read_as<'de, A: MapAccess<'de>, T>(
     field: &mut Option<T>,
     map: &mut A,
-    parse: impl FnOnce(Text<'de>) -> Option<T>,
+    parse: impl FnOnce(&Text<'de>) -> Option<T>,
 ) -> Result<(), A::Error> {
     let mut text = None;
     if field.is_some() {
@@ -161,13 +161,13 @@ fn read_as<'de, A: MapAccess<'de>, T>(
     }
     read(&mut text, map)?;
     if let Some(text) = text.filter(|text: &Text| !text.text.is_empty()) {
-        *field = Some(parse(text).ok_or_else(|| A::Error::custom("not readable"))?);
+        *field = Some(parse(&text).ok_or_else(|| A::Error::custom("not readable"))?);
     }
     Ok(())
 }
 
-fn user_type(text: Text<'_>) -> Option<UserType> {
-    is_type(&text).then(|| UserType::new(&text.text))
+fn user_type(text: &Text<'_>) -> Option<UserType> {
+    is_type(text).then(|| UserType::new(&text.text))
 }
 
 fn has_repeated_id(messages: &[Message]) -> bool {

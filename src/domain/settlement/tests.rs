@@ -64,6 +64,10 @@ fn expired() -> Conversation {
     Conversation { is_expired: Some(true), ..Conversation::default() }
 }
 
+fn failed(kind: FailureKind) -> Failure {
+    Failure { kind, message: String::new(), in_outage: false, http_status: None, code: None, reject: None }
+}
+
 fn settle_now(order: &ClaimedOrder, outcome: Outcome) -> Settlement {
     settle(order, outcome, now(), now(), &policy(), 0.5)
 }
@@ -194,17 +198,7 @@ fn an_expired_reply_whose_messages_were_not_understood_is_not_an_empty_one() {
 fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
     let fed_again =
         |coverage, has_messages| ClaimedOrder { coverage, has_messages, last_message_at: None, ..never_fetched() };
-    let refused = || {
-        let kind = FailureKind::Refused;
-        Outcome::Failed(Failure {
-            kind,
-            message: String::new(),
-            in_outage: false,
-            http_status: None,
-            code: None,
-            reject: None,
-        })
-    };
+    let refused = || Outcome::Failed(failed(FailureKind::Refused));
     let empty = || answered(Conversation::default());
     for (proof, has_messages) in [(Coverage::Captured, true), (Coverage::NoChat, false)] {
         for outcome in [answered(expired()), Outcome::NotFound, refused(), empty()] {
@@ -250,16 +244,7 @@ fn an_expired_reply_with_messages_contradicts_an_empty_read() {
 
 #[test]
 fn failures_back_off_and_end_in_death() {
-    let failure = |kind| {
-        Outcome::Failed(Failure {
-            kind,
-            message: String::new(),
-            in_outage: false,
-            http_status: None,
-            code: None,
-            reject: None,
-        })
-    };
+    let failure = |kind| Outcome::Failed(failed(kind));
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
     assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
@@ -283,8 +268,7 @@ fn failures_back_off_and_end_in_death() {
 #[test]
 fn an_end_that_every_order_might_meet_is_marked() {
     let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
-    let Outcome::Failed(uncoded) = failure(FailureKind::NotFoundUnproven) else { unreachable!("a failure") };
-    let uncoded = Outcome::NotFoundUncoded(uncoded);
+    let uncoded = Outcome::NotFoundUncoded(failed(FailureKind::NotFoundUnproven));
     assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Unknown));
     assert_eq!(suspicion(&read_before(1, true), Outcome::NotFound), Some(Suspicion::Vanished));
     assert_eq!(suspicion(&ClaimedOrder { was_closed: true, ..read_before(1, true) }, Outcome::NotFound), None);
