@@ -61,7 +61,7 @@ pub struct Wait {
     pub what: For,
     /// How long it has lasted.
     pub lasted: Duration,
-    /// When it ends at the latest, to the second by this machine's clock; `None`: nobody knows.
+    /// When it ends at the latest, to the second by this machine's clock; `None`: not known.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -184,7 +184,7 @@ mod tests {
     async fn a_wait_is_worth_a_word_once_it_has_lasted_and_until_it_ends() {
         let waits = Waits::default();
         let waiting = waits.begin(For::Pause, Some(Instant::now() + Duration::from_secs(30)));
-        tokio::time::advance(WORTH_A_WORD - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(9_999)).await;
         assert_eq!(waits.longest(), None);
         tokio::time::advance(Duration::from_millis(1)).await;
         let wait = waits.longest().expect("ten seconds");

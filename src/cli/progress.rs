@@ -164,19 +164,19 @@ mod tests {
         let mut rate = Rate::new(start);
         // A minute at 1,000 per second, then ten seconds of nothing, then 50 per second.
         let mut settled = 0;
-        let mut told = Vec::new();
+        let mut rates = Vec::new();
         for tenth in 1..=900_u32 {
             settled += match tenth {
                 ..=600 => 100,
-                ..=700 => 0,
+                601..=700 => 0,
                 _ => 5,
             };
             rate.note(start + Duration::from_millis(100) * tenth, settled);
             if [10, 600, 700, 900].contains(&tenth) {
-                told.push(rate.per_second());
+                rates.push(rate.per_second());
             }
         }
-        assert_eq!(told, [1_000, 1_000, 0, 50]);
+        assert_eq!(rates, [1_000, 1_000, 0, 50]);
         assert!(rate.samples.len() <= 102, "{}", rate.samples.len());
     }
 

@@ -82,8 +82,7 @@ pub(super) fn end_of(report: Report) -> End {
         return End::Failed;
     }
     let run = &report.run;
-    let is_partial =
-        run.failed + run.dead + run.lost + run.held > 0 || run.status == Status::Partial.as_str();
+    let is_partial = run.failed + run.dead + run.lost + run.held > 0 || run.status == Status::Partial.as_str();
     if is_partial { End::Partial } else { End::Good }
 }
 

@@ -85,7 +85,7 @@ pub struct KnownPace {
 pub struct Near {
     /// Live orders whose deadline has passed, unread or unproven.
     pub overdue: u64,
-    /// Orders of the run whose deadline comes before its end at the latest: their turns tell which are missed.
+    /// Orders of the run whose deadline comes before its end at the latest: their turns say which are missed.
     pub perhaps: u64,
     /// Orders not in the run whose deadline comes before they can be fetched.
     pub later: u64,

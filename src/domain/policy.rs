@@ -75,7 +75,9 @@ impl FailureKind {
         let row = |is_retried_at_once, then, hints_at_outage| Policy { is_retried_at_once, then, hints_at_outage };
         match self {
             Self::NotUnderstood | Self::Unauthorized | Self::TokenRefused => row(false, Then::LaterCounted, true),
-            Self::EmptyReply | Self::NotFoundUnproven | Self::NotTheApi | Self::Redirect => row(false, Then::Later, true),
+            Self::EmptyReply | Self::NotFoundUnproven | Self::NotTheApi | Self::Redirect => {
+                row(false, Then::Later, true)
+            }
             Self::Forbidden | Self::WantsUserToken => row(false, Then::Later, false),
             Self::Refused | Self::NoUser => row(false, Then::Dead, false),
             Self::Throttled | Self::ServerError | Self::Timeout | Self::Connect | Self::Interrupted => {

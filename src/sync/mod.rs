@@ -357,7 +357,7 @@ fn warn_of_losses(run: &Run) {
     if run.lost + run.unproven + run.held + at_risk + overdue > 0 {
         tracing::warn!(
             target: LOSSES, run_id = %run.run_id, lost = run.lost, unproven = run.unproven, held = run.held, at_risk,
-            overdue, "orders lost, held back or in danger: `chatsync status` tells more"
+            overdue, "orders lost, held back or in danger: see `chatsync status`"
         );
     }
 }

@@ -22,7 +22,7 @@ const LONGEST: f64 = 3e9;
 /// An outlook that takes longer is not worth it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The habit of a worker without a schedule of its own is taken from so many runs.
+/// Without a schedule, the usual time between runs is taken from so many of them.
 const LATEST_RUNS: i64 = 10;
 
 /// Orders in danger.
@@ -130,7 +130,7 @@ impl Foresight {
         tokio::time::timeout(TIMEOUT, looking).await.unwrap_or(Err(db::Error::Stuck { timeout: TIMEOUT }))
     }
 
-    /// After a run of the daemon the next one starts at the next tick. After one that somebody else started it is
+    /// After a run of the daemon the next one starts at the next tick. After a manual one it is
     /// expected once the median gap between the latest runs has passed; without a gap it is reckoned to start now.
     async fn next_run(&self, pool: &PgPool, after: Trigger) -> Result<Next, db::Error> {
         let now = Utc::now();

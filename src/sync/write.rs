@@ -13,7 +13,8 @@ use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
 use crate::domain::{
-    ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Loss, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
+    ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Loss, Outcome, QueuePolicy, Settlement, Suspicion, Verdict,
+    settle,
 };
 
 /// An order on its way into the database. It changes places many times on it, so it is small.
