@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Arrows point one way: `cli → schedule → sync → {connect, db} → domain`. `connect` is the only place that knows
-//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. ARCHITECTURE.md
-//! walks one order through all of it.
+//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. All of them say in
+//! `waits` what they wait for. ARCHITECTURE.md walks one order through all of it.
 
 pub mod cli;
 pub mod config;
@@ -22,3 +22,4 @@ pub mod shutdown;
 pub mod simulator;
 pub mod sync;
 pub mod telemetry;
+pub mod waits;

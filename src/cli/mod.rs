@@ -36,7 +36,7 @@ use progress::Screen;
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
 ///
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
-/// some orders (or lines) failed, or are held back.
+/// some orders (or lines) failed, are held back, or were found lost.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = false)]
 pub struct Cli {

@@ -1,12 +1,9 @@
 //! `chatsync plan`: what a run would do now, and which deadlines it would miss.
 //!
-//! Only looks; needs no credentials. The database counts, this turns counts into requests, and requests into time at
-//! the pace that the API was last found to tolerate.
-
-use std::time::Duration;
+//! Only looks; needs no credentials. `sync::outlook` foresees the run, this shows it.
 
 use anyhow::Context;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::database::{Database, Migrations};
@@ -14,12 +11,9 @@ use super::output::print;
 use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
-use crate::config::{self, AuthMode, Needs};
-use crate::db::forecast::{Forecast, KnownPace, Late, Missed, Totals};
-use crate::sync::PROBES;
-
-/// Longest time foretold, in seconds: a century. The calendar ends somewhere.
-const LONGEST: f64 = 3e9;
+use crate::config::Needs;
+use crate::db::forecast::{Forecast, Missed};
+use crate::sync::outlook::{Foreseen, Foresight, Pace};
 
 /// Tell what a run would do now: orders, requests, time, deadlines missed.
 ///
@@ -35,32 +29,11 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A run, foreseen.
+/// A run, foreseen, and what it leaves.
 struct Plan {
-    totals: Totals,
-    requests: Requests,
-    pace: Pace,
-    takes: TimeDelta,
-    missed: Late,
+    run: Foreseen,
     missed_later: Vec<Missed>,
     next_tick: Option<DateTime<Utc>>,
-}
-
-/// Requests that a run takes if all goes well.
-#[derive(Clone, Copy)]
-struct Requests {
-    messages: u64,
-    tokens: u64,
-    /// At most, in case that what is held back is answered as before.
-    probes: u64,
-}
-
-/// The request rate to reckon with.
-struct Pace {
-    requests_per_second: f64,
-    /// Since when it is known; `None`: it is a guess.
-    found_at: Option<DateTime<Utc>>,
-    is_capped: bool,
 }
 
 pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Result<End> {
@@ -69,21 +42,11 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     let next_tick = settings.schedule.schedule.next_after(Utc::now());
     let window = settings.queue.policy.readable_window;
     let mut forecast = Forecast::begin(&database.pool, window, next_tick, args.limit).await?;
-    let totals = forecast.totals().await?;
-    let requests = Requests::of(&totals, settings.auth_mode);
-    let pace = Pace::of(forecast.pace(settings.api.base_url.as_str()).await?, &settings.pace);
-    let takes = pace.time_for(requests.total());
-    let missed = match totals.nearest_deadline {
-        // Token requests come in between: every order bears its share of them.
-        Some(nearest) if nearest < totals.now + takes => {
-            forecast.missed(takes.as_seconds_f64() / as_float(totals.due())).await?
-        }
-        _ => Late::default(),
-    };
-    let missed_later = if totals.later_missed > 0 { forecast.missed_later().await? } else { Vec::new() };
+    let run = Foresight::new(&settings).foresee(&mut forecast).await?;
+    let missed_later = if run.totals.later_missed > 0 { forecast.missed_later().await? } else { Vec::new() };
     forecast.end().await?;
     database.close().await?;
-    let plan = Plan { totals, requests, pace, takes, missed, missed_later, next_tick };
+    let plan = Plan { run, missed_later, next_tick };
     if args.json {
         print(serde_json::to_string(&plan.as_json()).context("cannot print the plan")?)?;
     } else {
@@ -92,51 +55,18 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     Ok(End::Good)
 }
 
-impl Requests {
-    fn of(totals: &Totals, mode: AuthMode) -> Self {
-        let due = totals.due();
-        let probes = if totals.held_back > 0 { PROBES.into() } else { 0 };
-        match mode {
-            // Without a user there is no token, and without a token no request.
-            AuthMode::UserAssertion => Self { messages: due - totals.without_user, tokens: totals.users, probes },
-            AuthMode::ClientCredentials => Self { messages: due, tokens: due.min(1), probes },
-            AuthMode::StaticToken => Self { messages: due, tokens: 0, probes },
-        }
-    }
-
-    fn total(self) -> u64 {
-        self.messages + self.tokens + self.probes
-    }
-}
-
-impl Pace {
-    fn of(known: Option<KnownPace>, settings: &config::Pace) -> Self {
-        let (rate, found_at) = match known {
-            Some(known) => (known.requests_per_second, Some(known.found_at)),
-            None => (settings.initial_requests_per_second, None),
-        };
-        let ceiling = settings.max_requests_per_second.unwrap_or(f64::INFINITY);
-        Self { requests_per_second: rate.min(ceiling), found_at, is_capped: ceiling < rate }
-    }
-
-    fn time_for(&self, requests: u64) -> TimeDelta {
-        let seconds = (as_float(requests) / self.requests_per_second).min(LONGEST);
-        TimeDelta::from_std(Duration::from_secs_f64(seconds)).unwrap_or(TimeDelta::MAX)
-    }
-
-    /// Where it comes from.
-    fn origin(&self) -> String {
-        let origin = match self.found_at {
-            Some(found) => format!("found at {}", time(Some(found))),
-            None => "a guess (pace.initial_requests_per_second): none was found yet".to_owned(),
-        };
-        if self.is_capped { format!("as pace.max_requests_per_second allows; without it, {origin}") } else { origin }
-    }
+/// Where the pace comes from.
+fn origin(pace: &Pace) -> String {
+    let origin = match pace.found_at {
+        Some(found) => format!("found at {}", time(Some(found))),
+        None => "a guess (pace.initial_requests_per_second): none was found yet".to_owned(),
+    };
+    if pace.is_capped { format!("as pace.max_requests_per_second allows; without it, {origin}") } else { origin }
 }
 
 impl Plan {
     fn as_json(&self) -> Value {
-        let totals = &self.totals;
+        let Foreseen { totals, requests, pace, takes, missed } = &self.run;
         json!({
             "at": totals.now,
             "due": {
@@ -144,16 +74,16 @@ impl Plan {
                 "without_user": totals.without_user, "left_by_limit": totals.left_due,
             },
             "requests": {
-                "total": self.requests.total(), "messages": self.requests.messages, "tokens": self.requests.tokens,
-                "probes": self.requests.probes,
+                "total": requests.total(), "messages": requests.messages, "tokens": requests.tokens,
+                "probes": requests.probes,
             },
             "pace": {
-                "requests_per_second": self.pace.requests_per_second, "is_guess": self.pace.found_at.is_none(),
-                "found_at": self.pace.found_at, "is_capped": self.pace.is_capped,
+                "requests_per_second": pace.requests_per_second, "is_guess": pace.found_at.is_none(),
+                "found_at": pace.found_at, "is_capped": pace.is_capped,
             },
-            "takes_seconds": self.takes.as_seconds_f64(),
-            "ends_at": totals.now + self.takes,
-            "missed": { "orders": self.missed.orders, "already_past": totals.past, "first": list(&self.missed.first) },
+            "takes_seconds": takes.as_seconds_f64(),
+            "ends_at": totals.now + *takes,
+            "missed": { "orders": missed.orders, "already_past": totals.past, "first": list(&missed.first) },
             "next_tick": self.next_tick,
             "missed_outside": {
                 "orders": totals.later_missed, "already_past": totals.later_past, "first": list(&self.missed_later),
@@ -162,7 +92,7 @@ impl Plan {
     }
 
     fn text(&self) -> String {
-        let (totals, requests) = (&self.totals, self.requests);
+        let Foreseen { totals, requests, pace, takes, missed } = &self.run;
         let due = totals.due();
         let mut lines = vec![(
             "due now",
@@ -185,14 +115,14 @@ impl Plan {
                     requests.probes
                 ),
             ),
-            ("pace", format!("{:.1} requests/s, {}", self.pace.requests_per_second, self.pace.origin())),
-            ("takes", format!("{}, until {}", span(self.takes), time(Some(totals.now + self.takes)))),
+            ("pace", format!("{:.1} requests/s, {}", pace.requests_per_second, origin(pace))),
+            ("takes", format!("{}, until {}", span(*takes), time(Some(totals.now + *takes)))),
             ("next tick", time(self.next_tick)),
         ]);
         format!(
             "{}\n\n{}\n\n{}",
             facts(&lines),
-            told("the run", self.missed.orders, totals.past, &self.missed.first),
+            told("the run", missed.orders, totals.past, &missed.first),
             told("orders outside the run", totals.later_missed, totals.later_past, &self.missed_later),
         )
     }
@@ -223,9 +153,4 @@ fn list(missed: &[Missed]) -> Vec<Value> {
         })
     };
     missed.iter().map(late).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of orders, for an estimate")]
-fn as_float(count: u64) -> f64 {
-    count as f64
 }

@@ -1,16 +1,23 @@
 //! What happens on the terminal while a run goes on: a bar there, a line now and then elsewhere.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::times::span;
 use crate::sync::Progress;
+use crate::waits::Waits;
 
 const REDRAW: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// What the present is.
+const SPAN: Duration = Duration::from_secs(10);
 
 /// Standard error, shared by log lines and a progress bar.
 #[derive(Debug, Clone, Default)]
@@ -22,30 +29,37 @@ impl Screen {
         LogWriter(self.0.clone())
     }
 
-    /// Shows how far it is while `work` goes on.
-    pub(super) async fn watch<T, W: Future<Output = T>>(&self, work: impl FnOnce(Arc<Progress>) -> W) -> T {
+    /// Shows how far it is, and what it waits for, while `work` goes on.
+    pub(super) async fn watch<T, W: Future<Output = T>>(
+        &self,
+        waits: &Waits,
+        work: impl FnOnce(Arc<Progress>) -> W,
+    ) -> T {
         if io::stderr().is_terminal() {
             let progress = Arc::new(Progress::counted());
-            self.draw(&progress, work(Arc::clone(&progress))).await
+            self.draw(&progress, waits, work(Arc::clone(&progress))).await
         } else {
             let progress = Arc::new(Progress::default());
             log(&progress, work(Arc::clone(&progress))).await
         }
     }
 
-    async fn draw<T>(&self, progress: &Progress, work: impl Future<Output = T>) -> T {
-        let style =
-            ProgressStyle::with_template("{wide_bar:.cyan/blue} {pos}/{len} orders  {per_sec:.bold}  {eta} left")
-                .expect("the template is a constant")
-                .with_key("per_sec", |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-                    // Nothing to do if a terminal line cannot be written.
-                    let _ = write!(w, "{:.0}/s", state.per_sec());
-                })
-                .progress_chars("█▉▊▋▌▍▎▏ ");
+    async fn draw<T>(&self, progress: &Progress, waits: &Waits, work: impl Future<Output = T>) -> T {
+        // The message last: it is cut where the terminal ends.
+        let style = ProgressStyle::with_template("{bar:24.cyan/blue} {pos}/{len} orders  {wide_msg}")
+            .expect("the template is a constant")
+            .progress_chars("█▉▊▋▌▍▎▏ ");
         let bar = self.0.add(ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style));
+        let mut rate = Rate::new(Instant::now());
         let result = during(work, REDRAW, || {
-            bar.set_length(progress.expected().max(progress.settled()));
-            bar.set_position(progress.settled());
+            let (settled, expected) = (progress.settled(), progress.expected());
+            rate.note(Instant::now(), settled);
+            bar.set_length(expected.max(settled));
+            bar.set_position(settled);
+            bar.set_message(match waits.longest() {
+                Some(wait) => wait.to_string(),
+                None => in_motion(rate.per_second(), expected.saturating_sub(settled)),
+            });
         })
         .await;
         bar.finish_and_clear();
@@ -54,18 +68,52 @@ impl Screen {
     }
 }
 
+/// How fast it is, and how long it takes at that rate.
+fn in_motion(per_second: u64, left: u64) -> String {
+    match i64::try_from(left.checked_div(per_second).unwrap_or(0)) {
+        Ok(seconds) if seconds > 0 => format!("{per_second}/s  {} left", span(TimeDelta::seconds(seconds))),
+        _ => format!("{per_second}/s"),
+    }
+}
+
 async fn log<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
-    let start = Instant::now();
-    let mut last = start;
+    let mut last = Instant::now();
+    let mut rate = Rate::new(last);
     during(work, REDRAW, || {
+        let settled = progress.settled();
+        rate.note(Instant::now(), settled);
         if last.elapsed() >= LINE_EVERY {
             last = Instant::now();
-            let settled = progress.settled();
-            let per_second = settled * 1000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-            tracing::info!(settled, per_second, "syncing");
+            tracing::info!(settled, per_second = rate.per_second(), "syncing");
         }
     })
     .await
+}
+
+/// Orders per second at present: over the last [`SPAN`], not since the start.
+struct Rate {
+    /// When how many were settled, oldest first.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    fn new(start: Instant) -> Self {
+        Self { samples: VecDeque::from([(start, 0)]) }
+    }
+
+    fn note(&mut self, now: Instant, settled: u64) {
+        self.samples.push_back((now, settled));
+        // The oldest of those that are left lies before the span, or at its beginning.
+        while self.samples.get(1).is_some_and(|(time, _)| now.duration_since(*time) >= SPAN) {
+            self.samples.pop_front();
+        }
+    }
+
+    fn per_second(&self) -> u64 {
+        let (Some((from, before)), Some((to, settled))) = (self.samples.front(), self.samples.back()) else { return 0 };
+        let milliseconds = u64::try_from(to.duration_since(*from).as_millis()).unwrap_or(u64::MAX).max(1);
+        (settled - before) * 1000 / milliseconds
+    }
 }
 
 /// Calls `tick` every now and then while `work` goes on, and once at its end.
@@ -103,5 +151,39 @@ impl Write for LogWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_the_current_one_and_not_the_mean() {
+        let start = Instant::now();
+        let mut rate = Rate::new(start);
+        // A minute at 1,000 per second, then ten seconds of nothing, then 50 per second.
+        let mut settled = 0;
+        let mut rates = Vec::new();
+        for tenth in 1..=900_u32 {
+            settled += match tenth {
+                ..=600 => 100,
+                601..=700 => 0,
+                _ => 5,
+            };
+            rate.note(start + Duration::from_millis(100) * tenth, settled);
+            if [10, 600, 700, 900].contains(&tenth) {
+                rates.push(rate.per_second());
+            }
+        }
+        assert_eq!(rates, [1_000, 1_000, 0, 50]);
+        assert!(rate.samples.len() <= 102, "{}", rate.samples.len());
+    }
+
+    #[test]
+    fn what_is_left_is_reckoned_at_the_current_rate() {
+        assert_eq!(in_motion(50, 6_000), "50/s  2m left");
+        assert_eq!(in_motion(0, 6_000), "0/s");
+        assert_eq!(in_motion(50, 0), "50/s");
     }
 }

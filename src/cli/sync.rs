@@ -68,7 +68,7 @@ pub(super) async fn run_with_progress(
     let run = |progress: Arc<Progress>| async move {
         Box::pin(worker.run(request, &environment.shutdown.soft, &progress)).await
     };
-    Ok(environment.screen.watch(run).await?)
+    Ok(environment.screen.watch(&worker.waits, run).await?)
 }
 
 /// What a run means for the exit code; tells why if it could not proceed.
@@ -82,7 +82,7 @@ pub(super) fn end_of(report: Report) -> End {
         return End::Failed;
     }
     let run = &report.run;
-    let is_partial = run.failed + run.dead + run.held > 0 || run.status == Status::Partial.as_str();
+    let is_partial = run.failed + run.dead + run.lost + run.held > 0 || run.status == Status::Partial.as_str();
     if is_partial { End::Partial } else { End::Good }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn summary(run: &Run) -> String {
     let milliseconds = run.finished_at.map_or(0, |finished| (finished - run.started_at).num_milliseconds());
     let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
     let per_second = run.claimed * 1000 / milliseconds.max(1);
-    format!(
+    let counts = format!(
         "run {} {} in {seconds}.{tenths} s ({per_second} orders/s)\n\
          \x20 orders     {} fetched ({} unchanged), {} closed, {} failed, {} dead\n\
          \x20 messages   {} inserted, {} updated\n\
@@ -125,5 +125,20 @@ pub(super) fn summary(run: &Run) -> String {
         run.users_written,
         run.requests,
         run.throttled,
-    )
+    );
+    std::iter::once(counts).chain(losses(run)).collect::<Vec<_>>().join("\n")
+}
+
+/// What is lost or in danger, a line for each that there is.
+fn losses(run: &Run) -> Vec<String> {
+    let counted = [
+        (run.lost, "lost", "expired before the first read"),
+        (run.unproven, "unproven", "last read too early before their end"),
+        (run.held, "held back", "replies that may be wrong: chatsync confirm --dry-run"),
+        (run.messages_left_out, "left out", "messages without a usable id: chatsync status --failing"),
+        (run.overdue.unwrap_or(0), "overdue", "past their deadline, unread or unproven"),
+        (run.at_risk.unwrap_or(0), "at risk", "the next run comes too late for them: chatsync plan"),
+    ];
+    let there_are = counted.into_iter().filter(|(orders, ..)| *orders > 0);
+    there_are.map(|(orders, name, what)| format!("  {name:<10} {orders} {what}")).collect()
 }

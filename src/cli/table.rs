@@ -34,3 +34,44 @@ pub(super) fn facts(lines: &[(&str, String)]) -> String {
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+/// A text cut to so many characters.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A text in lines of at most `width` characters, all but the first behind `indent`. Words too long for a line are cut.
+pub(super) fn wrapped(text: &str, width: usize, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest: Vec<char> = one_line(text).chars().collect();
+    while rest.len() > width {
+        let from = indent.len() + 1;
+        let cut = rest[..=width].iter().rposition(|c| *c == ' ').filter(|cut| *cut >= from).unwrap_or(width);
+        let tail = rest.split_off(cut);
+        lines.push(rest.into_iter().collect::<String>().trim_end().to_owned());
+        rest = indent.chars().chain(tail.into_iter().skip_while(|c| *c == ' ')).collect();
+    }
+    lines.push(rest.into_iter().collect());
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_wrapped_between_words_and_a_long_word_is_cut() {
+        assert_eq!(wrapped("one two three", 8, "  "), ["one two", "  three"]);
+        assert_eq!(wrapped("short", 8, "  "), ["short"]);
+        for width in [10, 20, 80] {
+            let text = format!("    a {} b {}", "x".repeat(100), "yz ".repeat(40));
+            let lines = wrapped(&text, width, "    ");
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:?}");
+            let letters = |text: &str| text.chars().filter(|c| *c != ' ').count();
+            assert_eq!(lines.iter().map(|line| letters(line)).sum::<usize>(), letters(&text));
+        }
+    }
+}

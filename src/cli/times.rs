@@ -9,6 +9,11 @@ pub(super) fn time(time: Option<DateTime<Utc>>) -> String {
     time.map_or_else(|| "–".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
+/// A moment to the minute, in UTC, where there is little room.
+pub(super) fn minute(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%MZ").to_string()
+}
+
 /// A span in its two largest units: `4h 12m`. Below a second only milliseconds are left of it.
 pub(super) fn span(delta: TimeDelta) -> String {
     let duration = delta.abs().to_std().unwrap_or_default();

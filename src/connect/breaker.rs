@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::Error;
+use crate::waits::{For, Waiting, Waits};
 
 /// So many of the latest news are looked at.
 const WINDOW: usize = 20;
@@ -29,6 +30,7 @@ pub(super) struct Breaker {
     give_up_after: Duration,
     state: Mutex<State>,
     changed: Notify,
+    waits: Waits,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +47,7 @@ struct Open {
     wait: Duration,
     next_probe: Instant,
     is_probing: bool,
+    _waiting: Waiting,
 }
 
 /// Leave to send. A probe that is dropped without news makes room for the next one.
@@ -57,8 +60,8 @@ pub(super) struct Pass<'a> {
 }
 
 impl Breaker {
-    pub(super) fn new(give_up_after: Duration) -> Self {
-        Self { give_up_after, state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(give_up_after: Duration, waits: Waits) -> Self {
+        Self { give_up_after, state: Mutex::default(), changed: Notify::new(), waits }
     }
 
     /// Waits until something may be sent.
@@ -138,8 +141,14 @@ impl Pass<'_> {
                 if all >= FEWEST && bad * BAD_SHARE.1 >= all * BAD_SHARE.0 {
                     let last = error.to_string();
                     tracing::warn!("most requests fail ({bad} of the last {all}): waiting for the API; last: {last}");
-                    let next_probe = now + FIRST_WAIT;
-                    state.open = Some(Open { since: now, last, wait: FIRST_WAIT, next_probe, is_probing: false });
+                    state.open = Some(Open {
+                        since: now,
+                        last,
+                        wait: FIRST_WAIT,
+                        next_probe: now + FIRST_WAIT,
+                        is_probing: false,
+                        _waiting: self.breaker.waits.begin(For::Outage, Some(now + self.breaker.give_up_after)),
+                    });
                 }
             }
         }
@@ -177,7 +186,7 @@ mod tests {
     }
 
     async fn opened() -> Breaker {
-        let breaker = Breaker::new(GIVE_UP_AFTER);
+        let breaker = Breaker::new(GIVE_UP_AFTER, Waits::default());
         for _ in 0..FEWEST {
             breaker.pass().await.expect("closed").failed(&failure());
         }
@@ -186,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_few_failures_among_good_replies_hold_nobody_up() {
-        let breaker = Breaker::new(GIVE_UP_AFTER);
+        let breaker = Breaker::new(GIVE_UP_AFTER, Waits::default());
         let start = Instant::now();
         for _ in 0..FEWEST / 2 {
             breaker.pass().await.expect("closed").failed(&failure());

@@ -123,8 +123,11 @@ impl Http {
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(&turn);
             errand.count_throttled();
-        } else if !status.is_server_error() {
-            self.pace.went_well(&turn);
+        } else {
+            errand.is_answered();
+            if !status.is_server_error() {
+                self.pace.went_well(&turn);
+            }
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
             && let Some(wait) = retry_after(response.headers())

@@ -32,6 +32,7 @@ pub use session::{Answer, Fetched, Session};
 
 use crate::config::{Api, Auth};
 use crate::domain::{ClaimedOrder, FailureKind, Fault, IdSpace, Outcome, TokenKind, reply_hash};
+use crate::waits::Waits;
 use auth::{Token, Tokens};
 use http::Http;
 use session::Errand;
@@ -48,14 +49,15 @@ pub struct Client {
     /// Of orders that override nothing.
     id_space: IdSpace,
     accept_language: Option<String>,
+    waits: Waits,
 }
 
 impl Client {
-    /// A client as configured. Fails if the platform's certificates cannot be loaded.
-    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace) -> Result<Self, reqwest::Error> {
+    /// A client as configured. Says in `waits` what it waits for. Fails if the platform's certificates cannot be loaded.
+    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace, waits: Waits) -> Result<Self, reqwest::Error> {
         let controller = Pace::new(pace.initial_requests_per_second, pace.max_requests_per_second);
         Ok(Self {
-            http: Http::new(api, controller, pace.max_in_flight)?,
+            http: Http::new(api, controller.explaining(waits.clone()), pace.max_in_flight)?,
             tokens: Tokens::new(auth),
             id_space: IdSpace {
                 api: api.base_url.as_str().into(),
@@ -63,6 +65,7 @@ impl Client {
                 ids_internal: api.treat_ids_as_internal,
             },
             accept_language: api.accept_language.clone(),
+            waits,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::memory::Reservation;
 use super::{Client, Error};
 use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind};
+use crate::waits::{For, Waiting};
 
 /// Tries of a request that may pass on its own, and the first wait between them (it doubles).
 const TRIES: u32 = 4;
@@ -54,6 +55,8 @@ pub struct Session {
     breaker: Breaker,
     requests: AtomicU64,
     throttled: AtomicU64,
+    /// From a 429 on until something else is answered.
+    throttling: Mutex<Option<Waiting>>,
     /// Users whose credentials were refused: once each is news.
     refused_users: Mutex<LruCache<String, ()>>,
 }
@@ -82,6 +85,12 @@ impl Errand<'_> {
 
     pub(super) fn count_throttled(&self) {
         self.session.throttled.fetch_add(1, Relaxed);
+        self.session.throttling().get_or_insert_with(|| self.session.client.waits.begin(For::Throttling, None));
+    }
+
+    /// A reply that is no 429.
+    pub(super) fn is_answered(&self) {
+        self.session.throttling().take();
     }
 }
 
@@ -90,11 +99,12 @@ impl Session {
     #[must_use]
     pub fn new(client: Arc<Client>, give_up_after: Duration, stop: CancellationToken) -> Self {
         Self {
+            breaker: Breaker::new(give_up_after, client.waits.clone()),
             client,
             stop,
-            breaker: Breaker::new(give_up_after),
             requests: AtomicU64::default(),
             throttled: AtomicU64::default(),
+            throttling: Mutex::default(),
             refused_users: Mutex::new(LruCache::new(REFUSED_USERS)),
         }
     }
@@ -108,6 +118,11 @@ impl Session {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    fn throttling(&self) -> MutexGuard<'_, Option<Waiting>> {
+        // Nothing panics while it is held; whatever is in it is good.
+        self.throttling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for one order's conversation. An outage is waited out here, at no order's cost.

@@ -85,7 +85,7 @@ pub async fn promptest_shoppers(pool: &PgPool, limit: i64) -> Result<Vec<Promptn
     Ok(shoppers)
 }
 
-/// Orders by coverage.
+/// Orders by coverage, the most frequent first. Reads the whole table.
 pub async fn coverage(pool: &PgPool) -> Result<Vec<(String, i64)>, Error> {
     let rows =
         sqlx::query!(r#"SELECT coverage, count(*) AS "orders!" FROM chat.orders GROUP BY coverage ORDER BY 2 DESC, 1"#)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -459,27 +460,62 @@ pub struct Overview {
     pub due: u64,
     /// Orders that a worker holds now.
     pub leased: u64,
+    /// Live orders whose last reply was a failure, or not understood as a whole.
+    pub failing: u64,
     /// Due time of the longest-waiting due order.
     pub oldest_due_at: Option<DateTime<Utc>>,
     /// The nearest deadline among the live orders, before adding `queue.readable_window`.
     pub nearest_deadline_base: Option<DateTime<Utc>>,
 }
 
+impl Overview {
+    /// Orders in a state.
+    #[must_use]
+    pub fn orders(&self, state: OrderState) -> u64 {
+        self.by_state.get(&state).copied().unwrap_or(0)
+    }
+}
+
 /// Counts the queue.
 pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> {
     let rows = sqlx::query_file!("src/db/sql/overview.sql").fetch_all(executor).await?;
-    let mut overview =
-        Overview { by_state: BTreeMap::new(), due: 0, leased: 0, oldest_due_at: None, nearest_deadline_base: None };
+    let mut overview = Overview {
+        by_state: BTreeMap::new(),
+        due: 0,
+        leased: 0,
+        failing: 0,
+        oldest_due_at: None,
+        nearest_deadline_base: None,
+    };
     let earliest = |one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>| one.into_iter().chain(other).min();
     for row in rows {
         let state = OrderState::parse(&row.state).ok_or(Error::Decode { column: "order_queue.state" })?;
         overview.by_state.insert(state, row.orders.unsigned_abs());
         overview.due += row.due.unsigned_abs();
         overview.leased += row.leased.unsigned_abs();
+        overview.failing += row.failing.unsigned_abs();
         overview.oldest_due_at = earliest(overview.oldest_due_at, row.oldest_due_at);
         overview.nearest_deadline_base = earliest(overview.nearest_deadline_base, row.nearest_deadline_base);
     }
     Ok(overview)
+}
+
+/// Orders that fail, or were given up, in one way.
+#[derive(Debug, Serialize)]
+pub struct Failing {
+    /// As in `sync.order_queue.last_error_kind`.
+    pub kind: String,
+    /// Live orders.
+    pub failing: i64,
+    /// Orders that were given up.
+    pub dead: i64,
+    /// A few of them, live ones first.
+    pub examples: Vec<String>,
+}
+
+/// Orders that fail or were given up by kind, the most frequent first. Reads all live orders.
+pub async fn failing(executor: impl PgExecutor<'_>) -> Result<Vec<Failing>, Error> {
+    Ok(sqlx::query_file_as!(Failing, "src/db/sql/failing.sql").fetch_all(executor).await?)
 }
 
 /// For a column of type integer: a larger number than it holds says enough as its largest.

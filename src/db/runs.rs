@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Error, interval};
+use crate::waits::Wait;
 
 /// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,16 @@ impl Trigger {
             Self::Cron => "cron",
             Self::Manual => "manual",
             Self::Startup => "startup",
+        }
+    }
+
+    /// From there. What is unknown was not the daemon's.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            "cron" => Self::Cron,
+            "startup" => Self::Startup,
+            _ => Self::Manual,
         }
     }
 }
@@ -111,6 +122,8 @@ pub struct Run {
     pub messages_left_out: i64,
     pub at_risk: Option<i64>,
     pub overdue: Option<i64>,
+    pub waiting_for: Option<String>,
+    pub waiting_until: Option<DateTime<Utc>>,
 }
 
 /// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called
@@ -124,7 +137,9 @@ pub async fn start(
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), Error> {
     let row = sqlx::query!(
         r#"WITH abandoned AS (
-             UPDATE sync.runs SET status = 'abandoned' WHERE status = 'running' AND alive_until < now()
+             UPDATE sync.runs
+             SET status = 'abandoned', waiting_for = NULL, waiting_until = NULL
+             WHERE status = 'running' AND alive_until < now()
          )
          INSERT INTO sync.runs (run_id, trigger, worker, alive_until)
          VALUES ($1, $2, $3, now() + $4)
@@ -195,23 +210,56 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
     Ok(())
 }
 
-/// Closes a run, with its totals of requests and 429s. Done again it changes nothing more.
-pub async fn finish(
-    executor: impl PgExecutor<'_>,
-    run_id: Uuid,
-    status: Status,
-    error: Option<&str>,
-    (requests, throttled): (u64, u64),
-) -> Result<(), Error> {
+/// Says what a run waits for, or that it does not wait.
+pub async fn wait(executor: impl PgExecutor<'_>, run_id: Uuid, wait: Option<Wait>) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE sync.runs SET waiting_for = $2, waiting_until = $3 WHERE run_id = $1 AND finished_at IS NULL",
+        run_id,
+        wait.map(|wait| wait.what.as_str()),
+        wait.and_then(|wait| wait.until),
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finish<'a> {
+    /// In a word.
+    pub status: Status,
+    /// Why it could not proceed, or how most of its orders failed.
+    pub error: Option<&'a str>,
+    /// Its totals of requests and 429s.
+    pub sent: (u64, u64),
+    /// Orders that the next run is expected to reach too late, if they were counted.
+    pub at_risk: Option<u64>,
+    /// Orders whose deadline has passed, if they were counted.
+    pub overdue: Option<u64>,
+}
+
+/// Closes a run. Done again it changes nothing more.
+pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish<'_>) -> Result<(), Error> {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query!(
         "UPDATE sync.runs
-         SET finished_at = now(), status = $2, error = $3, requests = $4, throttled = $5
+         SET finished_at = now(),
+             status = $2,
+             error = $3,
+             requests = $4,
+             throttled = $5,
+             at_risk = $6,
+             overdue = $7,
+             waiting_for = NULL,
+             waiting_until = NULL
          WHERE run_id = $1 AND finished_at IS NULL",
         run_id,
-        status.as_str(),
-        error,
-        i64::try_from(requests).unwrap_or(i64::MAX),
-        i64::try_from(throttled).unwrap_or(i64::MAX),
+        finish.status.as_str(),
+        finish.error,
+        number(finish.sent.0),
+        number(finish.sent.1),
+        finish.at_risk.map(number),
+        finish.overdue.map(number),
     )
     .execute(executor)
     .await?;
@@ -230,4 +278,84 @@ pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run
         .fetch_all(executor)
         .await?;
     Ok(runs)
+}
+
+/// When a run took place.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Its start.
+    pub started_at: DateTime<Utc>,
+    /// Its end, or when it must give its next sign of life.
+    pub ended_at: DateTime<Utc>,
+}
+
+/// When the latest runs took place, the latest first.
+pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn>, Error> {
+    let turns = sqlx::query_as!(
+        Turn,
+        r#"SELECT started_at, coalesce(finished_at, alive_until) AS "ended_at!"
+           FROM sync.runs
+           ORDER BY started_at DESC
+           LIMIT $1"#,
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(turns)
+}
+
+/// The latest runs, newest first, but for those in which nothing was due.
+pub async fn busy(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
+    let runs = sqlx::query_as!(
+        Run,
+        "SELECT * FROM sync.runs
+         WHERE NOT (status = 'succeeded' AND claimed = 0)
+         ORDER BY started_at DESC
+         LIMIT $1",
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(runs)
+}
+
+/// Runs one after the other in which nothing was due.
+#[derive(Debug, Serialize)]
+pub struct IdleRuns {
+    /// How many of the [`busy`] runs came after them.
+    #[serde(rename = "after_them")]
+    pub newer: i64,
+    /// How many they are.
+    pub runs: i64,
+    /// Start of the first.
+    pub first_started_at: DateTime<Utc>,
+    /// Start of the last.
+    pub last_started_at: DateTime<Utc>,
+}
+
+/// The runs in which nothing was due, between and after the latest `limit` others.
+pub async fn idle(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<IdleRuns>, Error> {
+    Ok(sqlx::query_file_as!(IdleRuns, "src/db/sql/idle_runs.sql", limit).fetch_all(executor).await?)
+}
+
+/// Orders that runs found lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Losses {
+    /// Expired before the first good read.
+    pub lost: u64,
+    /// Read too early to prove completeness.
+    pub unproven: u64,
+}
+
+/// What the runs that started since then found lost.
+pub async fn losses_since(executor: impl PgExecutor<'_>, since: DateTime<Utc>) -> Result<Losses, Error> {
+    let row = sqlx::query!(
+        r#"SELECT coalesce(sum(lost), 0)::bigint AS "lost!", coalesce(sum(unproven), 0)::bigint AS "unproven!"
+           FROM sync.runs
+           WHERE started_at >= $1"#,
+        since,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(Losses { lost: row.lost.unsigned_abs(), unproven: row.unproven.unsigned_abs() })
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::config::Patience;
+use crate::waits::{For, Waiting, Waits};
 
 /// The wait after the first failure; it doubles up to the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -32,14 +33,15 @@ pub struct Store {
     pool: PgPool,
     patience: Patience,
     stop: CancellationToken,
+    waits: Waits,
     outage: Arc<Mutex<Outage>>,
 }
 
 /// What the operations of a run know of each other's failures.
 #[derive(Debug, Default)]
 struct Outage {
-    /// Since when the database is away.
-    since: Option<Instant>,
+    /// Since when the database is away, which is waited for.
+    since: Option<(Instant, Waiting)>,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
 }
@@ -74,10 +76,10 @@ impl Drop for Link {
 }
 
 impl Store {
-    /// The database behind `pool`. Once `stop` is cancelled patience is short.
+    /// The database behind `pool`. Once `stop` is cancelled patience is short. Says in `waits` what it waits for.
     #[must_use]
-    pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken) -> Self {
-        Self { pool, patience, stop, outage: Arc::default() }
+    pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken, waits: Waits) -> Self {
+        Self { pool, patience, stop, waits, outage: Arc::default() }
     }
 
     /// How long an answer is waited for.
@@ -116,7 +118,7 @@ impl Store {
             wait = (wait * 2).min(LONGEST_WAIT);
             if self.outage().is_given_up || !self.wait_until(retry_at, since).await {
                 self.outage().is_given_up = true;
-                let lasted = self.outage().since.unwrap_or(since).elapsed();
+                let lasted = self.outage().since.as_ref().map_or(since, |(since, _)| *since).elapsed();
                 return Err(Error::GaveUp { lasted, last: Box::new(error) });
             }
         }
@@ -133,7 +135,8 @@ impl Store {
     fn is_away(&self, error: &Error) {
         let mut outage = self.outage();
         if outage.since.is_none() {
-            outage.since = Some(Instant::now());
+            let now = Instant::now();
+            outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
             tracing::warn!("the database is away, waiting for it: {error}");
         }
     }
@@ -188,6 +191,7 @@ impl Store {
         });
         let timeout = self.patience.timeout;
         let timeout = if self.is_in_a_hurry() { timeout.min(GRACE) } else { timeout };
+        let _waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
         if let Ok(result) = tokio::time::timeout(timeout, operation.as_mut()).await {
             return result;
         }

@@ -22,5 +22,5 @@ pub use order::{
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use settlement::{
-    Failure, OrderChange, Outcome, QueuePolicy, Refusal, Settlement, Suspicion, Verdict, confirm, settle,
+    Failure, Loss, OrderChange, Outcome, QueuePolicy, Refusal, Settlement, Suspicion, Verdict, confirm, settle,
 };

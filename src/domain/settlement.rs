@@ -144,6 +144,15 @@ impl Suspicion {
     }
 }
 
+/// What a settlement finds lost for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The conversation: it had expired before the first good read.
+    Unread,
+    /// The proof that it is complete: the last good read was too early.
+    Unproven,
+}
+
 /// The new face of an order in `chat.orders`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderChange {
@@ -213,6 +222,8 @@ pub struct Settlement {
     pub held: Option<HeldResult>,
     /// How the request was refused, if it was.
     pub refusal: Option<Refusal>,
+    /// What it finds lost that was not known to be.
+    pub loss: Option<Loss>,
 }
 
 impl Settlement {
@@ -331,6 +342,7 @@ pub fn settle(
         suspicion: None,
         held: None,
         refusal: None,
+        loss: None,
     };
     let blank = match &outcome {
         Outcome::Read(conversation, _) => Settlement {
@@ -340,7 +352,7 @@ pub fn settle(
         },
         _ => blank,
     };
-    match outcome {
+    let settled = match outcome {
         Outcome::Read(conversation, _) if conversation.is_expired == Some(true) => {
             expire(blank, order, conversation, policy)
         }
@@ -358,6 +370,17 @@ pub fn settle(
             Settlement { suspicion: Some(Suspicion::Uncoded), rejects, ..close(blank, order, policy) }
         }
         Outcome::Failed(failure) => fail(blank, order, failure, policy, jitter),
+    };
+    Settlement { loss: loss(order, &settled), ..settled }
+}
+
+/// A loss counts once: what is stored as lost was counted by the run that found it.
+fn loss(order: &ClaimedOrder, settled: &Settlement) -> Option<Loss> {
+    match settled.order.as_ref()?.coverage {
+        coverage if coverage == order.coverage => None,
+        Coverage::ExpiredUnread => Some(Loss::Unread),
+        Coverage::ExpiredPartial => Some(Loss::Unproven),
+        _ => None,
     }
 }
 

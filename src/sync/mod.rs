@@ -3,7 +3,8 @@
 //! [`Worker::run`] works off everything that is due when it starts. Three stages overlap, joined by bounded channels:
 //! `claim` takes orders out of the queue in due order, `fetch` asks the API for many at once, `write` puts batches
 //! into the database. `held` knows which orders are between claim and write: their leases are renewed
-//! while the run lasts and given back when it ends early. `share` agrees with other workers on the pace meanwhile.
+//! while the run lasts and given back when it ends early. `share` agrees with other workers on the pace meanwhile,
+//! `explain` says what a long wait is for. `outlook` foresees which deadlines the next run would miss.
 //! Between fetch and write stands the storm guard: `opening` for the first replies, `guard` for all; what they cannot
 //! decide `evidence` finds out at the end of a pass.
 
@@ -11,9 +12,12 @@ mod batch;
 mod clock;
 mod confirm;
 mod evidence;
+mod explain;
+mod failures;
 mod guard;
 mod held;
 mod opening;
+pub mod outlook;
 mod pipeline;
 mod progress;
 mod rejects;
@@ -36,10 +40,13 @@ pub use progress::Progress;
 use crate::config::{self, Patience, Settings};
 use crate::connect::{self, Client};
 use crate::db::queue::{self, Scope};
-use crate::db::runs::{self, Run, Status, Trigger};
+use crate::db::runs::{self, Finish, Run, Status, Trigger};
 use crate::db::{self, Store};
+use crate::waits::{For, Waiting, Waits};
 use clock::DatabaseClock;
+use explain::explain;
 use guard::Guard;
+use outlook::{Foresight, Outlook};
 use pipeline::Pipeline;
 use share::Share;
 
@@ -48,9 +55,11 @@ const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
 /// After so many lengths of a lease in which there was nothing to do and no lease about to end, the daemon leaves what is
-/// left, and `sync` says that it waits. A lease that lasts longer than that is taken for one that nobody renews.
+/// left. A lease that lasts longer than that is taken for one that nobody renews.
 const PATIENCE_IN_LEASES: u32 = 2;
-const WHO_KEEPS_THEM: &str = "a session has locked their rows, or leased them for long";
+
+/// Target of the log line about losses: `chatsync demo` has its own words for them.
+pub const LOSSES: &str = "chatsync::sync::losses";
 
 /// Old orders deleted by one statement: the locks are short.
 const FORGOTTEN_AT_ONCE: i64 = 5_000;
@@ -65,6 +74,9 @@ pub struct Worker {
     pub name: String,
     /// The API.
     pub client: Arc<Client>,
+    /// What it waits for at the moment.
+    pub waits: Waits,
+    foresight: Foresight,
     queue: config::Queue,
     rejects: config::Rejects,
     guard: config::Guard,
@@ -126,11 +138,14 @@ impl Worker {
     /// A worker as configured, with credentials. Fails if the platform's certificates cannot be loaded.
     pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, reqwest::Error> {
         let auth = settings.auth.as_ref().expect("settings read with Needs::Credentials");
-        let client = Client::new(&settings.api, auth, &settings.pace)?;
+        let waits = Waits::default();
+        let client = Client::new(&settings.api, auth, &settings.pace, waits.clone())?;
         Ok(Self {
             pool,
             name,
             client: Arc::new(client),
+            waits,
+            foresight: Foresight::new(settings),
             queue: settings.queue.clone(),
             rejects: settings.rejects,
             guard: settings.guard,
@@ -145,9 +160,22 @@ impl Worker {
     /// Fails if the run could not even be recorded; a run that was recorded ends in a [`Report`] unless the database
     /// stays away.
     pub async fn run(&self, request: &Request, stop: &CancellationToken, progress: &Progress) -> Result<Report, Error> {
-        let halt = stop.child_token();
-        let store = Store::new(self.pool.clone(), self.patience, halt.clone());
         let run_id = Uuid::now_v7();
+        tokio::select! {
+            ended = Box::pin(self.run_as(run_id, request, stop, progress)) => ended,
+            never = explain(&self.waits, &self.pool, run_id) => match never {},
+        }
+    }
+
+    async fn run_as(
+        &self,
+        run_id: Uuid,
+        request: &Request,
+        stop: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<Report, Error> {
+        let halt = stop.child_token();
+        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone());
         let (started_at, clock) = store
             .run(|mut connection| async move {
                 let (started_at, now) =
@@ -185,13 +213,24 @@ impl Worker {
             Err(error) => (Some(Status::Failed), Some(error)),
         };
         let error = &failure.as_ref().map(ToString::to_string);
-        let sent = pipeline.session.counts();
+        let (sent, failures) = (pipeline.session.counts(), &pipeline.failures);
+        let outlook = match &failure {
+            // It would have to be waited for once more.
+            Some(Error::Database(_)) => None,
+            _ => self.outlook(request.trigger).await,
+        };
         let finish = |mut connection: db::Link| async move {
             let status = match status {
                 Some(status) => status,
                 None => status_of(&runs::get(&mut *connection, run_id).await?, is_all_done, has_stored),
             };
-            runs::finish(&mut *connection, run_id, status, error.as_deref(), sent).await?;
+            let error = match error {
+                None if status == Status::Failed => failures.most_frequent(),
+                error => error.clone(),
+            };
+            let (at_risk, overdue) = outlook.map(|outlook| (outlook.at_risk, outlook.overdue)).unzip();
+            let finish = Finish { status, error: error.as_deref(), sent, at_risk, overdue };
+            runs::finish(&mut *connection, run_id, &finish).await?;
             runs::get(&mut *connection, run_id).await
         };
         let run = match store.run(finish).await {
@@ -204,7 +243,19 @@ impl Worker {
             closed = run.closed, held = run.held, failed = run.failed, dead = run.dead, messages_inserted = run.messages_inserted,
             messages_updated = run.messages_updated, requests = run.requests, throttled = run.throttled, "run finished"
         );
+        warn_of_losses(&run);
         Ok(Report { run, failure })
+    }
+
+    /// The orders in danger once this run has ended. That they cannot be counted is no failure of the run.
+    async fn outlook(&self, trigger: Trigger) -> Option<Outlook> {
+        match self.foresight.outlook(&self.pool, trigger).await {
+            Ok(outlook) => Some(outlook),
+            Err(error) => {
+                tracing::debug!("orders at risk were not counted: {error}");
+                None
+            }
+        }
     }
 
     /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
@@ -228,7 +279,8 @@ impl Worker {
         }
         let mut remaining = limit;
         let mut look_away = SHORTEST_LOOK_AWAY;
-        let (mut idle_since, mut is_told) = (Instant::now(), false);
+        let mut idle_since = Instant::now();
+        let mut waiting: Option<(For, Waiting)> = None;
         while let Some(due) = pipeline.due().await? {
             if stop.is_cancelled() {
                 return Ok(End::Stopped);
@@ -240,21 +292,26 @@ impl Worker {
             }
             if settled > 0 {
                 (look_away, idle_since) = (SHORTEST_LOOK_AWAY, Instant::now());
+                waiting = None;
                 continue;
             }
+            let now = Instant::now();
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
-            if due.free_in.is_some_and(|free_in| free_in <= patience) {
-                idle_since = Instant::now();
+            let (what, until) = match due.free_in {
+                Some(free_in) if free_in <= patience => {
+                    idle_since = now;
+                    (For::Leases, Some(now + free_in))
+                }
+                _ => (For::Locks, (request.trigger != Trigger::Manual).then_some(idle_since + patience)),
+            };
+            if idle_since.elapsed() >= patience && request.trigger != Trigger::Manual {
+                let why = For::Locks.as_str();
+                tracing::warn!(orders = due.orders, "left to a later run: {why}");
+                return Ok(End::Left);
             }
-            if idle_since.elapsed() >= patience {
-                if request.trigger != Trigger::Manual {
-                    tracing::warn!(orders = due.orders, "orders left to a later run: {WHO_KEEPS_THEM}");
-                    return Ok(End::Left);
-                }
-                if !is_told {
-                    is_told = true;
-                    tracing::warn!(orders = due.orders, "waiting for orders: {WHO_KEEPS_THEM}");
-                }
+            match &waiting {
+                Some((before, waiting)) if *before == what => waiting.set_until(until),
+                _ => waiting = Some((what, self.waits.begin(what, until))),
             }
             let wait = match due.free_in {
                 Some(free_in) if due.free == 0 => look_away.min(free_in).max(SHORTEST_LOOK_AWAY),
@@ -294,13 +351,25 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
     }
 }
 
+/// Says once what is lost, held back, or in danger.
+fn warn_of_losses(run: &Run) {
+    let (at_risk, overdue) = (run.at_risk.unwrap_or(0), run.overdue.unwrap_or(0));
+    if run.lost + run.unproven + run.held + at_risk + overdue > 0 {
+        tracing::warn!(
+            target: LOSSES, run_id = %run.run_id, lost = run.lost, unproven = run.unproven, held = run.held, at_risk,
+            overdue, "orders lost, held back or in danger: see `chatsync status`"
+        );
+    }
+}
+
 /// What the committed counters say of a run that came to its end.
 fn status_of(run: &Run, is_all_done: bool, has_stored: bool) -> Status {
     let is_answered = run.fetched + run.closed > 0;
     // Messages came, and none could be stored: the API has changed.
     let is_in_vain = run.messages_left_out > 0 && !has_stored;
     match run.failed + run.dead + run.held {
-        0 if is_all_done && !is_in_vain => Status::Succeeded,
+        // Read in good order, and yet not what was hoped for.
+        0 if is_all_done && !is_in_vain && run.lost == 0 => Status::Succeeded,
         0 => Status::Partial,
         _ if is_answered => Status::Partial,
         _ => Status::Failed,

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::batch::{MOST_ORDERS, Ready};
 use super::clock::DatabaseClock;
+use super::failures::Failures;
 use super::guard::Guard;
 use super::held::Held;
 use super::rejects::RejectLimits;
@@ -38,6 +39,7 @@ pub(super) struct Pipeline {
     pub(super) scope: Scope,
     pub(super) store: Store,
     pub(super) session: Arc<Session>,
+    pub(super) failures: Arc<Failures>,
     run_id: Uuid,
     lease: Duration,
     max_in_flight: usize,
@@ -79,6 +81,7 @@ impl Pipeline {
             store,
             rejects: Arc::new(rejects),
             session: Arc::new(session),
+            failures: Arc::default(),
             run_id,
             lease: worker.queue.lease,
             max_in_flight: worker.max_in_flight,
@@ -294,11 +297,12 @@ impl Pipeline {
     fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
         let (sent, rejects, halt) = (self.session.counts(), Arc::clone(&self.rejects), self.halt.clone());
-        let has_stored = Arc::clone(&self.has_stored);
+        let (has_stored, failures) = (Arc::clone(&self.has_stored), Arc::clone(&self.failures));
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
             let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
-            Writer { store: &store, run_id, policy: &policy, rejects: &rejects }.write(batch, sent).await?;
+            let writer = Writer { store: &store, run_id, policy: &policy, rejects: &rejects, failures: &failures };
+            writer.write(batch, sent).await?;
             has_stored.fetch_or(has_storable_messages, Relaxed);
             rejects.apply_to_flood(&halt).await;
             Ok(order_ids)

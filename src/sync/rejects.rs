@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Patience};
 use crate::db::{self, Store, rejects};
 use crate::domain::Settlement;
+use crate::waits::Waits;
 
 /// Rejects dropped by one statement: the locks are short, even if each is as large as it may be.
 const AT_ONCE: i64 = 1_000;
@@ -30,7 +31,9 @@ pub(super) struct RejectLimits {
 
 impl RejectLimits {
     pub(super) fn new(limits: config::Rejects, pool: sqlx::PgPool, timeout: Duration, stop: CancellationToken) -> Self {
-        let store = Store::new(pool, Patience { timeout, give_up_after: Duration::ZERO }, stop);
+        // Nor is it waited for.
+        let patience = Patience { timeout, give_up_after: Duration::ZERO };
+        let store = Store::new(pool, patience, stop, Waits::default());
         Self { limits, store, added: AtomicU64::default() }
     }
 

@@ -7,12 +7,14 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::failures::Failures;
 use super::rejects::RejectLimits;
 use crate::connect::Reservation;
 use crate::db::runs::Counters;
 use crate::db::{self, Store, chat, queue, rejects, runs};
 use crate::domain::{
-    ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Outcome, QueuePolicy, Settlement, Suspicion, Verdict, settle,
+    ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Loss, Outcome, QueuePolicy, Settlement, Suspicion, Verdict,
+    settle,
 };
 
 /// An order on its way into the database. It changes places many times on it, so it is small.
@@ -29,6 +31,7 @@ pub(super) struct Writer<'a> {
     pub(super) run_id: Uuid,
     pub(super) policy: &'a QueuePolicy,
     pub(super) rejects: &'a RejectLimits,
+    pub(super) failures: &'a Failures,
 }
 
 impl Writer<'_> {
@@ -78,6 +81,7 @@ impl Writer<'_> {
             counters.users_written = written.users;
             runs::count(&mut transaction, run_id, &counters).await?;
             transaction.commit().await?;
+            self.failures.count(&kept);
             Ok(())
         };
         self.store.run(operation).await
@@ -132,6 +136,8 @@ fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
         counters.messages_left_out += settled.messages_left_out as u64;
+        counters.lost += u64::from(settled.loss == Some(Loss::Unread));
+        counters.unproven += u64::from(settled.loss == Some(Loss::Unproven));
         match settled.verdict {
             Verdict::Changed => counters.fetched += 1,
             Verdict::Unchanged => {

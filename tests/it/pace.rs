@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use chatsync::db::pace::{self, Report, Shared};
-use chatsync::db::runs::{self, Status, Trigger};
+use chatsync::db::runs::{self, Finish, Status, Trigger};
 use chatsync::simulator::{self, Running, Stats};
 use chatsync::sync::{Progress, Request, Worker};
 use tokio::task::JoinSet;
@@ -193,7 +193,8 @@ async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyho
     let (second, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, together);
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, together);
-    runs::finish(&lab.pool, second, Status::Succeeded, None, (0, 0)).await?;
+    let finish = Finish { status: Status::Succeeded, error: None, sent: (0, 0), at_risk: None, overdue: None };
+    runs::finish(&lab.pool, second, &finish).await?;
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, alone);
     execute(&lab, "UPDATE sync.runs SET alive_until = now() - interval '1 second'").await?;
     assert_eq!(start_run(&lab, API).await?.1, alone);

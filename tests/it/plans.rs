@@ -47,15 +47,18 @@ const DUE: &str = "order_queue_due";
 const ENDED: &str = "order_queue_ended";
 const KEY: &str = "order_queue_pkey";
 
-const STATEMENTS: [Statement; 13] = [
+const STATEMENTS: [Statement; 15] = [
     statement!("claim" "" "now(), 0, 'epoch', '', '{live-100,live-200}', 500, gen_random_uuid(), '1 minute'" [KEY]),
     statement!("due" "" "now(), '{live-100,live-200}', 50000" [KEY]),
     statement!("count_due" "" "now(), NULL" [DUE]),
     statement!("overview" "" "" [CLAIM, ENDED]),
-    statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL" [CLAIM]),
-    statement!("forecast_last" "" "100" [CLAIM]),
-    statement!("forecast_missed" "(bigint, interval, float8, bigint)" "NULL, '1 day', 0.01, 5" [CLAIM]),
-    statement!("forecast_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5" [CLAIM]),
+    statement!("forecast_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
+        "'1 day', now(), now(), now(), now() + interval '6 hours', now() - interval '18 hours'" [CLAIM, DUE]),
+    statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL, now()" [CLAIM]),
+    statement!("forecast_last" "" "100, now()" [CLAIM]),
+    statement!("forecast_missed" "(bigint, interval, float8, bigint, timestamptz)" "NULL, '1 day', 0.01, 5, now()" [CLAIM]),
+    statement!("forecast_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5, now()" [CLAIM]),
+    statement!("failing" "" "" [CLAIM, ENDED]),
     statement!("life" "" "'ended-1'" [KEY]),
     statement!("retry" "" "true, '{}', NULL" [ENDED, KEY]),
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::waits::{For, Waits};
 use latency::{Latency, Verdict};
 use limit::Limit;
 pub(super) use retry_after::retry_after;
@@ -45,6 +46,7 @@ pub struct Pace {
     /// Who waits for a turn; the lock is fair.
     line: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    waits: Waits,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,8 @@ struct State {
     workers: u32,
     /// When the next request may go.
     next: Instant,
+    /// Until then the API wants nothing to be sent.
+    held_until: Option<Instant>,
     /// The rate that was last logged.
     told: f64,
 }
@@ -80,9 +84,15 @@ impl Pace {
             ceiling,
             workers: 1,
             next: Instant::now(),
+            held_until: None,
             told: initial.min(ceiling),
         };
-        Self { line: tokio::sync::Mutex::default(), state: Mutex::new(state) }
+        Self { line: tokio::sync::Mutex::default(), state: Mutex::new(state), waits: Waits::default() }
+    }
+
+    /// Says there what it waits for.
+    pub(super) fn explaining(self, waits: Waits) -> Self {
+        Self { waits, ..self }
     }
 
     /// Waits for this request's turn.
@@ -92,10 +102,14 @@ impl Pace {
         let _first = self.line.lock().await;
         let mut has_waited = false;
         loop {
-            let free_at = match self.lock().take_turn(Instant::now(), has_waited) {
-                Ok(turn) => return turn,
-                Err(free_at) => free_at,
+            let (free_at, what) = {
+                let mut state = self.lock();
+                match state.take_turn(Instant::now(), has_waited) {
+                    Ok(turn) => return turn,
+                    Err(free_at) => (free_at, if state.held_until >= Some(free_at) { For::Pause } else { For::Turn }),
+                }
             };
+            let _waiting = self.waits.begin(what, Some(free_at));
             tokio::time::sleep_until(free_at).await;
             has_waited = true;
         }
@@ -136,6 +150,7 @@ impl Pace {
         let wait = wait.clamp(SHORTEST_HOLD, LONGEST_HOLD);
         let mut state = self.lock();
         state.next = state.next.max(Instant::now() + wait);
+        state.held_until = Some(state.next);
     }
 
     /// Requests per second at the moment, of this worker alone.

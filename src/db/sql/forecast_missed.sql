@@ -1,20 +1,22 @@
--- The due orders whose turn comes after their deadline: how many, and the first $4 of them. Turns are counted in the
--- order of claiming, which is that of the claim index. $1 limit, $2 readable window, $3 seconds per order.
+-- The orders of a run whose turn comes after their deadline: how many, and the first $4 of them. Turns are counted in
+-- the order of claiming, which is that of the claim index. $1 limit, $2 readable window, $3 seconds per order, $5 start.
 WITH turns AS (
     SELECT
         order_id, deadline_base, -priority::integer AS rank,
-        deadline_base + $2 AS deadline,
+        -- A good read since then proves as much; once it is proven that nothing is missing, there is no deadline.
+        CASE WHEN (expired_at - last_fetched_at <= $2) IS NOT TRUE
+            THEN greatest(deadline_base, last_fetched_at) + $2 END AS deadline,
         row_number() OVER claim AS turn
     FROM sync.order_queue
     WHERE state IN ('pending', 'open')
-      AND due_at <= now()
+      AND due_at <= $5
     WINDOW claim AS (ORDER BY -priority::integer, deadline_base, order_id)
     ORDER BY -priority::integer, deadline_base, order_id
     LIMIT $1
 ),
 timed AS (
     -- A century at most: the calendar ends somewhere.
-    SELECT *, now() + least(turn * $3::double precision, 3e9) * interval '1 second' AS turn_at
+    SELECT *, $5::timestamptz + least(turn * $3::double precision, 3e9) * interval '1 second' AS turn_at
     FROM turns
 ),
 missed AS (
@@ -24,6 +26,7 @@ missed AS (
 )
 SELECT
     count(*) AS "orders!",
+    count(*) FILTER (WHERE deadline < now()) AS "past!",
     coalesce(array_agg(order_id ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "order_ids!",
     coalesce(array_agg(deadline ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "deadlines!",
     coalesce(array_agg(turn_at ORDER BY nth) FILTER (WHERE nth <= $4), '{}') AS "turns!"

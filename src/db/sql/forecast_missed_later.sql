@@ -1,13 +1,14 @@
 -- The first $6 of the orders not in this run whose deadline comes before they can be fetched. $3 to $5 are the place of
--- the run's last order, if it has a limit; $1 is the readable window, $2 the next tick.
-SELECT order_id, deadline_base + $1 AS "deadline!", greatest(due_at, $2) AS "fetched_at!"
+-- the run's last order, if it has a limit; $1 is the readable window, $2 the next tick, $7 the start of the run.
+SELECT order_id, greatest(deadline_base, last_fetched_at) + $1 AS "deadline!", greatest(due_at, $2) AS "fetched_at!"
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')
   AND NOT (
-      due_at <= now()
+      due_at <= $7
       AND ($5::text IS NULL
            OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
   )
-  AND deadline_base + $1 < greatest(due_at, $2)
+  AND greatest(deadline_base, last_fetched_at) + $1 < greatest(due_at, $2)
+  AND (expired_at - last_fetched_at <= $1) IS NOT TRUE
 ORDER BY deadline_base, order_id
 LIMIT $6

@@ -1,13 +1,15 @@
--- What a run that starts now would do: one pass over the live orders, nothing sorted but the users of the due ones.
+-- What a run that starts at $6 would do: one pass over the live orders, nothing sorted but the users of the due ones.
 -- $3 to $5 are the place of the run's last order, if it has a limit; $1 is the readable window, $2 the next tick.
 WITH live AS (
     SELECT
         state, connect_user_id, held_kind,
-        deadline_base + $1 AS deadline,
+        -- A good read since then proves as much; once it is proven that nothing is missing, there is no deadline.
+        CASE WHEN (expired_at - last_fetched_at <= $1) IS NOT TRUE
+            THEN greatest(deadline_base, last_fetched_at) + $1 END AS deadline,
         leased_until > now() AS is_held,
         greatest(due_at, $2::timestamptz) AS later_at,
-        due_at <= now() AS is_due,
-        due_at <= now()
+        due_at <= $6 AS is_due,
+        due_at <= $6
             AND ($5::text IS NULL OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
             AS is_in_run
     FROM sync.order_queue

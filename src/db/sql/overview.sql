@@ -4,13 +4,15 @@ SELECT
     count(*) AS "orders!",
     count(*) FILTER (WHERE due_at <= now()) AS "due!",
     count(*) FILTER (WHERE leased_until > now()) AS "leased!",
+    count(*) FILTER (WHERE last_error_kind IS NOT NULL) AS "failing!",
     min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
-    min(deadline_base) AS nearest_deadline_base
+    -- A good read since then proves as much, for as long.
+    min(greatest(deadline_base, last_fetched_at)) AS nearest_deadline_base
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')
 GROUP BY state
 UNION ALL
-SELECT state, count(*), 0, 0, NULL, NULL
+SELECT state, count(*), 0, 0, 0, NULL, NULL
 FROM sync.order_queue
 WHERE ended_at IS NOT NULL
 GROUP BY state

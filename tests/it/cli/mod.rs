@@ -6,8 +6,10 @@ mod configuration;
 mod demo;
 mod enqueue;
 mod feed;
+mod losses;
 mod maintenance;
 mod plan;
+mod status;
 mod sync;
 mod upgrade;
 mod why;
@@ -34,8 +36,10 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         demo::tests,
         enqueue::tests,
         feed::tests,
+        losses::tests,
         maintenance::tests,
         plan::tests,
+        status::tests,
         sync::tests,
         upgrade::tests,
         why::tests,

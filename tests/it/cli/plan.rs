@@ -173,7 +173,7 @@ async fn a_limit_leaves_the_rest_to_the_next_tick(lab: Arc<Lab>) -> anyhow::Resu
 }
 
 async fn a_plan_of_a_run_is_what_the_run_does(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let options = Options { orders: 60, ..Options::default() };
+    let options = Options { orders: 60, expired_share: 0.0, ..Options::default() };
     let api = simulator::start(([127, 0, 0, 1], 0).into(), options.clone()).await?;
     let orders = simulator::orders(&options).map(|order| format!("{},{}", order.order_id, order.connect_user_id));
     let feed: Vec<String> = std::iter::once("order_id,connect_user_id".to_owned()).chain(orders).collect();

@@ -26,7 +26,7 @@ tests!(
 );
 
 async fn json_is_the_run_as_recorded_and_nothing_else(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let options = Options { orders: 40, not_found_share: 0.3, ..Options::default() };
+    let options = Options { orders: 40, not_found_share: 0.3, expired_share: 0.0, ..Options::default() };
     let api = simulator::start((Ipv4Addr::LOCALHOST, 0).into(), options.clone()).await?;
     let ids: Vec<String> = simulator::orders(&options).map(|order| order.order_id).collect();
     lab.enqueue(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await?;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chatsync::config::Patience;
 use chatsync::db::{Store, runs};
+use chatsync::waits::Waits;
 use nix::sys::signal::Signal;
 use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::several::{stored, undisturbed};
-use super::{Process, behind_a_door, feed, simulated, until};
+use super::{FOUND_LOSSES, Process, behind_a_door, feed, simulated, until};
 use crate::support::http::Recorder;
 use crate::support::proxy::{Ending, Proxy};
 use crate::support::{Finished, Lab, tests};
@@ -47,11 +48,11 @@ async fn a_run_goes_on_where_it_was_after_the_database_was_away(lab: Arc<Lab>) -
     )
     .await?;
     proxy.resume()?;
-    let log = sync.ends_with(0).await?;
+    let log = sync.ends_with(FOUND_LOSSES).await?;
     assert!(log.contains("the database is back"), "{log}");
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
     let run = "SELECT concat_ws(' ', status, claimed, claimed = fetched + closed) FROM sync.runs";
-    assert_eq!(lab.text(run).await?, Some(format!("succeeded {ORDERS} t")));
+    assert_eq!(lab.text(run).await?, Some(format!("partial {ORDERS} t")));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE attempts > 0").await?, 0);
     Ok(())
 }
@@ -77,11 +78,12 @@ async fn a_connection_cut_at_any_byte_loses_nothing_and_doubles_nothing(lab: Arc
         cuts += 1;
     }
     proxy.resume()?;
-    sync.ends_with(0).await?;
+    sync.ends_with(FOUND_LOSSES).await?;
     assert!(cuts >= 20, "{cuts} cuts");
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
-    let sum = "SELECT concat_ws(' ', claimed, messages_inserted = (SELECT count(*) FROM chat.messages)) FROM sync.runs";
-    assert_eq!(lab.text(sum).await?, Some(format!("{ORDERS} t")), "counters are raised once");
+    let sum = "SELECT concat_ws(' ', claimed, messages_inserted = (SELECT count(*) FROM chat.messages),
+                                lost = (SELECT count(*) FROM chat.orders WHERE coverage = 'expired_unread')) FROM sync.runs";
+    assert_eq!(lab.text(sum).await?, Some(format!("{ORDERS} t t")), "counters are raised once");
     Ok(())
 }
 
@@ -98,7 +100,7 @@ async fn a_silent_connection_is_given_up_and_replaced(lab: Arc<Lab>) -> anyhow::
     sync.logs("the database is away").await?;
     // What was held back arrives late, on connections that nobody reads any more.
     proxy.resume()?;
-    sync.ends_with(0).await?;
+    sync.ends_with(FOUND_LOSSES).await?;
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
     Ok(())
 }
@@ -140,7 +142,7 @@ async fn fetching_stops_while_nothing_can_be_written(lab: Arc<Lab>) -> anyhow::R
     let asked = api.asked().len();
     assert!(asked < 500, "{asked} requests");
     proxy.resume()?;
-    sync.ends_with(0).await?;
+    sync.ends_with(FOUND_LOSSES).await?;
     assert_eq!(api.asked().len(), 5_000, "every order was asked for once");
     Ok(())
 }
@@ -159,7 +161,7 @@ async fn a_database_that_stays_away_fails_the_run_and_the_next_one_takes_over(la
     assert!(log.contains("error: the database has been away for"), "{log}");
     assert!(!log.contains("panicked"), "{log}");
 
-    Finished::of(lab.configured(&["sync"], api.url(), &[("queue.lease", "1s")])).await?.expect_code(0);
+    Finished::of(lab.configured(&["sync"], api.url(), &[("queue.lease", "1s")])).await?.expect_code(FOUND_LOSSES);
     assert_eq!(stored(&lab).await?, undisturbed(&lab, 200).await?);
     Ok(())
 }
@@ -185,7 +187,7 @@ async fn a_signal_while_the_database_is_away_ends_the_run_soon(lab: Arc<Lab>) ->
 async fn a_statement_that_a_migration_has_outdated_is_prepared_anew(lab: Arc<Lab>) -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
     let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
-    let store = Store::new(pool, patience, CancellationToken::new());
+    let store = Store::new(pool, patience, CancellationToken::new(), Waits::default());
     let latest = || store.run(|mut connection| async move { runs::latest(&mut *connection, 1).await });
     latest().await?;
     let migration = r#"ALTER TABLE sync.runs ALTER COLUMN api TYPE text COLLATE "POSIX""#;

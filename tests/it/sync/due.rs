@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::{behind_a_door, execute, feed, orders_asked, simulated, start_run};
+use super::{FOUND_LOSSES, behind_a_door, execute, feed, orders_asked, simulated, start_run};
 use crate::support::http::{Answer, Recorder};
 use crate::support::{Finished, Lab, tests};
 
@@ -120,7 +120,7 @@ async fn one_database_connection_is_enough(lab: Arc<Lab>) -> anyhow::Result<()> 
     let api = Recorder::start(simulated).await;
     // The lease is so short that its renewal wants a connection as well.
     let sync = lab.configured(&["sync"], api.url(), &[("database.max_connections", "1"), ("queue.lease", "1s")]);
-    Finished::of(sync).await?.expect_code(0);
+    Finished::of(sync).await?.expect_code(FOUND_LOSSES);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 1_000);
     Ok(())
 }

@@ -15,6 +15,7 @@ mod rejects;
 mod retention;
 mod several;
 mod storm;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,9 +48,13 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         retention::tests,
         several::tests,
         storm::tests,
+        waits::tests,
     ];
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
+
+/// How a `sync` of many simulated orders ends: some of them had expired before the first read.
+pub(crate) const FOUND_LOSSES: i32 = 3;
 
 /// Answers a chat request as the simulated API would.
 pub(crate) fn simulated(asked: &Asked) -> Answer {

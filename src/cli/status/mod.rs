@@ -1,0 +1,219 @@
+//! `chatsync status`: what is wrong and what helps; the queue by state, the orders by coverage, what is due, the latest
+//! runs, the next tick. Fits into 80 columns.
+
+mod problems;
+mod runs_table;
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use comfy_table::Table;
+use serde_json::{Map, Value, json};
+
+use super::database::{Database, Migrations};
+use super::output::print;
+use super::table::{one_line, shortened, table};
+use super::times::time;
+use super::{End, Environment};
+use crate::config::{Needs, Settings};
+use crate::db::queue::{self, Failing, Overview};
+use crate::db::rejects::{self, Dropped};
+use crate::db::runs::{self, IdleRuns, Losses, Run, Trigger};
+use crate::db::{self, insight};
+use crate::domain::{HeldKind, OrderState};
+use crate::sync::outlook::{Foresight, Outlook};
+use problems::Problem;
+
+/// Losses older than this are known; they stay in the counts by coverage.
+const RECENT: TimeDelta = TimeDelta::days(7);
+
+/// Columns of a terminal that everybody has.
+const WIDTH: usize = 80;
+
+/// Show what is wrong, the queue and the latest runs.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Only the orders that fail or were given up: by kind, with examples
+    #[arg(long)]
+    failing: bool,
+
+    /// How many runs to show; those in which nothing was due are folded and not counted
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+}
+
+/// All that is shown.
+struct Status {
+    overview: Overview,
+    /// Orders that the guard holds back, by kind.
+    held: BTreeMap<HeldKind, u64>,
+    /// Rejects that are not kept any more.
+    dropped: Vec<Dropped>,
+    coverage: Vec<(String, i64)>,
+    /// The latest runs, but for those in which nothing was due.
+    runs: Vec<Run>,
+    idle_runs: Vec<IdleRuns>,
+    /// What the runs of the last days found lost.
+    losses: Losses,
+    /// `None`: it would have taken too long.
+    outlook: Option<Outlook>,
+    nearest_deadline: Option<DateTime<Utc>>,
+    next_tick: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Result<End> {
+    let settings = environment.settings(Needs::Database)?;
+    let database = Database::open(environment, &settings.database, Migrations::Never).await?;
+    let text = if args.failing {
+        let failing = queue::failing(&database.pool).await?;
+        if args.json { json!({ "failing": failing }).to_string() } else { failing_text(&failing) }
+    } else {
+        let status = Status::look(&settings, &database, args.runs.into()).await?;
+        if args.json {
+            serde_json::to_string(&status.as_json()).context("cannot print the status")?
+        } else {
+            status.text()
+        }
+    };
+    print(text)?;
+    database.close().await?;
+    Ok(End::Good)
+}
+
+impl Status {
+    async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
+        let pool = &database.pool;
+        let overview = queue::overview(pool).await?;
+        let latest = runs::latest(pool, 1).await?;
+        let after = latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger));
+        Ok(Self {
+            held: queue::count_held(pool).await?,
+            dropped: rejects::dropped(pool).await?,
+            coverage: insight::coverage(pool).await?,
+            runs: runs::busy(pool, limit).await?,
+            idle_runs: runs::idle(pool, limit).await?,
+            losses: runs::losses_since(pool, Utc::now() - RECENT).await?,
+            outlook: Foresight::new(settings).outlook(pool, after).await.ok(),
+            nearest_deadline: overview.nearest_deadline_base.map(|base| base + settings.queue.policy.readable_window),
+            next_tick: settings.schedule.schedule.next_after(Utc::now()),
+            overview,
+        })
+    }
+
+    fn as_json(&self) -> Value {
+        let queue: Map<String, Value> = OrderState::ALL
+            .iter()
+            .map(|state| (state.as_str().to_owned(), self.overview.orders(*state).into()))
+            .collect();
+        let coverage: Map<String, Value> =
+            self.coverage.iter().map(|(coverage, orders)| (coverage.clone(), (*orders).into())).collect();
+        let held: Map<String, Value> =
+            self.held.iter().map(|(kind, orders)| (kind.as_str().to_owned(), (*orders).into())).collect();
+        let dropped: Vec<Value> = self.dropped.iter().map(|dropped| {
+            json!({ "reason": dropped.reason, "rejects": dropped.rejects, "last_dropped_at": dropped.last_dropped_at })
+        }).collect();
+        json!({
+            "problems": self.problems(),
+            "queue": queue,
+            "coverage": coverage,
+            "due": self.overview.due,
+            "leased": self.overview.leased,
+            "failing": self.overview.failing,
+            "held": held,
+            "rejects_dropped": dropped,
+            "at_risk": self.outlook.map(|outlook| outlook.at_risk),
+            "overdue": self.outlook.map(|outlook| outlook.overdue),
+            "lost_in_7_days": self.losses.lost,
+            "unproven_in_7_days": self.losses.unproven,
+            "oldest_due_at": self.overview.oldest_due_at,
+            "nearest_deadline": self.nearest_deadline,
+            "next_tick": self.next_tick,
+            "runs": self.runs,
+            "idle_runs": self.idle_runs,
+        })
+    }
+
+    fn text(&self) -> String {
+        let problems = problems::text(&self.problems());
+        let counts = self.counts();
+        let due = due_text(&self.overview);
+        let danger = match self.outlook {
+            Some(Outlook { at_risk, overdue }) => format!("{overdue} overdue, {at_risk} at risk"),
+            None => "not counted: it takes too long".to_owned(),
+        };
+        let (deadline, tick) = (time(self.nearest_deadline), time(self.next_tick));
+        let runs = runs_table::text(&self.runs, &self.idle_runs);
+        let dropped: String = self.dropped.iter().map(dropped_text).collect();
+        format!(
+            "{problems}\n\n{counts}\n\n{due}\n\
+             deadlines      {danger}\nnext deadline  {deadline}\nnext tick      {tick}\n{dropped}\n{runs}"
+        )
+    }
+
+    /// Orders by state, and by coverage beside them.
+    fn counts(&self) -> Table {
+        let states: Vec<_> = state_rows(&self.overview).collect();
+        let lines = states.len().max(self.coverage.len());
+        let rows = (0..lines).map(|line| {
+            let [state, orders] = states.get(line).cloned().unwrap_or_default();
+            let (coverage, covered) = self
+                .coverage
+                .get(line)
+                .map(|(coverage, orders)| (coverage.clone(), orders.to_string()))
+                .unwrap_or_default();
+            [state, orders, coverage, covered]
+        });
+        table(&["state", "orders", "coverage", "orders"], rows)
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        problems::of(&problems::Facts {
+            dead: self.overview.orders(OrderState::Dead),
+            failing: self.overview.failing,
+            held: &self.held,
+            dropped: &self.dropped,
+            since: Utc::now() - RECENT,
+            runs: &self.runs,
+            losses: self.losses,
+            outlook: self.outlook,
+        })
+    }
+}
+
+/// Rejects that are not kept any more, for people.
+fn dropped_text(dropped: &Dropped) -> String {
+    let Dropped { reason, rejects, last_dropped_at, .. } = dropped;
+    format!("rejects        {rejects} dropped (rejects.{reason}), the last {}\n", time(Some(*last_dropped_at)))
+}
+
+/// The queue by state, for people.
+pub(super) fn queue_text(overview: &Overview) -> String {
+    format!("{}\n\n{}", table(&["state", "orders"], state_rows(overview)), due_text(overview))
+}
+
+fn state_rows(overview: &Overview) -> impl Iterator<Item = [String; 2]> {
+    overview.by_state.iter().map(|(state, orders)| [state.as_str().to_owned(), orders.to_string()])
+}
+
+fn due_text(overview: &Overview) -> String {
+    let since = overview.oldest_due_at.map(|due| format!(" (since {})", time(Some(due)))).unwrap_or_default();
+    format!("due now        {}{since}, {} held by a worker", overview.due, overview.leased)
+}
+
+/// Orders that fail, for people.
+fn failing_text(failing: &[Failing]) -> String {
+    if failing.is_empty() {
+        return "no order fails".to_owned();
+    }
+    let rows = failing.iter().map(|one| {
+        let examples: Vec<String> = one.examples.iter().map(|order_id| shortened(&one_line(order_id), 36)).collect();
+        [one.kind.clone(), one.failing.to_string(), one.dead.to_string(), examples.join("\n")]
+    });
+    let table = table(&["kind", "failing", "dead", "such as"], rows);
+    format!("{table}\n\nchatsync why ORDER      why one of them fails\nchatsync retry --dead   puts the dead back")
+}

@@ -1,0 +1,123 @@
+//! What is wrong, the worst first, each with the command that helps.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::WIDTH;
+use crate::cli::table::wrapped;
+use crate::cli::times::{minute, time};
+use crate::db::rejects::Dropped;
+use crate::db::runs::{Losses, Run};
+use crate::domain::HeldKind;
+use crate::sync::outlook::Outlook;
+
+/// Something that is wrong.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem {
+    /// For machines: does not change.
+    kind: &'static str,
+    /// How many orders; `None` where they cannot be counted.
+    orders: Option<u64>,
+    text: String,
+    /// What helps, if a command does.
+    command: Option<&'static str>,
+}
+
+/// What problems are found in.
+pub(super) struct Facts<'a> {
+    pub(super) dead: u64,
+    pub(super) failing: u64,
+    pub(super) held: &'a BTreeMap<HeldKind, u64>,
+    pub(super) dropped: &'a [Dropped],
+    /// What happened before is known.
+    pub(super) since: DateTime<Utc>,
+    /// The latest runs in which something was due, the latest first.
+    pub(super) runs: &'a [Run],
+    pub(super) losses: Losses,
+    pub(super) outlook: Option<Outlook>,
+}
+
+/// The problems, the worst first.
+pub(super) fn of(facts: &Facts) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = facts.runs.iter().filter_map(waits).collect();
+    problems.extend(facts.runs.iter().find(|run| !is_going_on(run)).and_then(went_wrong));
+    let losses = facts.losses;
+    let (at_risk, overdue) = facts.outlook.map_or((0, 0), |outlook| (outlook.at_risk, outlook.overdue));
+    let held: u64 = facts.held.values().sum();
+    let kinds: Vec<String> = facts.held.iter().map(|(kind, orders)| format!("{} {orders}", kind.as_str())).collect();
+    let held_back = format!("order(s) held back, their replies may be wrong: {}", kinds.join(", "));
+    let counted = [
+        ("lost", losses.lost, "order(s) found lost in 7 days: they had expired before the first read", "chatsync plan"),
+        ("overdue", overdue, "order(s) overdue: the deadline has passed, unread or unproven", "chatsync sync"),
+        ("at_risk", at_risk, "order(s) at risk: the next run comes too late for their deadline", "chatsync plan"),
+        ("held", held, &held_back, "chatsync confirm --dry-run"),
+        ("dead", facts.dead, "order(s) given up", "chatsync status --failing; chatsync retry --dead"),
+        (
+            "failing",
+            facts.failing,
+            "order(s) that failed, or were not understood, when last asked for",
+            "chatsync status --failing",
+        ),
+        (
+            "unproven",
+            losses.unproven,
+            "order(s) found unproven in 7 days: last read too early before their end",
+            "chatsync plan",
+        ),
+    ];
+    problems.extend(counted.into_iter().filter(|(_, orders, ..)| *orders > 0).map(|(kind, orders, what, command)| {
+        Problem { kind, orders: Some(orders), text: format!("{orders} {what}"), command: Some(command) }
+    }));
+    problems.extend(facts.dropped.iter().filter(|dropped| dropped.last_dropped_at >= facts.since).filter_map(too_many));
+    problems
+}
+
+/// Those that are dropped for their age are no problem.
+fn too_many(dropped: &Dropped) -> Option<Problem> {
+    let text = format!("{} reject(s) dropped: more than rejects.max_bytes came", dropped.rejects);
+    let command = Some("chatsync status --failing");
+    (dropped.reason == "max_bytes").then_some(Problem { kind: "rejects_dropped", orders: None, text, command })
+}
+
+/// Its worker is alive. One that fell silent is called abandoned by the next run, and here before that.
+fn is_going_on(run: &Run) -> bool {
+    run.status == "running" && run.alive_until > Utc::now()
+}
+
+fn waits(run: &Run) -> Option<Problem> {
+    let what = run.waiting_for.as_ref().filter(|_| is_going_on(run))?;
+    let until = match run.waiting_until {
+        Some(until) => format!(", until {} at the latest", time(Some(until))),
+        None => "; the end is not known".to_owned(),
+    };
+    let text = format!("the run since {} waits for {what}{until}", minute(run.started_at));
+    Some(Problem { kind: "waiting", orders: None, text, command: None })
+}
+
+fn went_wrong(run: &Run) -> Option<Problem> {
+    let started = minute(run.started_at);
+    let (kind, text) = match run.status.as_str() {
+        "failed" => {
+            let error = run.error.as_deref().unwrap_or("the reason is not known");
+            ("failed", format!("the run of {started} failed: {error}"))
+        }
+        "abandoned" | "running" => ("abandoned", format!("the run of {started} was abandoned: its worker fell silent")),
+        _ => return None,
+    };
+    Some(Problem { kind, orders: None, text, command: Some("chatsync sync") })
+}
+
+/// Problems for people.
+pub(super) fn text(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "nothing is wrong".to_owned();
+    }
+    let lines = problems.iter().flat_map(|problem| {
+        let mut lines = wrapped(&format!("! {}", problem.text), WIDTH, "  ");
+        lines.extend(problem.command.map(|command| format!("  → {command}")));
+        lines
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,53 @@
+-- Live orders that are overdue, and those that the next run may come too late for. A few ranges of the claim index, one
+-- per priority, with a look at rows whose deadline is near: orders that were read in time are not met.
+-- $1 readable window, $2 start of the next run, $3 start of the one after it, $4 its end at the latest, $5 when an order
+-- that is read now is due again, $6 the latest of the last three less the window.
+WITH RECURSIVE ranks AS (
+    (
+        SELECT -priority::integer AS rank
+        FROM sync.order_queue
+        WHERE state IN ('pending', 'open')
+        ORDER BY -priority::integer
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT -priority::integer
+        FROM sync.order_queue
+        WHERE state IN ('pending', 'open') AND -priority::integer > r.rank
+        ORDER BY -priority::integer
+        LIMIT 1
+    )
+    FROM ranks AS r
+    WHERE r.rank IS NOT NULL
+),
+near AS (
+    SELECT q.deadline_base, q.last_fetched_at, q.expired_at, q.due_at
+    FROM ranks AS r
+    CROSS JOIN LATERAL (
+        SELECT deadline_base, last_fetched_at, expired_at, due_at
+        FROM sync.order_queue
+        WHERE state IN ('pending', 'open')
+          AND -priority::integer = r.rank
+          AND deadline_base < $6
+        -- So that each priority is a range of the index, and not all of them a join.
+        OFFSET 0
+    ) AS q
+    UNION ALL
+    -- Those that wait for longer, after many failures for instance.
+    SELECT deadline_base, last_fetched_at, expired_at, due_at
+    FROM sync.order_queue
+    WHERE ended_at IS NULL
+      AND due_at > $5
+      AND deadline_base >= $6
+),
+dated AS (
+    SELECT due_at, greatest(deadline_base, last_fetched_at) + $1 AS deadline
+    FROM near
+    WHERE (expired_at - last_fetched_at <= $1) IS NOT TRUE
+)
+SELECT
+    count(*) FILTER (WHERE d.deadline < now()) AS "overdue!",
+    count(*) FILTER (WHERE d.deadline >= now() AND d.due_at <= $2 AND d.deadline < $4) AS "perhaps!",
+    count(*) FILTER (WHERE d.deadline >= now() AND d.due_at > $2 AND d.deadline < greatest(d.due_at, $3)) AS "later!"
+FROM dated AS d

@@ -1,0 +1,22 @@
+-- The runs in which nothing was due, folded: how many between two of the latest $1 others, and when. `newer` is how many
+-- of those others came after them.
+WITH busy AS (
+    SELECT started_at
+    FROM sync.runs
+    WHERE NOT (status = 'succeeded' AND claimed = 0)
+    ORDER BY started_at DESC
+    LIMIT $1
+)
+SELECT
+    n.newer AS "newer!",
+    count(*) AS "runs!",
+    min(r.started_at) AS "first_started_at!",
+    max(r.started_at) AS "last_started_at!"
+FROM sync.runs AS r
+CROSS JOIN LATERAL (SELECT count(*) AS newer FROM busy AS b WHERE b.started_at > r.started_at) AS n
+WHERE r.status = 'succeeded'
+  AND r.claimed = 0
+  -- What is older than the oldest of those shown is not.
+  AND r.started_at >= coalesce((SELECT min(started_at) FROM busy HAVING count(*) = $1), '-infinity')
+GROUP BY n.newer
+ORDER BY n.newer

@@ -1,0 +1,46 @@
+//! Explains long waits while a run lasts: to the log, and in the run's row for `chatsync status`.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::db::runs;
+use crate::waits::{For, Wait, Waits};
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The row is written only if that is quick: a wait for the database must not hold up the explanations.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Looks at `waits` until it is dropped. A row that cannot be written is tried again at the next look.
+pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infallible {
+    let mut recorded: Option<Wait> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Some(wait) = waits.unexplained() {
+            tracing::info!(lasted = wait.lasted.as_secs(), "{wait}");
+        }
+        let wait = waits.longest();
+        if is_known(recorded, wait) || wait.is_some_and(|wait| wait.what == For::Database) {
+            continue;
+        }
+        if let Ok(Ok(())) = tokio::time::timeout(QUICK, runs::wait(pool, run_id, wait)).await {
+            recorded = wait;
+        }
+    }
+}
+
+/// Whether the row says so. The end of a wait is reckoned anew at each look, and may differ by a second.
+fn is_known(recorded: Option<Wait>, wait: Option<Wait>) -> bool {
+    match (recorded, wait) {
+        (None, None) => true,
+        (Some(recorded), Some(wait)) if recorded.what == wait.what => match (recorded.until, wait.until) {
+            (Some(before), Some(now)) => (now - before).num_seconds().abs() <= 1,
+            (before, now) => before == now,
+        },
+        _ => false,
+    }
+}

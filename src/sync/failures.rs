@@ -1,0 +1,34 @@
+//! The failures of a run by kind: a run that failed says in `sync.runs.error` what was wrong as a rule.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::{OrderId, Settlement, Verdict};
+
+/// How many orders failed in which way, and the first of each. As many entries as there are kinds.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Mutex<BTreeMap<&'static str, (u64, OrderId)>>);
+
+impl Failures {
+    /// Counts those of a batch that was written.
+    pub(super) fn count(&self, written: &[&Settlement]) {
+        let mut failures = self.lock();
+        for settled in written {
+            if let (Verdict::Failed | Verdict::Dead, Some((kind, _))) = (settled.verdict, &settled.note) {
+                failures.entry(kind).or_insert_with(|| (0, settled.order_id.clone())).0 += 1;
+            }
+        }
+    }
+
+    /// The most frequent kind, its count and an example.
+    pub(super) fn most_frequent(&self) -> Option<String> {
+        let failures = self.lock();
+        let (kind, (orders, example)) = failures.iter().max_by_key(|(_, (orders, _))| *orders)?;
+        Some(format!("no order was answered; most often: {kind}, {orders} order(s), such as {example} (chatsync why)"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, (u64, OrderId)>> {
+        // A map is whole after each of these operations, whatever happened in between.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
