@@ -15,7 +15,8 @@ use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::{self, AuthMode, Needs};
-use crate::db::forecast::{Forecast, KnownPace, Late, Missed, Totals};
+use crate::db::forecast::{Forecast, Late, Missed, Totals};
+use crate::db::pace::KnownPace;
 
 /// Longest time foretold, in seconds: a century. The calendar ends somewhere.
 const LONGEST: f64 = 3e9;
@@ -68,7 +69,8 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     let mut forecast = Forecast::begin(&database.pool, window, next_tick, args.limit).await?;
     let totals = forecast.totals().await?;
     let requests = Requests::of(&totals, settings.auth_mode);
-    let pace = Pace::of(forecast.pace(settings.api.base_url.as_str()).await?, &settings.pace);
+    let known = forecast.pace(settings.api.base_url.as_str(), settings.pace.initial_requests_per_second).await?;
+    let pace = Pace::of(known, &settings.pace);
     let takes = pace.time_for(requests.total());
     let missed = match totals.nearest_deadline {
         // Token requests come in between: every order bears its share of them.

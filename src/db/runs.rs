@@ -105,6 +105,7 @@ pub struct Run {
     pub refused: i64,
     pub expired_early: i64,
     pub requests_per_second: Option<f64>,
+    pub served_per_second: Option<f64>,
 }
 
 /// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called

@@ -64,18 +64,26 @@ async fn the_pace_that_was_found_is_reckoned_with(lab: Arc<Lab>) -> anyhow::Resu
     assert_eq!((&guess["pace"], &guess["takes_seconds"]), (&default, &json!(0.1)));
     sqlx::query(
         "INSERT INTO sync.pace (api, requests_per_second, found_at)
-         VALUES ('http://127.0.0.1:9/', 0.5, '2026-01-01T00:00:00Z'), ('http://127.0.0.1:10/', 3, now())",
+         VALUES ('http://127.0.0.1:9/', 0.5, date_trunc('second', now())), ('http://127.0.0.1:10/', 3, now())",
     )
     .execute(&lab.pool)
     .await?;
+    let found_at =
+        lab.text(r#"SELECT to_char(found_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM sync.pace WHERE requests_per_second < 1"#);
+    let found_at = found_at.await?;
     let api = ("CHATSYNC__API__BASE_URL", "http://127.0.0.1:9");
     let known = plan(&lab, &[], &[ONE_TOKEN, api]).await?;
-    let found =
-        json!({"requests_per_second": 0.5, "is_guess": false, "found_at": "2026-01-01T00:00:00Z", "is_capped": false});
+    let found = json!({"requests_per_second": 0.5, "is_guess": false, "found_at": found_at, "is_capped": false});
     assert_eq!((&known["pace"], &known["takes_seconds"]), (&found, &json!(4.0)));
     let ceiling = ("CHATSYNC__PACE__MAX_REQUESTS_PER_SECOND", "0.25");
     let capped = plan(&lab, &[], &[ONE_TOKEN, api, ceiling]).await?;
     assert_eq!((&capped["pace"]["is_capped"], &capped["takes_seconds"]), (&json!(true), &json!(8.0)));
+    // As a run reads it: halved for each day that nobody confirmed it.
+    sqlx::query("UPDATE sync.pace SET requests_per_second = 100, found_at = now() - interval '49 hours'")
+        .execute(&lab.pool)
+        .await?;
+    let old = plan(&lab, &[], &[ONE_TOKEN, api]).await?;
+    assert_eq!((&old["pace"]["requests_per_second"], &old["takes_seconds"]), (&json!(25.0), &json!(0.08)));
     Ok(())
 }
 
