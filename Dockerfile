@@ -7,6 +7,7 @@ WORKDIR /chatsync
 # empty package is cleaned away, or cargo would take it for the newer one (COPY keeps the times of the sources).
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
+COPY vendor vendor
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
     && cargo build --locked --release \
     && cargo clean --release --package chatsync

@@ -1,7 +1,7 @@
 -- What the storm guard does not believe yet stays with its order, which is asked for again: nothing is closed, nothing
 -- is lost, and nothing blocks the head of the queue.
 ALTER TABLE sync.order_queue
-    ADD COLUMN held_kind text CONSTRAINT held_kind_is_known
+    ADD COLUMN held_kind text COLLATE "C" CONSTRAINT held_kind_is_known
         CHECK (held_kind IN ('closed', 'not_found_uncoded', 'expired', 'refused')),
     ADD COLUMN held_since timestamptz,
     ADD COLUMN held_times integer,

@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "2000,20000,100000", value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub(crate) sizes: Vec<u32>,
 
-    /// Repetitions of each measurement [default: 5, but 3 of what takes long]
+    /// Repetitions of each measurement [default: 7, but 3 of what takes long]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: Option<u32>,
 
@@ -107,6 +107,6 @@ impl Plan {
 
     /// Of a run over so many orders.
     pub(crate) fn repetitions_of(&self, orders: u32) -> u32 {
-        self.repetitions.unwrap_or(if orders > 20_000 { 3 } else { 5 })
+        self.repetitions.unwrap_or(if orders > 20_000 { 3 } else { 7 })
     }
 }

@@ -90,14 +90,7 @@ impl Sample {
 impl Phase {
     /// The median of a column, if it is known.
     pub(crate) fn median(&self, column: Column) -> Option<f64> {
-        let mut values: Vec<f64> = self.samples.iter().filter_map(column).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        if values.len().is_multiple_of(2) {
-            Some(f64::midpoint(*values.get(middle.checked_sub(1)?)?, values[middle]))
-        } else {
-            values.get(middle).copied()
-        }
+        median(self.samples.iter().filter_map(column).collect())
     }
 
     /// The same per order.
@@ -127,5 +120,22 @@ impl Results {
 
     pub(crate) fn find(&self, series: &str, size: u32, name: &str) -> Option<&Phase> {
         self.phases.iter().find(|phase| (phase.series, phase.size, phase.name) == (series, size, name))
+    }
+
+    /// The median of how many times as fast one phase was as another, in each repetition.
+    pub(crate) fn paired_ratio(&self, series: &str, size: u32, one: &str, other: &str) -> Option<f64> {
+        let (one, other) = (self.find(series, size, one)?, self.find(series, size, other)?);
+        let pairs = one.samples.iter().zip(&other.samples);
+        median(pairs.map(|(one, other)| one.orders_per_second() / other.orders_per_second()).collect())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        Some(f64::midpoint(*values.get(middle.checked_sub(1)?)?, values[middle]))
+    } else {
+        values.get(middle).copied()
     }
 }

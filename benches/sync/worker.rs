@@ -11,6 +11,7 @@ use tokio::process::Command;
 use crate::lab::Lab;
 use crate::load::{Load, Loaded};
 use crate::orders::Changes;
+use crate::postgres::Transport;
 use crate::processor;
 use crate::sample::Sample;
 
@@ -24,6 +25,15 @@ pub(crate) struct Setup {
     pub(crate) in_flight: u32,
     /// Workers at the same time.
     pub(crate) workers: u32,
+    /// Their way to the database.
+    pub(crate) transport: Transport,
+}
+
+impl Setup {
+    /// One worker, over TCP.
+    pub(crate) fn one(in_flight: u32) -> Self {
+        Self { in_flight, workers: 1, transport: Transport::Tcp }
+    }
 }
 
 /// What all workers of a measurement together must have done.
@@ -99,7 +109,7 @@ async fn run(lab: &Lab, setup: Setup, name: &str) -> anyhow::Result<(Done, Optio
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", lab.scratch.path())
-        .env("DATABASE_URL", lab.postgres.url())
+        .env("DATABASE_URL", lab.postgres.url(setup.transport))
         .envs([
             ("CHATSYNC__API__BASE_URL", lab.server.url()),
             ("CHATSYNC__AUTH__MODE", "static_token".to_owned()),

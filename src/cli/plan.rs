@@ -13,7 +13,7 @@ use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::Needs;
 use crate::db::forecast::{Forecast, Missed};
-use crate::sync::outlook::{Foreseen, Foresight, Pace};
+use crate::sync::outlook::{Foreseen, Foresight, Pace, Requests};
 
 /// Tell what a run would do now: orders, requests, time, deadlines missed.
 ///
@@ -105,16 +105,12 @@ impl Plan {
             lines.push(("", format!("{} name no connect_user_id: they would be given up", due - requests.messages)));
         }
         lines.extend([
-            (
-                "requests",
-                format!(
-                    "{} ({} for messages, {} for tokens, {} to probe what is held back)",
-                    requests.total(),
-                    requests.messages,
-                    requests.tokens,
-                    requests.probes
-                ),
-            ),
+            ("requests", {
+                let Requests { messages, tokens, probes } = *requests;
+                let probes =
+                    if probes > 0 { format!(", up to {probes} to probe what is held back") } else { String::new() };
+                format!("{} ({messages} for messages, {tokens} for tokens{probes})", requests.total())
+            }),
             ("pace", format!("{:.1} requests/s, {}", pace.requests_per_second, origin(pace))),
             ("takes", format!("{}, until {}", span(*takes), time(Some(totals.now + *takes)))),
             ("next tick", time(self.next_tick)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use super::pace::{self, KnownPace};
 use super::{Error, interval};
 
 /// What a run would meet.
@@ -69,15 +70,6 @@ pub struct Late {
     pub past: u64,
     /// The first of them.
     pub first: Vec<Missed>,
-}
-
-/// The request rate that an API was last found to tolerate.
-#[derive(Debug)]
-pub struct KnownPace {
-    /// All workers together.
-    pub requests_per_second: f64,
-    /// When it was last confirmed.
-    pub found_at: DateTime<Utc>,
 }
 
 /// Orders whose deadline is near, or has passed.
@@ -253,13 +245,9 @@ impl Forecast {
         self.next.start
     }
 
-    /// The pace found for an API, if one was.
-    pub async fn pace(&mut self, api: &str) -> Result<Option<KnownPace>, Error> {
-        let pace =
-            sqlx::query_as!(KnownPace, "SELECT requests_per_second, found_at FROM sync.pace WHERE api = $1", api)
-                .fetch_optional(&mut *self.snapshot)
-                .await?;
-        Ok(pace)
+    /// The pace that earlier runs kept for an API, as a run that starts now reads it.
+    pub async fn pace(&mut self, api: &str, initial: f64) -> Result<Option<KnownPace>, Error> {
+        pace::known(&mut *self.snapshot, api, initial).await
     }
 
     /// Ends it and gives the connection back.

@@ -124,6 +124,7 @@ pub struct Run {
     pub overdue: Option<i64>,
     pub waiting_for: Option<String>,
     pub waiting_until: Option<DateTime<Utc>>,
+    pub served_per_second: Option<f64>,
 }
 
 /// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called

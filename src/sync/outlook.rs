@@ -12,7 +12,8 @@ use sqlx::PgPool;
 use super::PROBES;
 use crate::config::{self, AuthMode, Settings};
 use crate::db;
-use crate::db::forecast::{Forecast, KnownPace, Late, Next, Totals};
+use crate::db::forecast::{Forecast, Late, Next, Totals};
+use crate::db::pace::KnownPace;
 use crate::db::runs::{self, Trigger, Turn};
 use crate::domain::Schedule;
 
@@ -100,7 +101,7 @@ impl Foresight {
     pub async fn foresee(&self, forecast: &mut Forecast) -> Result<Foreseen, db::Error> {
         let totals = forecast.totals().await?;
         let requests = Requests::of(&totals, self.auth_mode);
-        let pace = Pace::of(forecast.pace(&self.api).await?, &self.pace);
+        let pace = Pace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
         let takes = pace.time_for(requests.total());
         let missed = match totals.nearest_deadline {
             // Token requests come in between: every order bears its share of them.
@@ -118,7 +119,7 @@ impl Foresight {
         let looking = async {
             let next = self.next_run(pool, after).await?;
             let mut forecast = Forecast::of_next(pool, self.window, next, TIMEOUT).await?;
-            let pace = Pace::of(forecast.pace(&self.api).await?, &self.pace);
+            let pace = Pace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
             // A token for each at most.
             let requests = forecast.due().await? * if self.auth_mode == AuthMode::UserAssertion { 2 } else { 1 };
             let due_again = Utc::now() + TimeDelta::from_std(self.refresh_after).unwrap_or(TimeDelta::MAX);

@@ -1,7 +1,7 @@
 //! A run's part of the pace: taken from the database at the start, agreed upon every few seconds, kept at the end.
 //!
 //! The pace belongs to the API; of `n` running workers each sends an `n`-th of it. Every worker finds it out from its
-//! own replies and tells the database, which keeps a mean. A worker that joins or leaves changes `n`, not the pace.
+//! own replies and tells the database, which keeps a mean of what was found, or the most that was served. A worker that joins or leaves changes `n`, not the pace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::connect::Client;
-use crate::db::pace::{self, Report};
+use crate::connect::{Client, Pace};
+use crate::db::pace::{self, Report, Shared, Total};
 use crate::db::{Link, Store};
 
 /// A worker hears of others after this long, and tells what it found.
@@ -32,11 +32,11 @@ impl Share {
     pub(super) async fn join(store: Store, client: Arc<Client>, run_id: Uuid) -> Self {
         let pace = client.pace();
         let mut workers = 0;
-        let api = client.base_url();
-        let join = |mut connection: Link| async move { pace::join(&mut connection, run_id, api).await };
+        let (api, initial) = (client.base_url(), pace.initial());
+        let join = |mut connection: Link| async move { pace::join(&mut connection, run_id, api, initial).await };
         match store.run(join).await {
             Ok(shared) => {
-                pace.share(shared.workers, shared.total);
+                start(pace, &shared);
                 if shared.workers == 1 {
                     workers = 1;
                 } else if pace.has_ceiling() {
@@ -57,29 +57,53 @@ impl Share {
             self.turn().await;
             wait = TURN;
         }
-        self.turn().await;
-        if let Some(found) = self.client.pace().found() {
-            tracing::info!(run_id = %self.run_id, requests_per_second = found.round(), "pace found");
+        if let Some(total) = self.turn().await {
+            let (run_id, rate) = (self.run_id, total.per_second.round());
+            tracing::info!(%run_id, requests_per_second = rate, is_limit = total.is_limit, "pace kept");
         }
     }
 
-    async fn turn(&mut self) {
+    /// Returns what is kept for the next run.
+    async fn turn(&mut self) -> Option<Total> {
         let pace = self.client.pace();
         let before = self.workers;
-        let report = &Report { rate: pace.rate(), found: pace.found(), workers: before };
+        let report = &Report {
+            rate: pace.rate(),
+            served: pace.served(),
+            found: pace.found(),
+            workers: before,
+            initial: pace.initial(),
+        };
         let (run_id, api) = (self.run_id, self.client.base_url());
         let tell = |mut connection: Link| async move { pace::report(&mut *connection, run_id, api, report).await };
         let shared = match self.store.run(tell).await {
             Ok(shared) => shared,
-            Err(error) => return tracing::debug!("the pace was not shared: {error}"),
+            Err(error) => {
+                tracing::debug!("the pace was not shared: {error}");
+                return None;
+            }
         };
+        let limit = shared.total.filter(|total| total.is_limit).map(|limit| limit.per_second);
         if shared.workers != before {
-            // What was found meanwhile was found against an unknown number of others.
-            pace.share(shared.workers, shared.total);
+            if before == 0 {
+                start(pace, &shared);
+            } else {
+                // What was found meanwhile was found against an unknown number of others.
+                pace.share(shared.workers, limit);
+            }
             tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace is shared anew");
-        } else if let Some(total) = shared.total.filter(|_| shared.workers > 1) {
-            pace.lean_to(total);
+        } else if let Some(limit) = limit.filter(|_| shared.workers > 1) {
+            pace.lean_to(limit);
         }
         self.workers = shared.workers;
+        shared.total
+    }
+}
+
+/// Starts with this worker's part of what earlier runs kept.
+fn start(pace: &Pace, shared: &Shared) {
+    match shared.total {
+        Some(served) if !served.is_limit => pace.search_from(shared.workers, served.per_second),
+        total => pace.share(shared.workers, total.map(|limit| limit.per_second)),
     }
 }

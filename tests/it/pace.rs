@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use chatsync::db::pace::{self, Report, Shared};
+use chatsync::db::pace::{self, Report, Shared, Total};
 use chatsync::db::runs::{self, Finish, Status, Trigger};
 use chatsync::simulator::{self, Running, Stats};
 use chatsync::sync::{Progress, Request, Worker};
@@ -21,11 +21,16 @@ use crate::sync::{execute, feed, simulated};
 
 tests!(
     a_run_finds_the_limit_and_the_next_one_starts_there,
+    a_run_without_a_429_keeps_what_it_was_served_and_the_next_one_starts_there,
+    a_run_below_the_kept_pace_does_not_lower_it,
+    a_kept_pace_halves_with_every_day_without_confirmation,
     a_limit_that_halves_and_doubles_is_followed,
     three_workers_on_one_database_keep_to_a_limit_together,
     a_wait_that_the_api_asks_for_is_kept_by_everybody,
     only_living_runs_of_the_same_api_share_its_pace,
     what_several_workers_find_comes_to_a_mean,
+    what_several_workers_are_served_is_added_up,
+    what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it,
 );
 
 const ALL: Request = Request { trigger: Trigger::Manual, only: None, limit: None };
@@ -106,6 +111,95 @@ async fn a_run_finds_the_limit_and_the_next_one_starts_there(lab: Arc<Lab>) -> a
     Ok(())
 }
 
+async fn kept(lab: &Lab) -> anyhow::Result<(f64, bool)> {
+    Ok(sqlx::query_as("SELECT requests_per_second, is_limit FROM sync.pace").fetch_one(&lab.pool).await?)
+}
+
+/// The rate with which a run starts, or a little more: it reads one order.
+async fn start_rate(lab: &Lab, api: &Running, settings: &[(&str, &str)]) -> anyhow::Result<f64> {
+    lab.enqueue(&[&format!("one-{}", Uuid::now_v7())]).await?;
+    let worker = lab.worker(&lab.settings(&api.base_url(), settings));
+    worker.run(&Request { limit: Some(1), ..ALL }, &CancellationToken::new(), &Progress::default()).await?;
+    Ok(worker.client.pace().rate())
+}
+
+async fn a_run_without_a_429_keeps_what_it_was_served_and_the_next_one_starts_there(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
+    let slow = [("pace.initial_requests_per_second", "20")];
+    // Ended by hand, after more than five seconds.
+    let busy = Busy::start(&lab, vec![lab.worker(&lab.settings(&api.base_url(), &slow))]).await?;
+    let served = count(&api, 7).await;
+    busy.stop().await?;
+    assert_eq!(api.stats().throttled, 0);
+    let (rate, is_limit) = kept(&lab).await?;
+    assert!(!is_limit && rate > 20.0, "{rate}");
+    // Of seven seconds the busiest five.
+    assert!(rate <= served.served_per_second * 7.0 / 5.0 * 1.1, "{rate} after {}", served.served_per_second);
+
+    let row = "SELECT p::text FROM sync.pace AS p";
+    let before = lab.text(row).await?;
+    let start = start_rate(&lab, &api, &slow).await?;
+    assert!(start >= rate - 0.01, "{start} instead of {rate}");
+    assert_eq!(lab.text(row).await?, before, "a run too short to learn anything leaves it as it is");
+    let start = start_rate(&lab, &api, &[("pace.initial_requests_per_second", "100000")]).await?;
+    assert!(start >= 100_000.0 - 0.01, "{start}: an initial rate above what was served is the better start");
+    api.stop().await;
+    Ok(())
+}
+
+async fn a_run_below_the_kept_pace_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
+    let worker = lab.worker(&lab.settings(&api.base_url(), &[("pace.max_requests_per_second", "30")]));
+    let client = Arc::clone(&worker.client);
+    let insert =
+        "INSERT INTO sync.pace (api, requests_per_second, found_at) VALUES ($1, 400, now() - interval '1 hour')";
+    sqlx::query(insert).bind(worker.client.base_url()).execute(&lab.pool).await?;
+    let row = "SELECT p::text FROM sync.pace AS p";
+    let before = lab.text(row).await?;
+    let busy = Busy::start(&lab, vec![worker]).await?;
+    let _ = count(&api, 7).await;
+    busy.stop().await?;
+    assert!(client.pace().served().is_some_and(|served| served < 33.0), "{:?}", client.pace().served());
+    assert_eq!(lab.text(row).await?, before);
+    api.stop().await;
+    Ok(())
+}
+
+async fn a_kept_pace_halves_with_every_day_without_confirmation(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let slow = [("pace.initial_requests_per_second", "20")];
+    let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
+    // As it is written in the table.
+    let url = format!("{}/", api.base_url());
+    sqlx::query("INSERT INTO sync.pace (api, requests_per_second) VALUES ($1, 400)")
+        .bind(&url)
+        .execute(&lab.pool)
+        .await?;
+    for (age, expected) in
+        [("-1 hour", 400.0), ("23 hours", 400.0), ("25 hours", 200.0), ("49 hours", 100.0), ("100 days", 20.0)]
+    {
+        for is_limit in [true, false] {
+            let set = "UPDATE sync.pace SET found_at = now() - $1::text::interval, is_limit = $2";
+            sqlx::query(set).bind(age).bind(is_limit).execute(&lab.pool).await?;
+            let start = start_rate(&lab, &api, &slow).await?;
+            assert!(start >= expected - 0.01 && start < expected * 1.1, "{age}: {start} instead of {expected}");
+            let known = pace::known(&lab.pool, &url, 20.0).await?;
+            let known = known.map_or(20.0, |known| known.requests_per_second);
+            assert!((known - expected).abs() < 0.01, "{age}: others read {known}");
+        }
+    }
+    // A limit below the initial rate is believed for a day.
+    execute(&lab, "UPDATE sync.pace SET requests_per_second = 5, is_limit = true, found_at = now()").await?;
+    let start = start_rate(&lab, &api, &slow).await?;
+    assert!(start >= 4.99 && start < 5.5, "{start}");
+    execute(&lab, "UPDATE sync.pace SET found_at = now() - interval '25 hours'").await?;
+    let start = start_rate(&lab, &api, &slow).await?;
+    assert!(start >= 19.99 && start < 22.0, "{start}");
+    api.stop().await;
+    Ok(())
+}
+
 async fn a_limit_that_halves_and_doubles_is_followed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = start_api(80).await?;
     let worker = lab.worker(&lab.settings(&api.base_url(), &[("pace.initial_requests_per_second", "20")]));
@@ -180,13 +274,13 @@ async fn start_run(lab: &Lab, api: &str) -> anyhow::Result<(Uuid, Shared)> {
     let run_id = Uuid::now_v7();
     runs::start(&lab.pool, run_id, Trigger::Manual, "test", Duration::from_mins(1)).await?;
     let mut connection = lab.pool.acquire().await?;
-    Ok((run_id, pace::join(&mut connection, run_id, api).await?))
+    Ok((run_id, pace::join(&mut connection, run_id, api, 20.0).await?))
 }
 
 async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyhow::Result<()> {
     let alone = Shared { workers: 1, total: None };
     let together = Shared { workers: 2, total: None };
-    let report = Report { rate: 5.0, found: None, workers: 1 };
+    let report = Report { rate: 5.0, served: None, found: None, workers: 1, initial: 20.0 };
     let (first, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, alone);
     assert_eq!(start_run(&lab, "http://127.0.0.1:2/").await?.1, alone);
@@ -205,17 +299,73 @@ async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyho
 }
 
 async fn what_several_workers_find_comes_to_a_mean(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let report = async |run_id, found, workers| {
-        let report = Report { rate: 1.0, found: Some(found), workers };
-        anyhow::Ok(pace::report(&lab.pool, run_id, API, &report).await?.total)
-    };
+    let report = async |run_id, found, workers| tell(&lab, run_id, None, Some(found), workers).await;
+    let limit = |per_second| Some(Total { per_second, is_limit: true });
     let (first, _) = start_run(&lab, API).await?;
-    assert_eq!(report(first, 90.0, 1).await?, Some(90.0));
-    assert_eq!(report(first, 40.0, 1).await?, Some(40.0), "a worker that is alone is believed");
+    assert_eq!(report(first, 90.0, 1).await?, limit(90.0));
+    assert_eq!(report(first, 40.0, 1).await?, limit(40.0), "a worker that is alone is believed");
     let (second, shared) = start_run(&lab, API).await?;
-    assert_eq!(shared, Shared { workers: 2, total: Some(40.0) });
-    assert_eq!(report(first, 20.0, 1).await?, Some(40.0), "found before the other came");
-    assert_eq!(report(first, 20.0, 2).await?, Some(30.0));
-    assert_eq!(report(second, 50.0, 2).await?, Some(40.0));
+    assert_eq!(shared, Shared { workers: 2, total: limit(40.0) });
+    assert_eq!(report(first, 20.0, 1).await?, limit(40.0), "found before the other came");
+    assert_eq!(report(first, 20.0, 2).await?, limit(30.0));
+    assert_eq!(report(second, 50.0, 2).await?, limit(40.0));
+    Ok(())
+}
+
+/// Reports what a run was served, and the limit that it found.
+async fn tell(
+    lab: &Lab,
+    run_id: Uuid,
+    served: Option<f64>,
+    found: Option<f64>,
+    workers: u32,
+) -> anyhow::Result<Option<Total>> {
+    let report = Report { rate: 1.0, served, found, workers, initial: 20.0 };
+    Ok(pace::report(&lab.pool, run_id, API, &report).await?.total)
+}
+
+async fn what_several_workers_are_served_is_added_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let served = |per_second| Some(Total { per_second, is_limit: false });
+    let report = async |run_id, served, workers| tell(&lab, run_id, served, None, workers).await;
+    let (first, _) = start_run(&lab, API).await?;
+    let (second, _) = start_run(&lab, API).await?;
+    assert_eq!(report(first, None, 2).await?, None);
+    assert_eq!(report(first, Some(60.0), 2).await?, served(60.0));
+    assert_eq!(report(second, Some(50.0), 2).await?, served(110.0));
+    assert_eq!(report(first, Some(55.0), 2).await?, served(110.0));
+    assert_eq!(report(first, Some(80.0), 1).await?, served(110.0), "served before the other came");
+    runs::finish(&lab.pool, second, Status::Succeeded, None, (0, 0)).await?;
+    assert_eq!(report(first, Some(105.0), 1).await?, served(110.0), "only those that run count");
+    // It is the next that starts with it.
+    assert_eq!(start_run(&lab, API).await?.1, Shared { workers: 2, total: served(110.0) });
+    Ok(())
+}
+
+async fn what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let (run, _) = start_run(&lab, API).await?;
+    let cases = [
+        // Kept, its age, what is served, what is kept then, and whether it is confirmed.
+        (100.0, "1 hour", 80.0, 100.0, false),
+        (100.0, "1 hour", 95.0, 100.0, true),
+        (100.0, "1 hour", 130.0, 130.0, true),
+        (100.0, "25 hours", 30.0, 100.0, false),
+        (100.0, "25 hours", 48.0, 50.0, true),
+        (100.0, "25 hours", 70.0, 70.0, true),
+    ];
+    for (before, age, served, expected, is_confirmed) in cases {
+        let set =
+            "INSERT INTO sync.pace (api, requests_per_second, found_at) VALUES ($1, $2, now() - $3::text::interval)
+                   ON CONFLICT (api) DO UPDATE
+                   SET requests_per_second = excluded.requests_per_second, found_at = excluded.found_at,
+                       is_limit = excluded.is_limit";
+        sqlx::query(set).bind(API).bind(before).bind(age).execute(&lab.pool).await?;
+        tell(&lab, run, Some(served), None, 1).await?;
+        let (kept, _) = kept(&lab).await?;
+        let is_new =
+            lab.count("SELECT count(*) FROM sync.pace WHERE found_at > now() - interval '1 minute'").await? == 1;
+        assert_eq!((kept, is_new), (expected, is_confirmed), "{before} {age} ago, served {served}");
+    }
+    // A 429 may lower it, also one that was not confirmed for a while.
+    assert_eq!(tell(&lab, run, Some(60.0), Some(33.0), 1).await?, Some(Total { per_second: 33.0, is_limit: true }));
     Ok(())
 }

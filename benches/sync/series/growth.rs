@@ -116,5 +116,5 @@ impl Tables<'_> {
 }
 
 fn setup(plan: &Plan) -> Setup {
-    Setup { in_flight: plan.max_in_flight, workers: 1 }
+    Setup::one(plan.max_in_flight)
 }

@@ -21,7 +21,7 @@ pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> an
         queue::reset(pool).await?;
         queue::enqueue(pool, 0..ORDERS).await?;
         results.add(NAME, ORDERS, "limit_fetch", worker::measure_fetch(lab, ORDERS, messages, IN_FLIGHT).await?);
-        let setup = Setup { in_flight: IN_FLIGHT, workers: 1 };
+        let setup = Setup::one(IN_FLIGHT);
         let first = worker::measure(lab, setup, messages, Done::first(ORDERS, messages)).await?;
         results.add(NAME, ORDERS, "first", first);
         queue::expect_stored(pool, ORDERS, messages).await?;

@@ -1,11 +1,13 @@
 //! New orders, the same again, and again after some have changed, at several sizes; beside each what the machine can
-//! do without a worker. In each repetition everything is measured once, so that all of it has the same weather.
+//! do without a worker. Over TCP, and new orders over a Unix socket as well. In each repetition everything is measured
+//! once, so that all of it has the same weather.
 
 use super::messages_of;
 use crate::arguments::Plan;
 use crate::lab::Lab;
 use crate::limits::Limits;
 use crate::orders::{Changes, UNREAD_PER_ORDER};
+use crate::postgres::Transport;
 use crate::queue;
 use crate::sample::Results;
 use crate::worker::{self, Done, Setup};
@@ -15,23 +17,29 @@ pub(crate) const NAME: &str = "sizes";
 
 pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     for &orders in &plan.sizes {
-        for _ in 0..plan.repetitions_of(orders) {
-            repetition(lab, plan, orders, results).await?;
+        for round in 0..plan.repetitions_of(orders) {
+            repetition(lab, plan, orders, round, results).await?;
         }
     }
     Ok(())
 }
 
-async fn repetition(lab: &Lab, plan: &Plan, orders: u32, results: &mut Results) -> anyhow::Result<()> {
+async fn repetition(lab: &Lab, plan: &Plan, orders: u32, round: u32, results: &mut Results) -> anyhow::Result<()> {
     let (pool, messages) = (lab.pool(), messages_of(orders));
-    let setup = Setup { in_flight: plan.max_in_flight, workers: 1 };
+    let setup = Setup::one(plan.max_in_flight);
     let mut add = |name, sample| results.add(NAME, orders, name, sample);
 
-    queue::reset(pool).await?;
-    queue::enqueue(pool, 0..orders).await?;
     add("limit_fetch", worker::measure_fetch(lab, orders, messages, plan.max_in_flight).await?);
-    add("first", worker::measure(lab, setup, messages, Done::first(orders, messages)).await?);
-    queue::expect_stored(pool, orders, messages).await?;
+    // Neither of the two is always the first.
+    let mut ways = [("first", Transport::Tcp), ("first_socket", Transport::Socket)];
+    ways.rotate_left(round as usize % 2);
+    for (name, transport) in ways {
+        queue::reset(pool).await?;
+        queue::enqueue(pool, 0..orders).await?;
+        let first = worker::measure(lab, Setup { transport, ..setup }, messages, Done::first(orders, messages)).await?;
+        add(name, first);
+        queue::expect_stored(pool, orders, messages).await?;
+    }
     queue::make_due(pool, 0..orders).await?;
 
     let limits = Limits::prepare(lab, orders, messages).await?;

@@ -20,7 +20,7 @@ pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> an
         for (name, workers) in [("one_worker", 1), ("two_workers", 2)] {
             queue::reset(pool).await?;
             queue::enqueue(pool, 0..ORDERS).await?;
-            let setup = Setup { in_flight: IN_FLIGHT, workers };
+            let setup = Setup { workers, ..Setup::one(IN_FLIGHT) };
             let sample = worker::measure(lab, setup, messages, Done::first(ORDERS, messages)).await?;
             results.add(NAME, ORDERS, name, sample);
             queue::expect_stored(pool, ORDERS, messages).await?;

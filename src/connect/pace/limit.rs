@@ -34,7 +34,7 @@ pub(super) struct Limit {
     age: f64,
     /// Until the first 429 the belief doubles every second.
     is_searching: bool,
-    /// Whether it was met.
+    /// Whether a 429 showed it.
     is_met: bool,
     /// Refusals of requests sent before this say nothing new.
     deaf_until: Option<Instant>,
@@ -63,9 +63,9 @@ impl Limit {
         self.base * growth
     }
 
-    /// Whether it was met, or a second at full pace has confirmed it.
+    /// Whether it was met, and is believed: neither an outage nor slow replies have lowered it.
     pub(super) fn is_found(&self) -> bool {
-        !self.is_searching && (self.is_met || self.age >= 1.0)
+        self.is_met && !self.is_searching && self.eased_floor.is_none()
     }
 
     /// A request at full pace was served; the next goes `seconds` later.
@@ -99,7 +99,6 @@ impl Limit {
         self.base = (limit * EASE).max(floor).min(limit).max(LOWEST);
         self.age = 0.0;
         self.is_searching = false;
-        self.is_met = true;
     }
 
     /// Replies are as quick as usual again.

@@ -1,7 +1,7 @@
 //! The pace: how many requests per second the API is sent.
 //!
 //! The API publishes no limit and its 429 carries no hint, so the limit is inferred. `limit` keeps what is believed of
-//! it, `sent` what was sent lately, `latency` whether replies have become slow. Every request waits here for its
+//! it, `sent` what was sent lately, `served` what was served, `latency` whether replies have become slow. Every request waits here for its
 //! [`Turn`], retries and token requests included, and its reply reports back with it. Requests go evenly, at
 //! [`HEADROOM`] of the believed limit, and never more than that limit within any one second, however late timers are.
 //! Workers that share an API send a part each: [`Pace::share`].
@@ -10,6 +10,7 @@ mod latency;
 mod limit;
 mod retry_after;
 mod sent;
+mod served;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use latency::{Latency, Verdict};
 use limit::Limit;
 pub(super) use retry_after::retry_after;
 use sent::Sent;
+use served::Served;
 
 /// Part of the believed limit that is used: the rest makes up for late timers and uneven networks.
 const HEADROOM: f64 = 0.98;
@@ -43,6 +45,8 @@ const NEWS: f64 = 1.5;
 /// The pace of one [`Client`](super::Client), shared by all its requests.
 #[derive(Debug)]
 pub struct Pace {
+    /// Requests per second where nothing is known.
+    initial: f64,
     /// Who waits for a turn; the lock is fair.
     line: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -53,6 +57,8 @@ pub struct Pace {
 struct State {
     limit: Limit,
     sent: Sent,
+    /// Since the run began, or the number of workers changed.
+    served: Served,
     latency: Latency,
     /// For all workers together.
     ceiling: f64,
@@ -80,6 +86,7 @@ impl Pace {
         let state = State {
             limit: Limit::unknown(initial / HEADROOM),
             sent: Sent::default(),
+            served: Served::since(Instant::now()),
             latency: Latency::default(),
             ceiling,
             workers: 1,
@@ -87,7 +94,7 @@ impl Pace {
             held_until: None,
             told: initial.min(ceiling),
         };
-        Self { line: tokio::sync::Mutex::default(), state: Mutex::new(state), waits: Waits::default() }
+        Self { initial, line: tokio::sync::Mutex::default(), state: Mutex::new(state), waits: Waits::default() }
     }
 
     /// Says there what it waits for.
@@ -117,9 +124,10 @@ impl Pace {
 
     /// A reply that was neither a 429 nor a failure of the server has begun to come.
     pub(super) fn went_well(&self, turn: &Turn) {
-        let Some(slot) = turn.slot else { return };
         let now = Instant::now();
         let mut state = self.lock();
+        state.served.add(turn.sent_at);
+        let Some(slot) = turn.slot else { return };
         match state.latency.note(now.duration_since(turn.sent_at), now) {
             Verdict::Calm if state.rate() < state.own_ceiling() => state.limit.grow(slot),
             Verdict::Calm | Verdict::Unsure => {}
@@ -159,7 +167,20 @@ impl Pace {
         self.lock().rate()
     }
 
-    /// The pace that all workers together may keep, if this one has found out something about it.
+    /// Where the search starts if nothing is known.
+    #[must_use]
+    pub fn initial(&self) -> f64 {
+        self.initial
+    }
+
+    /// The highest rate that this worker was served for five seconds, of the last ten; `None` if it has not asked for
+    /// so long.
+    #[must_use]
+    pub fn served(&self) -> Option<f64> {
+        self.lock().served.per_second(Instant::now())
+    }
+
+    /// The pace that all workers together may keep, if the API's limit was met.
     #[must_use]
     pub fn found(&self) -> Option<f64> {
         let state = self.lock();
@@ -170,18 +191,29 @@ impl Pace {
     /// known, it is what this one believes.
     pub fn share(&self, workers: u32, total: Option<f64>) {
         let mut state = self.lock();
-        let workers = workers.max(1);
-        let before = std::mem::replace(&mut state.workers, workers);
+        let factor = state.now_one_of(workers);
         match total {
-            Some(total) => state.limit = Limit::known(total / f64::from(workers) / HEADROOM),
-            None => state.limit.scale(f64::from(before) / f64::from(workers)),
+            Some(total) => state.limit = Limit::known(state.part_of(total)),
+            None => state.limit.scale(factor),
         }
         state.tell();
     }
 
-    /// Leans towards an equal part of `total`, a little at a time: what this worker sees itself counts for more.
+    /// The same, where `total` is no limit but was served before: the search for the limit goes on from there.
+    pub fn search_from(&self, workers: u32, total: f64) {
+        let mut state = self.lock();
+        state.now_one_of(workers);
+        state.limit = Limit::unknown(state.part_of(total));
+        state.tell();
+    }
+
+    /// Leans towards an equal part of `total`, a little at a time: what this worker sees itself counts for more. One that
+    /// has not met the limit yet has an equal part already, and looks for more.
     pub fn lean_to(&self, total: f64) {
         let mut state = self.lock();
+        if !state.limit.is_found() {
+            return;
+        }
         let factor = total / f64::from(state.workers) / state.rate();
         state.limit.scale(factor.clamp(1.0 / LEAN, LEAN));
     }
@@ -199,6 +231,19 @@ impl Pace {
 }
 
 impl State {
+    /// Returns how many times as large this worker's part is now. What was served beside another number of others is
+    /// forgotten.
+    fn now_one_of(&mut self, workers: u32) -> f64 {
+        self.served = Served::since(Instant::now());
+        let before = std::mem::replace(&mut self.workers, workers.max(1));
+        f64::from(before) / f64::from(self.workers)
+    }
+
+    /// The limit to believe in, if all workers together may send `total`.
+    fn part_of(&self, total: f64) -> f64 {
+        total / f64::from(self.workers) / HEADROOM
+    }
+
     fn own_ceiling(&self) -> f64 {
         self.ceiling / f64::from(self.workers)
     }

@@ -2,6 +2,7 @@
 //!
 //! `model` is the server and its clients; here is what they must come to.
 
+mod kept;
 mod model;
 mod shared;
 mod slow;

@@ -32,7 +32,7 @@ const YEARLY: (&str, &str) = ("CHATSYNC__SCHEDULE__CRON", "0 0 0 1 1 *");
 async fn an_empty_queue_needs_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     let plan = plan(&lab, &[], &[]).await?;
     assert_eq!(plan["due"]["orders"], 0);
-    assert_eq!(plan["requests"], json!({"total": 0, "messages": 0, "tokens": 0}));
+    assert_eq!(plan["requests"], json!({"total": 0, "messages": 0, "tokens": 0, "probes": 0}));
     assert_eq!((&plan["takes_seconds"], &plan["ends_at"]), (&json!(0.0), &plan["at"]));
     let nothing = json!({"orders": 0, "already_past": 0, "first": []});
     assert_eq!((&plan["missed"], &plan["missed_outside"]), (&nothing, &nothing));
@@ -49,7 +49,7 @@ async fn requests_are_counted_as_the_auth_mode_needs_them(lab: Arc<Lab>) -> anyh
     .await?;
     for (mode, messages, tokens) in [("user_assertion", 3, 2), ("client_credentials", 4, 1), ("static_token", 4, 0)] {
         let plan = plan(&lab, &[], &[("CHATSYNC__AUTH__MODE", mode)]).await?;
-        let expected = json!({"total": messages + tokens, "messages": messages, "tokens": tokens});
+        let expected = json!({"total": messages + tokens, "messages": messages, "tokens": tokens, "probes": 0});
         assert_eq!(plan["requests"], expected, "{mode}");
         let due = json!({"orders": 4, "pending": 3, "open": 1, "held": 0, "without_user": 1, "left_by_limit": 0});
         assert_eq!(plan["due"], due, "{mode}");
@@ -64,18 +64,26 @@ async fn the_pace_that_was_found_is_reckoned_with(lab: Arc<Lab>) -> anyhow::Resu
     assert_eq!((&guess["pace"], &guess["takes_seconds"]), (&default, &json!(0.1)));
     sqlx::query(
         "INSERT INTO sync.pace (api, requests_per_second, found_at)
-         VALUES ('http://127.0.0.1:9/', 0.5, '2026-01-01T00:00:00Z'), ('http://127.0.0.1:10/', 3, now())",
+         VALUES ('http://127.0.0.1:9/', 0.5, date_trunc('second', now())), ('http://127.0.0.1:10/', 3, now())",
     )
     .execute(&lab.pool)
     .await?;
+    let found_at =
+        lab.text(r#"SELECT to_char(found_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM sync.pace WHERE requests_per_second < 1"#);
+    let found_at = found_at.await?;
     let api = ("CHATSYNC__API__BASE_URL", "http://127.0.0.1:9");
     let known = plan(&lab, &[], &[ONE_TOKEN, api]).await?;
-    let found =
-        json!({"requests_per_second": 0.5, "is_guess": false, "found_at": "2026-01-01T00:00:00Z", "is_capped": false});
+    let found = json!({"requests_per_second": 0.5, "is_guess": false, "found_at": found_at, "is_capped": false});
     assert_eq!((&known["pace"], &known["takes_seconds"]), (&found, &json!(4.0)));
     let ceiling = ("CHATSYNC__PACE__MAX_REQUESTS_PER_SECOND", "0.25");
     let capped = plan(&lab, &[], &[ONE_TOKEN, api, ceiling]).await?;
     assert_eq!((&capped["pace"]["is_capped"], &capped["takes_seconds"]), (&json!(true), &json!(8.0)));
+    // As a run reads it: halved for each day that nobody confirmed it.
+    sqlx::query("UPDATE sync.pace SET requests_per_second = 100, found_at = now() - interval '49 hours'")
+        .execute(&lab.pool)
+        .await?;
+    let old = plan(&lab, &[], &[ONE_TOKEN, api]).await?;
+    assert_eq!((&old["pace"]["requests_per_second"], &old["takes_seconds"]), (&json!(25.0), &json!(0.08)));
     Ok(())
 }
 
