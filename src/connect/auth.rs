@@ -57,11 +57,11 @@ pub(super) enum Tokens {
 pub(super) struct Issued {
     credentials: ClientCredentials,
     /// The kind that `auth.mode` names.
-    default: TokenKind,
+    usual: TokenKind,
     users: Mutex<LruCache<String, Arc<Slot>>>,
     client: Slot,
     /// Whether any token was issued: the client's credentials are good, and a 401 is about a user.
-    has_issued: AtomicBool,
+    has_succeeded: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,20 +75,20 @@ struct SlotState {
 
 impl Tokens {
     pub(super) fn new(auth: &Auth) -> Self {
-        let (credentials, default) = match auth.clone() {
+        let (credentials, usual) = match auth.clone() {
             Auth::UserAssertion(credentials) => (credentials, TokenKind::User),
             Auth::ClientCredentials(credentials) => (credentials, TokenKind::Client),
             Auth::StaticToken(token) => return Self::Static(token),
         };
         let users = Mutex::new(LruCache::new(CACHED_USERS));
-        let (client, has_issued) = (Slot::default(), AtomicBool::new(false));
-        Self::Issued(Box::new(Issued { credentials, default, users, client, has_issued }))
+        let (client, has_succeeded) = (Slot::default(), AtomicBool::new(false));
+        Self::Issued(Box::new(Issued { credentials, usual, users, client, has_succeeded }))
     }
 
     /// The kind of token that `auth.mode` names. A token issued by hand is of no known kind and counts as the client's.
     pub(super) fn default_kind(&self) -> TokenKind {
         match self {
-            Self::Issued(issued) => issued.default,
+            Self::Issued(issued) => issued.usual,
             Self::Static(_) => TokenKind::Client,
         }
     }
@@ -135,14 +135,14 @@ impl Tokens {
             Err(Error::Unauthorized { asked_for: Asked::Token, .. }) => {
                 // As a rule the client's credentials are wrong, whoever the user is. The kind that is only tried
                 // instead of the other stops no run: the other may work.
-                let is_first = kind == issued.default && !issued.has_issued.load(Relaxed);
+                let is_first = kind == issued.usual && !issued.has_succeeded.load(Relaxed);
                 Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: is_first || self.is_shared(kind) })
             }
             Err(Error::TokenRefused { answer, .. }) => {
                 Err(Error::TokenRefused { answer, is_shared: self.is_shared(kind) })
             }
             Ok(token) => {
-                issued.has_issued.store(true, Relaxed);
+                issued.has_succeeded.store(true, Relaxed);
                 Ok(token)
             }
             other => other,
@@ -217,16 +217,13 @@ async fn request(
         "client_id": credentials.client_id,
         "client_secret": credentials.client_secret.expose_secret(),
     });
-    match user {
-        Some(user) => {
-            body["grant_type"] = "fulfillment_user_assertion".into();
-            body["scope"] = credentials.scope.as_str().into();
-            body["assertion"] = STANDARD.encode(json!({ "user_id": user }).to_string()).into();
-        }
-        None => {
-            body["grant_type"] = "client_credentials".into();
-            body["scope"] = credentials.client_scope.as_str().into();
-        }
+    if let Some(user) = user {
+        body["grant_type"] = "fulfillment_user_assertion".into();
+        body["scope"] = credentials.scope.as_str().into();
+        body["assertion"] = STANDARD.encode(json!({ "user_id": user }).to_string()).into();
+    } else {
+        body["grant_type"] = "client_credentials".into();
+        body["scope"] = credentials.client_scope.as_str().into();
     }
     let request = |client: &reqwest::Client| {
         client

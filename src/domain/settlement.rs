@@ -494,10 +494,12 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
     }
 }
 
-/// An order expires `readable_window` after its completion, and it was not completed before its last message. Where
-/// neither is known anything is possible: an order can be enqueued at any age.
+/// An order expires `readable_window` after its completion. If the feeder does not tell when that was, it was not before
+/// the last message; and that was written before the read that brought it, whatever its time says. Where neither is
+/// known anything is possible: an order can be enqueued at any age.
 fn expiry_possible_at(order: &ClaimedOrder, policy: &QueuePolicy) -> Option<DateTime<Utc>> {
-    order.completed_at.max(order.last_message_at)?.checked_add_signed(time_delta(policy.readable_window))
+    let written_at = order.last_message_at.map(|at| order.last_changed_at.map_or(at, |read| at.min(read)));
+    order.completed_at.or(written_at)?.checked_add_signed(time_delta(policy.readable_window))
 }
 
 fn close(blank: Settlement, order: &ClaimedOrder, policy: &QueuePolicy) -> Settlement {

@@ -114,13 +114,19 @@ pub enum Error {
     Database(#[from] db::Error),
     /// The API answers in a way that every order would meet.
     #[error(transparent)]
-    Api(#[from] connect::Error),
+    Api(Box<connect::Error>),
     /// The account, or the set-up, makes the API refuse every order.
     #[error(transparent)]
     AllRefused(#[from] AllRefused),
     /// A defect: a task of the run panicked.
     #[error("a task of the run ended abnormally")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl From<connect::Error> for Error {
+    fn from(error: connect::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
 }
 
 /// How the work of a run went, apart from errors.

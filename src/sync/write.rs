@@ -119,7 +119,7 @@ impl Answered {
         let settlement = settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
         rejects.extend(settlement.rejects);
         let (requests, token_kind) = (self.settlement.requests, self.settlement.token_kind);
-        *self.settlement = Settlement { requests, token_kind, rejects, ..settlement };
+        *self.settlement = Settlement { token_kind, requests, rejects, ..settlement };
     }
 }
 

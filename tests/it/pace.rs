@@ -287,8 +287,7 @@ async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyho
     let (second, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, together);
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, together);
-    let finish = Finish { status: Status::Succeeded, error: None, sent: (0, 0), at_risk: None, overdue: None };
-    runs::finish(&lab.pool, second, &finish).await?;
+    finish(&lab, second).await?;
     assert_eq!(pace::report(&lab.pool, first, API, &report).await?, alone);
     execute(&lab, "UPDATE sync.runs SET alive_until = now() - interval '1 second'").await?;
     assert_eq!(start_run(&lab, API).await?.1, alone);
@@ -334,7 +333,7 @@ async fn what_several_workers_are_served_is_added_up(lab: Arc<Lab>) -> anyhow::R
     assert_eq!(report(second, Some(50.0), 2).await?, served(110.0));
     assert_eq!(report(first, Some(55.0), 2).await?, served(110.0));
     assert_eq!(report(first, Some(80.0), 1).await?, served(110.0), "served before the other came");
-    runs::finish(&lab.pool, second, Status::Succeeded, None, (0, 0)).await?;
+    finish(&lab, second).await?;
     assert_eq!(report(first, Some(105.0), 1).await?, served(110.0), "only those that run count");
     // It is the next that starts with it.
     assert_eq!(start_run(&lab, API).await?.1, Shared { workers: 2, total: served(110.0) });
@@ -368,4 +367,10 @@ async fn what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it(lab: Ar
     // A 429 may lower it, also one that was not confirmed for a while.
     assert_eq!(tell(&lab, run, Some(60.0), Some(33.0), 1).await?, Some(Total { per_second: 33.0, is_limit: true }));
     Ok(())
+}
+
+/// Ends a run in which nothing happened.
+async fn finish(lab: &Lab, run_id: Uuid) -> anyhow::Result<()> {
+    let finish = Finish { status: Status::Succeeded, error: None, sent: (0, 0), at_risk: None, overdue: None };
+    Ok(runs::finish(&lab.pool, run_id, &finish).await?)
 }

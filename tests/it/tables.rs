@@ -6,7 +6,7 @@ use chatsync::simulator;
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Lab, tests};
+use crate::support::{GUARD_OFF, Lab, tests};
 
 tests!(
     the_documented_reply_becomes_the_right_rows,
@@ -194,7 +194,7 @@ async fn an_empty_expired_or_404_reply_takes_nothing_away(lab: Arc<Lab>) -> anyh
     ] {
         api.answer(answer);
         put_back(&lab).await?;
-        lab.sync(api.url(), &[]).await?;
+        lab.sync(api.url(), &[GUARD_OFF]).await?;
         assert_eq!(content().await?, before, "{expected}");
         assert_eq!(lab.text(status).await?.as_deref(), Some(expected));
     }
@@ -496,7 +496,7 @@ async fn an_order_put_back_after_its_closure_is_open_again(lab: Arc<Lab>) -> any
     api.sync(&lab).await?;
     api.answer(Answer::not_found());
     lab.make_all_due().await?;
-    lab.sync(api.url(), &[]).await?;
+    lab.sync(api.url(), &[GUARD_OFF]).await?;
     let order = "SELECT concat_ws(' ', status, coverage, closed_at) FROM chat.orders";
     assert!(lab.text(order).await?.is_some_and(|order| order.starts_with("closed expired_partial 2")));
     let before: Vec<_> = lab.dump("chat").await?.into_iter().filter(|row| row.starts_with("messages")).collect();

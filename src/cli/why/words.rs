@@ -48,7 +48,6 @@ pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
     };
     let user = order.connect_user_id.as_deref().map(one_line);
     match (mode, order.token_kind, user) {
-        (AuthMode::StaticToken, ..) => format!("the one for all orders (auth.mode = {mode_is})"),
         (AuthMode::UserAssertion, None | Some(TokenKind::User), Some(user)) => {
             format!("that of Connect user {user} ({})", why(TokenKind::User))
         }
@@ -61,7 +60,9 @@ pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
         (AuthMode::UserAssertion, _, None) => format!(
             "none: auth.mode = {mode_is} needs a connect_user_id; `chatsync enqueue --user-id U --reopen` gives it one"
         ),
-        (AuthMode::ClientCredentials, ..) => format!("the one for all orders (auth.mode = {mode_is})"),
+        (AuthMode::ClientCredentials | AuthMode::StaticToken, ..) => {
+            format!("the one for all orders (auth.mode = {mode_is})")
+        }
     }
 }
 

@@ -282,8 +282,11 @@ fn an_end_that_every_order_might_meet_is_marked() {
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now(), ..never_fetched() }), None);
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), None);
     assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early(1));
-    assert_eq!(expires(&ClaimedOrder { completed_at: at(25), last_message_at: at(1), ..never_fetched() }), early(23));
+    assert_eq!(expires(&ClaimedOrder { completed_at: at(25), last_message_at: at(1), ..never_fetched() }), None);
     assert_eq!(expires(&ClaimedOrder { last_message_at: at(23), ..read_before(1, true) }), early(1));
+    let from_the_future =
+        ClaimedOrder { last_message_at: Some(now() + TimeDelta::days(9_000)), ..read_before(2, true) };
+    assert_eq!(expires(&from_the_future), early(22));
     assert_eq!(expires(&ClaimedOrder { last_message_at: at(24), ..read_before(1, true) }), None);
     let full = Conversation { is_expired: Some(true), ..one_message() };
     assert_eq!(suspicion(&ClaimedOrder { last_message_at: at(1), ..read_before(1, true) }, answered(full)), None);

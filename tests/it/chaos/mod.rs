@@ -166,7 +166,8 @@ async fn calm(lab: &Lab, options: &Options) -> anyhow::Result<Calm> {
     let calm = Calm { whole: dump(&other, &[]).await?, without_receipts: dump(&other, &RECEIPTS).await? };
     other.close(lab.url()).await?;
     api.stop().await;
-    ensure!(run.status == "succeeded" && run.claimed == i64::try_from(options.orders)?, "{run:?}");
+    // Partial, if some orders had expired before they were fed.
+    ensure!(run.failed + run.dead + run.held == 0 && run.claimed == i64::try_from(options.orders)?, "{run:?}");
     Ok(calm)
 }
 
@@ -269,7 +270,11 @@ async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)])
     let mut more: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     more.extend(patient);
     let run = Finished::of(lab.configured(&["sync"], &api.base_url(), &more)).await?;
-    ensure!(run.code == Some(0), "the last run ended with {:?}:\n{}{}", run.code, run.stderr, run.stdout);
+    // Some orders had expired before they were fed: the run that finds it is not quite well, but all of its orders are.
+    let is_well = "SELECT status = 'succeeded' OR (status = 'partial' AND lost > 0 AND failed + dead + held = 0)
+                   FROM sync.runs ORDER BY started_at DESC LIMIT 1";
+    let is_well: bool = sqlx::query_scalar(is_well).fetch_one(&lab.pool).await?;
+    ensure!(is_well, "the last run ended with {:?}:\n{}{}", run.code, run.stderr, run.stdout);
     Ok(())
 }
 

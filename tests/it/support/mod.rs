@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use libtest_mimic::{Failed, Trial};
 
-pub(crate) use lab::{Finished, Lab};
+pub(crate) use lab::{Finished, GUARD_OFF, Lab};
 
 /// A test that takes longer hangs.
 const LONGEST: Duration = Duration::from_mins(3);

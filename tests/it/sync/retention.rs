@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{execute, orders_asked, simulated};
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, GUARD_OFF, Lab, tests};
 
 tests!(
     what_ended_long_ago_leaves_the_queue_after_a_run_and_nothing_else_does,
@@ -88,13 +88,13 @@ async fn an_order_that_is_fed_again_keeps_what_was_proven_of_it(lab: Arc<Lab>) -
         let api = Recorder::start(move |_| says.lock().expect("not poisoned").clone()).await;
         let say = |said| *answer.lock().expect("not poisoned") = said;
         lab.enqueue(&[order]).await?;
-        lab.sync(api.url(), &[]).await?;
+        lab.sync(api.url(), &[GUARD_OFF]).await?;
         for (end, status) in
             [(talk(json!([]), true), "expired"), (talk(json!([]), true), "expired"), (Answer::not_found(), "closed")]
         {
             say(end);
             lab.make_all_due().await?;
-            lab.sync(api.url(), &[]).await?;
+            lab.sync(api.url(), &[GUARD_OFF]).await?;
             let told = "SELECT string_agg(concat_ws(' ', order_id, status, coverage), ',') FROM chat.orders";
             assert_eq!(lab.text(told).await?, Some(format!("{order} {status} {proof}")));
             lab.let_time_pass(Duration::from_hours(49)).await?;
@@ -123,7 +123,7 @@ async fn what_was_lost_of_an_order_is_not_forgotten_either(lab: Arc<Lab>) -> any
             .await?;
         execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order')").await?;
         let api = Recorder::start(move |_| end.clone()).await;
-        lab.sync(api.url(), &[]).await?;
+        lab.sync(api.url(), &[GUARD_OFF]).await?;
         let told = lab.text("SELECT concat_ws(' ', status, coverage) FROM chat.orders").await?;
         assert_eq!(told.as_deref(), Some(after), "{before}");
     }
