@@ -192,10 +192,10 @@ async fn a_kept_pace_halves_with_every_day_without_confirmation(lab: Arc<Lab>) -
     // A limit below the initial rate is believed for a day.
     execute(&lab, "UPDATE sync.pace SET requests_per_second = 5, is_limit = true, found_at = now()").await?;
     let start = start_rate(&lab, &api, &slow).await?;
-    assert!(start >= 4.99 && start < 5.5, "{start}");
+    assert!((4.99..5.5).contains(&start), "{start}");
     execute(&lab, "UPDATE sync.pace SET found_at = now() - interval '25 hours'").await?;
     let start = start_rate(&lab, &api, &slow).await?;
-    assert!(start >= 19.99 && start < 22.0, "{start}");
+    assert!((19.99..22.0).contains(&start), "{start}");
     api.stop().await;
     Ok(())
 }

@@ -77,7 +77,8 @@ async fn orders_that_were_closed_before_are_closed_again(lab: Arc<Lab>) -> anyho
     let answer = |asked: &Asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) };
     let api = Recorder::start(answer).await;
     assert_eq!(one_run(&lab, &api).await?.closed, 200);
-    let ids: String = (1..=1_000).map(|number| format!("order-{number}\n")).collect();
+    let ids: Vec<String> = (1..=1_000).map(|number| format!("order-{number}")).collect();
+    let ids = ids.join("\n");
     let reopen = Finished::of_input(lab.with_database(&["enqueue", "--reopen", "-"]), ids.as_bytes()).await?;
     reopen.expect_code(0);
     // The closed ones first.
