@@ -139,7 +139,9 @@ impl Tokens {
                 Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: is_first || self.is_shared(kind) })
             }
             Err(Error::TokenRefused { answer, .. }) => {
-                Err(Error::TokenRefused { answer, is_shared: self.is_shared(kind) })
+                // RFC 6749 lets a server say with 400, too, that it is the client that it refuses.
+                let is_client = kind == issued.usual && answer.refuses_the_client();
+                Err(Error::TokenRefused { answer, is_shared: is_client || self.is_shared(kind) })
             }
             Ok(token) => {
                 issued.has_succeeded.store(true, Relaxed);

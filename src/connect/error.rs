@@ -176,6 +176,12 @@ impl Error {
         self
     }
 
+    /// Whether the token endpoint refuses the client, whoever the user is.
+    pub(super) fn refuses_the_client(&self) -> bool {
+        let is_about_the_client = |name| matches!(name, "invalid_client" | "unauthorized_client");
+        matches!(self, Self::Status { api: Some(api), .. } if api.oauth.is_some_and(is_about_the_client))
+    }
+
     /// The row of the policy table, for an order that failed with it.
     #[must_use]
     pub fn kind(&self) -> FailureKind {

@@ -272,6 +272,8 @@ impl Settlement {
             // Once is enough.
             rejects: if times == 1 { self.rejects } else { Vec::new() },
             verdict: Verdict::Held,
+            // Nothing is lost that may still be there.
+            loss: None,
             held: Some(HeldResult { kind, since, times, id_space: id_space.to_string() }),
             ..self
         }

@@ -12,11 +12,15 @@ use crate::db::{self, evidence};
 use crate::domain::{ClaimedOrder, IdSpace, Outcome, Refusal, Suspicion};
 
 impl Pipeline {
-    /// Judges what waits in the guard and writes it. Once the run is to stop nothing is asked any more, and what would
-    /// be held is left as it was.
+    /// Judges what waits in the guard and writes it. Once the run is to stop nothing is asked any more: what then lacks
+    /// evidence is held, so that it does not stand in the way of other orders in every run that is stopped.
     pub(super) async fn judge(&self, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
         if let Some(refusal) = guard.opening().suspicion() {
             self.ask_others(guard, refusal).await?;
+            if self.is_stopping() {
+                // It may be the account: nothing of it is settled.
+                guard.forget_opening();
+            }
         }
         let passed: Vec<Answered> = guard.end_opening(|order| self.session.client().id_space(order));
         for id_space in guard.suspected() {
@@ -30,11 +34,8 @@ impl Pipeline {
         }
         let Judged { mut believed, held } = guard.judge();
         believed.extend(passed);
-        if !self.is_stopping() {
-            warn(&held);
-            believed
-                .extend(held.into_iter().map(|(answered, suspicion, id_space)| answered.hold(suspicion, &id_space)));
-        }
+        warn(&held);
+        believed.extend(held.into_iter().map(|(answered, suspicion, id_space)| answered.hold(suspicion, &id_space)));
         self.write_all(believed, progress).await
     }
 

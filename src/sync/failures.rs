@@ -3,20 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{OrderId, Settlement, Verdict};
+use crate::domain::{HeldKind, OrderId, Settlement, Verdict};
 
 /// How many orders failed in which way, and the first of each. As many entries as there are kinds.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Mutex<BTreeMap<&'static str, (u64, OrderId)>>);
 
 impl Failures {
-    /// Counts those of a batch that was written.
+    /// Counts those of a batch that was written, and what the storm guard holds back.
     pub(super) fn count(&self, written: &[&Settlement]) {
         let mut failures = self.lock();
         for settled in written {
-            if let (Verdict::Failed | Verdict::Dead, Some((kind, _))) = (settled.verdict, &settled.note) {
-                failures.entry(kind).or_insert_with(|| (0, settled.order_id.clone())).0 += 1;
-            }
+            let kind = match (settled.verdict, &settled.note, &settled.held) {
+                (Verdict::Held, _, Some(held)) => match held.kind {
+                    HeldKind::Closed => "held back as closed",
+                    HeldKind::NotFoundUncoded => "held back as not_found_uncoded",
+                    HeldKind::Expired => "held back as expired",
+                    HeldKind::Refused => "held back as refused",
+                },
+                (Verdict::Failed | Verdict::Dead, Some((kind, _)), _) => kind,
+                _ => continue,
+            };
+            failures.entry(kind).or_insert_with(|| (0, settled.order_id.clone())).0 += 1;
         }
     }
 

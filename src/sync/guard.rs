@@ -6,7 +6,8 @@
 //!
 //! - An order that was read before and is unknown now needs a good reply that came later in this run, and calm: among
 //!   the orders read before that were answered around it, no more than `guard.max_closed_share` are unknown.
-//! - An order that was never read needs a good reply of this run, or of the last 24 hours. One that is refused for good
+//! - An order that was never read needs a good reply of this run, or of the last 24 hours; and if five or more wait after
+//!   the latest good reply, no readable order may be unknown meanwhile. One that is refused for good
 //!   needs one of this run, and calm. Without that fewer than `guard.min_orders` of both are believed in a day.
 //! - A user with five or more orders in the run is judged by them as well.
 //! - What has been held for a week is believed with any evidence.
@@ -34,6 +35,9 @@ pub const PROBES: u32 = 3;
 
 /// From this many orders in the run on, a user is judged by them.
 const ORDERS_OF_A_USER: u32 = 5;
+
+/// Fewer unknown orders than this after the latest good reply are no storm.
+const STORM: usize = 5;
 
 /// A result that was first seen this long ago is believed with any evidence.
 const BELIEVED_AFTER: TimeDelta = TimeDelta::days(7);
@@ -69,6 +73,8 @@ struct Space {
     last_good: Option<u64>,
     /// Whether another run had one within 24 hours, as far as was asked.
     was_good: bool,
+    /// Whether an order that is known to be readable was unknown, after the latest good reply.
+    is_refuted: bool,
     /// Whether so few are unknown that they are believed without evidence.
     are_few: bool,
     probes_left: u32,
@@ -151,6 +157,11 @@ impl Guard {
         self.admit(replies, id_space)
     }
 
+    /// The first replies are dropped: their orders stay as they were.
+    pub(super) fn forget_opening(&mut self) {
+        self.opening.end();
+    }
+
     /// Counts a reply; gives it back unless it is suspicious.
     fn weigh(&mut self, mut answered: Answered, id_space: IdSpace) -> Option<Answered> {
         let suspicion = answered.settlement.suspicion;
@@ -175,7 +186,7 @@ impl Guard {
         let of_known =
             if is_vanished || (is_good && answered.order.was_read()) { space.known.count(is_vanished) } else { 0 };
         let Some(suspicion) = suspicion else {
-            space.last_good = Some(number);
+            space.has_answered_well(number);
             return Some(answered);
         };
         // Replies that wait take no memory that others need to be read. Most say nothing but what is held.
@@ -230,12 +241,27 @@ impl Guard {
         }
         let of_evidence =
             |suspicion| matches!(suspicion, Suspicion::Vanished | Suspicion::Unknown | Suspicion::Refused);
-        self.waiting.iter().any(|suspect| {
+        let is_open = |suspect: &&Suspect| {
             suspect.id_space == *id_space
                 && of_evidence(suspect.suspicion)
                 && self.is_user_fine(suspect)
                 && !self.is_believed(suspect)
-        })
+        };
+        self.waiting.iter().any(|suspect| is_open(&suspect)) || self.is_storm(id_space)
+    }
+
+    /// Whether many orders that were never read are unknown, with no good reply since. Evidence from before may be out
+    /// of date.
+    fn is_storm(&self, id_space: &IdSpace) -> bool {
+        let Some(space) = self.spaces.peek(id_space) else { return false };
+        let is_late = |suspect: &&Suspect| {
+            suspect.id_space == *id_space
+                && suspect.suspicion == Suspicion::Unknown
+                && space.last_good < Some(suspect.number)
+        };
+        !space.is_refuted
+            && self.settings.max_closed_share < 1.0
+            && self.waiting.iter().filter(is_late).count() >= STORM
     }
 
     /// A probe was answered, or there is no order to ask (`None`).
@@ -246,10 +272,11 @@ impl Guard {
         space.probes_left = if probe.is_some() { space.probes_left.saturating_sub(1) } else { 0 };
         match probe {
             Some(Probe::Good) => {
-                space.last_good = Some(latest);
+                space.has_answered_well(latest);
                 space.known.count(false);
             }
             Some(Probe::Unknown) => {
+                space.is_refuted = true;
                 space.known.count(true);
             }
             Some(Probe::Nothing) | None => {}
@@ -259,7 +286,8 @@ impl Guard {
     /// A good reply of an order that was asked for another reason, and is not settled.
     pub(super) fn heard_well(&mut self, id_space: &IdSpace) {
         self.latest += 1;
-        self.space(id_space).last_good = Some(self.latest);
+        let latest = self.latest;
+        self.space(id_space).has_answered_well(latest);
     }
 
     /// How many of those that wait there lack evidence. Of what was held before it is counted once more, so that a flood
@@ -319,11 +347,12 @@ impl Guard {
                     && space.known.is_calm(suspect.stretch, most)
                     && self.is_user_fine(suspect)
             }
+            Suspicion::Unknown if space.is_refuted && space.last_good < Some(suspect.number) => false,
             Suspicion::Unknown if is_good || space.was_good => self.is_user_fine(suspect),
             Suspicion::Refused if is_good && space.all.is_calm(suspect.stretch, most) && self.is_user_fine(suspect) => {
                 true
             }
-            Suspicion::Unknown | Suspicion::Refused => space.are_few,
+            Suspicion::Unknown | Suspicion::Refused => space.are_few && !space.is_refuted,
         }
     }
 
@@ -338,6 +367,7 @@ impl Guard {
         self.spaces.get_or_insert_mut_ref(id_space, || Space {
             last_good: None,
             was_good: false,
+            is_refuted: false,
             are_few: false,
             probes_left: PROBES,
             known: Stretches::of(length),
@@ -347,6 +377,11 @@ impl Guard {
 }
 
 impl Space {
+    fn has_answered_well(&mut self, number: u64) {
+        self.last_good = Some(number);
+        self.is_refuted = false;
+    }
+
     /// What nothing waits for any more; the latest stretch tells what the next one began with.
     fn forget_the_past(&mut self) {
         self.known.forget_the_past();

@@ -60,8 +60,10 @@ fn is_conversation(reply: &[u8]) -> bool {
 }
 
 fn check_conversation(conversation: &Conversation, reply: &[u8]) {
+    // Of a reply with bytes that are no UTF-8 the parts are read with U+FFFD, of three bytes, in the place of each.
+    let most = if std::str::from_utf8(reply).is_ok() { reply.len() } else { 3 * reply.len() };
     for fault in &conversation.faults {
-        check_fault(fault, reply.len());
+        check_fault(fault, most);
     }
     let mut ids = HashSet::new();
     for message in &conversation.messages {

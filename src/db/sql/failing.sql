@@ -9,7 +9,8 @@ FROM (
     FROM (
         SELECT last_error_kind AS kind, state, order_id
         FROM sync.order_queue
-        WHERE state IN ('pending', 'open') AND last_error_kind IS NOT NULL
+        -- What the storm guard holds back is counted by itself.
+        WHERE state IN ('pending', 'open') AND last_error_kind IS NOT NULL AND held_kind IS NULL
         UNION ALL
         SELECT coalesce(last_error_kind, 'unknown'), state, order_id
         FROM sync.order_queue

@@ -4,7 +4,7 @@ SELECT
     count(*) AS "orders!",
     count(*) FILTER (WHERE due_at <= now()) AS "due!",
     count(*) FILTER (WHERE leased_until > now()) AS "leased!",
-    count(*) FILTER (WHERE last_error_kind IS NOT NULL) AS "failing!",
+    count(*) FILTER (WHERE last_error_kind IS NOT NULL AND held_kind IS NULL) AS "failing!",
     min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
     -- A good read since then proves as much, for as long.
     min(greatest(deadline_base, last_fetched_at)) AS nearest_deadline_base

@@ -302,6 +302,7 @@ fn what_is_held_leaves_the_order_as_it_was_and_is_asked_again_after_growing_wait
         assert_eq!((held.state, held.verdict, held.outcome()), (OrderState::Open, Verdict::Held, "held"));
         assert_eq!((held.attempts, held.strikes, held.due_in), (2, 1, Duration::from_hours(hours)));
         assert!(held.order.is_none() && held.conversation.is_none() && held.fetched_at.is_none());
+        assert!(held.loss.is_none(), "what is not believed is not lost");
         let result = held.held.expect("held");
         assert_eq!((result.kind, result.times, result.since), (HeldKind::Closed, times, now()));
         order.held = Some(result);

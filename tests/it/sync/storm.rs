@@ -22,6 +22,10 @@ tests!(
     many_small_runs_on_a_wrong_server_close_none_that_was_read,
     several_workers_on_a_wrong_server_close_fewer_new_orders_than_one_may,
     any_share_of_new_orders_may_be_unknown_beside_good_replies,
+    a_server_that_goes_wrong_closes_no_new_orders_if_a_readable_one_is_unknown_too,
+    a_run_that_is_stopped_holds_what_it_cannot_decide,
+    what_is_held_is_neither_lost_nor_unproven,
+    any_number_of_malformed_orders_at_the_head_stops_nothing,
     a_first_small_run_is_believed_and_a_flood_is_not,
     what_is_held_is_closed_when_good_replies_have_shown_the_place_right,
     one_users_unknown_orders_are_held_beside_healthy_users,
@@ -169,6 +173,87 @@ async fn any_share_of_new_orders_may_be_unknown_beside_good_replies(lab: Arc<Lab
         Recorder::start(|asked| if number(asked).is_multiple_of(4) { read(asked) } else { Answer::not_found() }).await;
     let run = one_run(&lab, &api).await?;
     assert_eq!((run.status.as_str(), run.closed, run.fetched), ("succeeded", 750, 250));
+    Ok(())
+}
+
+async fn a_server_that_goes_wrong_closes_no_new_orders_if_a_readable_one_is_unknown_too(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    feed(&lab, 20).await?;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let api =
+        Recorder::start(
+            move |asked| {
+                if count.fetch_add(1, Ordering::Relaxed) < 320 { read(asked) } else { Answer::not_found() }
+            },
+        )
+        .await;
+    assert_eq!(one_run(&lab, &api).await?.fetched, 20);
+    sqlx::query("INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(21, 720) AS n")
+        .execute(&lab.pool)
+        .await?;
+    // 300 good replies, then none.
+    let run = one_by_one(&lab, &api).await?;
+    assert_eq!((run.fetched, run.closed, run.held), (300, 0, 400));
+    assert_eq!(run.requests, 703, "three readable ones were asked");
+    Ok(())
+}
+
+async fn a_run_that_is_stopped_holds_what_it_cannot_decide(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 60).await?;
+    let stop = CancellationToken::new();
+    let (seen, signal) = (AtomicUsize::new(0), stop.clone());
+    let api = Recorder::start(move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) == 39 {
+            signal.cancel();
+        }
+        Answer::not_found()
+    })
+    .await;
+    let worker = lab.worker(&lab.settings(api.url(), &[("pace.max_in_flight", "1")]));
+    let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+    let report = worker.run(&request, &stop, &Progress::default()).await?;
+    assert_eq!((report.run.status.as_str(), report.run.closed), ("interrupted", 0));
+    let held = lab.count(HELD).await?;
+    assert!((40..=41).contains(&held) && report.run.held == held, "{held}");
+    Ok(())
+}
+
+async fn what_is_held_is_neither_lost_nor_unproven(lab: Arc<Lab>) -> anyhow::Result<()> {
+    read_before(&lab, 150).await?;
+    sqlx::query("INSERT INTO sync.order_queue (order_id, completed_at) SELECT 'order-' || n, now() FROM generate_series(151, 160) AS n")
+        .execute(&lab.pool)
+        .await?;
+    let api = Recorder::start(|asked| if number(asked) > 150 { expired() } else { Answer::not_found() }).await;
+    for _ in 0..2 {
+        let run = one_run(&lab, &api).await?;
+        assert_eq!((run.status.as_str(), run.held, run.lost, run.unproven), ("failed", 160, 0, 0));
+        assert!(run.error.is_some_and(|error| error.contains("held back as closed, 150 order(s)")));
+        lab.make_all_due().await?;
+    }
+    let status = Finished::of(lab.with_database(&["status"])).await?.expect_code(0);
+    assert!(!status.stdout.contains("found lost"), "{}", status.stdout);
+    assert!(!status.stdout.contains("--failing"), "{}", status.stdout);
+    let api = Recorder::start(read).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.lost, run.unproven), ("succeeded", 160, 0, 0));
+    Ok(())
+}
+
+async fn any_number_of_malformed_orders_at_the_head_stops_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 620).await?;
+    execute(&lab, "UPDATE sync.order_queue SET priority = 1 WHERE substr(order_id, 7)::int <= 120").await?;
+    let api = Recorder::start(|asked| {
+        if number(asked) <= 120 {
+            Answer::json(400, &json!({"error": {"message": "no", "code": 1001}}))
+        } else {
+            read(asked)
+        }
+    })
+    .await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.fetched, run.dead + run.held), ("partial", 500, 120));
     Ok(())
 }
 
