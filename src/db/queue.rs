@@ -373,6 +373,8 @@ pub enum Witnesses<'a> {
         id_space: &'a IdSpace,
         /// `queue.readable_window`.
         window: Duration,
+        /// Orders of these users first.
+        users: &'a [String],
     },
     /// Others than these: first those of other users, then those that were read well before.
     Others {
@@ -395,7 +397,7 @@ pub async fn witnesses(
     limit: i64,
 ) -> Result<Vec<ClaimedOrder>, Error> {
     let (id_space, window, order_ids, users): (_, _, &[String], &[String]) = match which {
-        Witnesses::Readable { id_space, window } => (Some(id_space), Some(interval(window)), &[], &[]),
+        Witnesses::Readable { id_space, window, users } => (Some(id_space), Some(interval(window)), &[], users),
         Witnesses::Others { order_ids, users } => (None, None, order_ids, users),
     };
     let rows = sqlx::query_file!(
@@ -423,6 +425,22 @@ pub async fn witnesses(
         })
     });
     Ok(witness.collect())
+}
+
+/// Which of these users have so many live orders. Passes through the live orders once; takes no locks.
+pub async fn large_users(executor: impl PgExecutor<'_>, users: &[String], orders: i64) -> Result<Vec<String>, Error> {
+    let large = sqlx::query_scalar!(
+        r#"SELECT connect_user_id AS "connect_user_id!"
+           FROM sync.order_queue
+           WHERE state IN ('pending', 'open') AND connect_user_id = ANY ($1)
+           GROUP BY connect_user_id
+           HAVING count(*) >= $2"#,
+        users,
+        orders,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(large)
 }
 
 /// Which orders `retry` puts back.

@@ -1,7 +1,7 @@
 //! The end of a pass: what the guard cannot decide by the replies of the run is asked of the database and of the API,
 //! and what has waited is written.
 
-use super::guard::{Guard, Judged, PROBES, Probe};
+use super::guard::{Guard, Judged, ORDERS_OF_A_USER, PROBES, Probe};
 use super::opening::{AllRefused, FIRST};
 use super::pipeline::Pipeline;
 use super::write::Answered;
@@ -44,15 +44,25 @@ impl Pipeline {
         if self.store.run(look).await? {
             guard.was_good(id_space);
         }
+        let users = &guard.doubtful_users(id_space);
+        if !users.is_empty() {
+            let count = |mut connection: db::Link| async move {
+                queue::large_users(&mut *connection, users, ORDERS_OF_A_USER.into()).await
+            };
+            let large = self.store.run(count).await?;
+            guard.are_large(large);
+        }
         if guard.wants_probe(id_space) && !self.is_stopping() {
-            let which = Witnesses::Readable { id_space, window: self.policy().readable_window };
+            let which = Witnesses::Readable { id_space, window: self.policy().readable_window, users };
             let mut readable = self.witnesses(which, PROBES.into()).await?.into_iter();
             while guard.wants_probe(id_space) && !self.is_stopping() {
-                let probe = match readable.next() {
-                    Some(order) => Some(self.probe(&order).await?),
-                    None => None,
-                };
-                guard.probed(id_space, probe);
+                match readable.next() {
+                    Some(order) => {
+                        let probe = self.probe(&order).await?;
+                        guard.probed(id_space, Some(probe), order.connect_user_id.as_deref());
+                    }
+                    None => guard.probed(id_space, None, None),
+                }
             }
         }
         let orders = guard.without_evidence(id_space);

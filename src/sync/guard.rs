@@ -9,12 +9,13 @@
 //! - An order that was never read needs a good reply of this run, or of the last 24 hours; and if five or more wait after
 //!   the latest good reply, no readable order may be unknown meanwhile. One that is refused for good
 //!   needs one of this run, and calm. Without that fewer than `guard.min_orders` of both are believed in a day.
-//! - A user with five or more orders in the run is judged by them as well.
+//! - A user with five or more orders in the run is judged by them as well; and of one with as many in the queue, an order
+//!   that was read before needs a good reply of the same user in this run.
 //! - What has been held for a week is believed with any evidence.
 //!
 //! This file decides; `evidence` asks the database and the API what is missing, and writes the result.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
 
 use chrono::TimeDelta;
@@ -33,8 +34,8 @@ const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// Readable orders that are asked for evidence, per run and id space.
 pub const PROBES: u32 = 3;
 
-/// From this many orders in the run on, a user is judged by them.
-const ORDERS_OF_A_USER: u32 = 5;
+/// From this many orders on, a user is judged by them.
+pub(super) const ORDERS_OF_A_USER: u32 = 5;
 
 /// Fewer unknown orders than this after the latest good reply are no storm.
 const STORM: usize = 5;
@@ -53,6 +54,8 @@ pub(super) struct Guard {
     waiting_bytes: usize,
     spaces: LruCache<IdSpace, Space>,
     users: LruCache<String, Share>,
+    /// Users with [`ORDERS_OF_A_USER`] live orders or more, as far as was asked.
+    large_users: HashSet<String>,
     /// Counts replies, to tell what came later.
     latest: u64,
 }
@@ -126,6 +129,7 @@ impl Guard {
             waiting_bytes: 0,
             spaces: LruCache::new(SPACES),
             users: LruCache::new(USERS),
+            large_users: HashSet::new(),
             latest: 0,
         }
     }
@@ -244,7 +248,7 @@ impl Guard {
         let is_open = |suspect: &&Suspect| {
             suspect.id_space == *id_space
                 && of_evidence(suspect.suspicion)
-                && self.is_user_fine(suspect)
+                && !self.is_user_bad(suspect)
                 && !self.is_believed(suspect)
         };
         self.waiting.iter().any(|suspect| is_open(&suspect)) || self.is_storm(id_space)
@@ -264,8 +268,30 @@ impl Guard {
             && self.waiting.iter().filter(is_late).count() >= STORM
     }
 
-    /// A probe was answered, or there is no order to ask (`None`).
-    pub(super) fn probed(&mut self, id_space: &IdSpace, probe: Option<Probe>) {
+    /// Users of whom an order vanished and none was answered well in this run.
+    pub(super) fn doubtful_users(&self, id_space: &IdSpace) -> Vec<String> {
+        let is_doubtful = |suspect: &&Suspect| {
+            suspect.id_space == *id_space && suspect.suspicion == Suspicion::Vanished && self.has_no_good(suspect)
+        };
+        let users: HashSet<&String> = self
+            .waiting
+            .iter()
+            .filter(is_doubtful)
+            .filter_map(|suspect| suspect.answered.order.connect_user_id.as_ref())
+            .collect();
+        users.into_iter().cloned().collect()
+    }
+
+    /// These users have many live orders.
+    pub(super) fn are_large(&mut self, users: Vec<String>) {
+        self.large_users.extend(users);
+    }
+
+    /// A probe was answered, of an order of this user, or there is no order to ask (`None`).
+    pub(super) fn probed(&mut self, id_space: &IdSpace, probe: Option<Probe>, user: Option<&str>) {
+        if let (Some(Probe::Good | Probe::Unknown), Some(user)) = (probe, user) {
+            self.users.get_or_insert_mut_ref(user, Share::default).count(probe == Some(Probe::Unknown));
+        }
         self.latest += 1;
         let latest = self.latest;
         let space = self.space(id_space);
@@ -319,6 +345,7 @@ impl Guard {
             }
         }
         self.waiting_bytes = 0;
+        self.large_users.clear();
         // The next pass counts anew what it may believe.
         for (_, space) in &mut self.spaces {
             space.are_few = false;
@@ -345,21 +372,36 @@ impl Guard {
             Suspicion::Vanished => {
                 space.last_good > Some(suspect.number)
                     && space.known.is_calm(suspect.stretch, most)
-                    && self.is_user_fine(suspect)
+                    && !self.is_user_bad(suspect)
+                    && !self.is_user_doubtful(suspect)
             }
             Suspicion::Unknown if space.is_refuted && space.last_good < Some(suspect.number) => false,
-            Suspicion::Unknown if is_good || space.was_good => self.is_user_fine(suspect),
-            Suspicion::Refused if is_good && space.all.is_calm(suspect.stretch, most) && self.is_user_fine(suspect) => {
+            Suspicion::Unknown if is_good || space.was_good => !self.is_user_bad(suspect),
+            Suspicion::Refused if is_good && space.all.is_calm(suspect.stretch, most) && !self.is_user_bad(suspect) => {
                 true
             }
             Suspicion::Unknown | Suspicion::Refused => space.are_few && !space.is_refuted,
         }
     }
 
-    fn is_user_fine(&self, suspect: &Suspect) -> bool {
-        let user = suspect.answered.order.connect_user_id.as_deref();
-        user.and_then(|user| self.users.peek(user))
-            .is_none_or(|share| share.orders < ORDERS_OF_A_USER || !share.is_above(self.settings.max_closed_share))
+    /// Whether too many of the user's orders of this run are unknown or refused.
+    fn is_user_bad(&self, suspect: &Suspect) -> bool {
+        self.share_of_user(suspect)
+            .is_some_and(|share| share.orders >= ORDERS_OF_A_USER && share.is_above(self.settings.max_closed_share))
+    }
+
+    /// Whether nothing shows that the user is still known, who has many orders: a few of them may come up in each run.
+    fn is_user_doubtful(&self, suspect: &Suspect) -> bool {
+        let user = suspect.answered.order.connect_user_id.as_ref();
+        user.is_some_and(|user| self.large_users.contains(user)) && self.has_no_good(suspect)
+    }
+
+    fn has_no_good(&self, suspect: &Suspect) -> bool {
+        self.share_of_user(suspect).is_none_or(|share| share.bad == share.orders)
+    }
+
+    fn share_of_user(&self, suspect: &Suspect) -> Option<Share> {
+        self.users.peek(suspect.answered.order.connect_user_id.as_deref()?).copied()
     }
 
     fn space(&mut self, id_space: &IdSpace) -> &mut Space {

@@ -1,5 +1,6 @@
 -- Orders that may be asked to learn something about an id space or a user. With $5 (the readable window) those of the id
--- space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones) that are known to be readable; without it others
+-- space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones) that are known to be readable, those of the users
+-- $7 first; without it others
 -- than $6: first those of other users than $7, then those that were read well, then those that would be claimed last,
 -- because bad ones often stand together at the head. At most $8 live orders are looked at from each end: those that are
 -- due last, which were settled last and most likely well, and those that would be claimed last.
@@ -21,13 +22,16 @@ WHERE q.held_kind IS NULL
   AND CASE
       WHEN $5::interval IS NULL THEN q.order_id <> ALL ($6::text[])
       ELSE q.state = 'open'
+          -- Not one of those that are doubted: they are claimed.
+          AND (q.leased_until IS NULL OR q.leased_until <= now())
           AND q.last_fetched_at > now() - $5
           AND (q.completed_at IS NULL OR q.completed_at > now() - $5)
           AND coalesce(q.retailer_id, $3) = $1::text
           AND coalesce(q.ids_internal, $4) = $2::boolean
   END
 ORDER BY
-    $5 IS NULL AND coalesce(q.connect_user_id = ANY ($7::text[]), cardinality($7) = 0),
+    -- Readable ones of these users, or others of other users, first.
+    coalesce(q.connect_user_id = ANY ($7::text[]), false) = ($5 IS NULL),
     q.last_fetched_at DESC NULLS LAST,
     -q.priority::integer DESC, q.deadline_base DESC, q.order_id DESC
 LIMIT $9

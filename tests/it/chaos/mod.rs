@@ -256,7 +256,7 @@ async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)])
     until(
         lab,
         "SELECT NOT EXISTS (SELECT FROM sync.order_queue
-                            WHERE state IN ('pending', 'open') AND attempts > 0 AND due_at > now())
+                            WHERE state IN ('pending', 'open') AND attempts > 0 AND held_kind IS NULL AND due_at > now())
                 AND NOT EXISTS (SELECT FROM sync.runs WHERE status = 'running' AND alive_until >= now())",
     )
     .await?;

@@ -30,6 +30,7 @@ tests!(
     what_is_held_is_closed_when_good_replies_have_shown_the_place_right,
     one_users_unknown_orders_are_held_beside_healthy_users,
     what_another_server_said_is_no_evidence_here,
+    small_runs_close_none_of_a_users_orders_beside_those_of_others,
     a_single_order_that_vanished_is_closed_after_a_probe,
     what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_week,
     an_expiry_sooner_than_possible_is_held_until_it_is_possible,
@@ -304,6 +305,34 @@ async fn one_users_unknown_orders_are_held_beside_healthy_users(lab: Arc<Lab>) -
     assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("partial", 400, 0, 45));
     let users = "SELECT string_agg(DISTINCT connect_user_id, ' ' ORDER BY connect_user_id) FROM sync.order_queue WHERE held_kind = 'closed'";
     assert_eq!(lab.text(users).await?.as_deref(), Some("new user-10"));
+    Ok(())
+}
+
+async fn small_runs_close_none_of_a_users_orders_beside_those_of_others(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 200).await?;
+    execute(&lab, "UPDATE sync.order_queue SET connect_user_id = 'user-' || substr(order_id, 7)::int % 5").await?;
+    let all_good = Recorder::start(read).await;
+    assert_eq!(one_run(&lab, &all_good).await?.fetched, 200);
+    // One user's orders are not known any more; three of them, and some of others, come up in each run.
+    let api =
+        Recorder::start(|asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) }).await;
+    for _ in 0..4 {
+        execute(
+            &lab,
+            "UPDATE sync.order_queue SET due_at = now() WHERE order_id IN (
+                 (SELECT order_id FROM sync.order_queue
+                  WHERE connect_user_id = 'user-0' AND held_kind IS NULL AND state = 'open' LIMIT 3)
+                 UNION ALL (SELECT order_id FROM sync.order_queue WHERE connect_user_id <> 'user-0' LIMIT 20))",
+        )
+        .await?;
+        let run = one_run(&lab, &api).await?;
+        assert_eq!((run.fetched, run.closed, run.held), (20, 0, 3));
+    }
+    // A single one that vanished is believed, because another of the same user is readable.
+    let api = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
+    execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE order_id = 'order-1'").await?;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.closed, run.held, run.requests), (1, 0, 2));
     Ok(())
 }
 
