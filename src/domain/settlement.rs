@@ -132,6 +132,12 @@ pub enum Suspicion {
 }
 
 impl Suspicion {
+    /// Whether what the API says of other orders can speak for it or against it.
+    #[must_use]
+    pub const fn is_weighed(self) -> bool {
+        matches!(self, Self::Vanished | Self::Unknown | Self::Refused)
+    }
+
     /// What is held back if it is not believed.
     #[must_use]
     pub const fn held_kind(self) -> HeldKind {

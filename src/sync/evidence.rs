@@ -41,7 +41,8 @@ impl Pipeline {
 
     async fn weigh(&self, guard: &mut Guard, id_space: &IdSpace) -> Result<(), Error> {
         let look = |mut connection: db::Link| async move { evidence::is_good(&mut *connection, id_space).await };
-        if self.store.run(look).await? {
+        // A good reply of this run says more.
+        if !guard.good_spaces().contains(id_space) && self.store.run(look).await? {
             guard.was_good(id_space);
         }
         let users = &guard.doubtful_users(id_space);
@@ -129,40 +130,33 @@ impl Pipeline {
     }
 }
 
+type IsKind = fn(Suspicion) -> bool;
+
 /// One line for each kind of what is held.
 fn warn(held: &[(Answered, Suspicion, IdSpace)]) {
-    let count = |is_kind: fn(&Suspicion) -> bool| held.iter().filter(|(_, suspicion, _)| is_kind(suspicion)).count();
-    let vanished = count(|suspicion| matches!(suspicion, Suspicion::Vanished));
-    let unknown = count(|suspicion| matches!(suspicion, Suspicion::Unknown));
-    let uncoded = count(|suspicion| matches!(suspicion, Suspicion::Uncoded));
-    let expired = count(|suspicion| matches!(suspicion, Suspicion::ExpiredEarly { .. }));
-    let refused = count(|suspicion| matches!(suspicion, Suspicion::Refused));
-    let place = "the server (api.base_url), the banner (api.retailer_id), the id space (api.treat_ids_as_internal) or the user may be wrong";
-    if vanished > 0 {
-        tracing::warn!(
-            orders = vanished,
-            "held, not closed: the API does not know orders that were read before (404, code 4000); {place}"
-        );
-    }
-    if unknown > 0 {
-        tracing::warn!(
-            orders = unknown,
-            "held, not closed: the API does not know these orders (404, code 4000), and nothing shows that they were asked for at the right place; {place}"
-        );
-    }
-    if uncoded > 0 {
-        tracing::warn!(orders = uncoded, "held, not closed: the API answers 404 without code 4000");
-    }
-    if expired > 0 {
-        tracing::warn!(
-            orders = expired,
-            "held, not expired: the API says so sooner than possible; the server (api.base_url) or completed_at may be wrong"
-        );
-    }
-    if refused > 0 {
-        tracing::warn!(
-            orders = refused,
-            "held, not given up: too many orders are refused for good; check sections api and auth, and connect_user_id of the orders"
-        );
+    const PLACE: &str = "the server (api.base_url), the banner (api.retailer_id), the id space (api.treat_ids_as_internal) or the user may be wrong";
+    let vanished =
+        format!("held, not closed: the API does not know orders that were read before (404, code 4000); {PLACE}");
+    let unknown = format!(
+        "held, not closed: the API does not know these orders (404, code 4000), and nothing shows that they were asked for at the right place; {PLACE}"
+    );
+    let kinds: [(IsKind, &str); 5] = [
+        (|suspicion| suspicion == Suspicion::Vanished, &vanished),
+        (|suspicion| suspicion == Suspicion::Unknown, &unknown),
+        (|suspicion| suspicion == Suspicion::Uncoded, "held, not closed: the API answers 404 without code 4000"),
+        (
+            |suspicion| matches!(suspicion, Suspicion::ExpiredEarly { .. }),
+            "held, not expired: the API says so sooner than possible; the server (api.base_url) or completed_at may be wrong",
+        ),
+        (
+            |suspicion| suspicion == Suspicion::Refused,
+            "held, not given up: too many orders are refused for good; check sections api and auth, and connect_user_id of the orders",
+        ),
+    ];
+    for (is_kind, text) in kinds {
+        let orders = held.iter().filter(|(_, suspicion, _)| is_kind(*suspicion)).count();
+        if orders > 0 {
+            tracing::warn!(orders, "{text}");
+        }
     }
 }

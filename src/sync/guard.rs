@@ -169,9 +169,9 @@ impl Guard {
     /// Counts a reply; gives it back unless it is suspicious.
     fn weigh(&mut self, mut answered: Answered, id_space: IdSpace) -> Option<Answered> {
         let suspicion = answered.settlement.suspicion;
-        self.latest += 1;
+        let number = self.next_number();
         let is_good = matches!(answered.settlement.verdict, Verdict::Changed | Verdict::Unchanged);
-        let is_bad = matches!(suspicion, Some(Suspicion::Vanished | Suspicion::Unknown | Suspicion::Refused));
+        let is_bad = suspicion.is_some_and(Suspicion::is_weighed);
         if !is_good && suspicion.is_none() {
             return Some(answered);
         }
@@ -180,7 +180,7 @@ impl Guard {
         {
             self.users.get_or_insert_mut_ref(user, Share::default).count(is_bad);
         }
-        let (number, is_idle) = (self.latest, self.waiting.is_empty());
+        let is_idle = self.waiting.is_empty();
         let space = self.space(&id_space);
         if is_idle {
             space.forget_the_past();
@@ -243,15 +243,13 @@ impl Guard {
         if self.space(id_space).probes_left == 0 {
             return false;
         }
-        let of_evidence =
-            |suspicion| matches!(suspicion, Suspicion::Vanished | Suspicion::Unknown | Suspicion::Refused);
-        let is_open = |suspect: &&Suspect| {
+        let is_open = |suspect: &Suspect| {
             suspect.id_space == *id_space
-                && of_evidence(suspect.suspicion)
+                && suspect.suspicion.is_weighed()
                 && !self.is_user_bad(suspect)
                 && !self.is_believed(suspect)
         };
-        self.waiting.iter().any(|suspect| is_open(&suspect)) || self.is_storm(id_space)
+        self.waiting.iter().any(is_open) || self.is_storm(id_space)
     }
 
     /// Whether many orders that were never read are unknown, with no good reply since. Evidence from before may be out
@@ -292,13 +290,12 @@ impl Guard {
         if let (Some(Probe::Good | Probe::Unknown), Some(user)) = (probe, user) {
             self.users.get_or_insert_mut_ref(user, Share::default).count(probe == Some(Probe::Unknown));
         }
-        self.latest += 1;
-        let latest = self.latest;
+        let number = self.next_number();
         let space = self.space(id_space);
         space.probes_left = if probe.is_some() { space.probes_left.saturating_sub(1) } else { 0 };
         match probe {
             Some(Probe::Good) => {
-                space.has_answered_well(latest);
+                space.has_answered_well(number);
                 space.known.count(false);
             }
             Some(Probe::Unknown) => {
@@ -311,9 +308,8 @@ impl Guard {
 
     /// A good reply of an order that was asked for another reason, and is not settled.
     pub(super) fn heard_well(&mut self, id_space: &IdSpace) {
-        self.latest += 1;
-        let latest = self.latest;
-        self.space(id_space).has_answered_well(latest);
+        let number = self.next_number();
+        self.space(id_space).has_answered_well(number);
     }
 
     /// How many of those that wait there lack evidence. Of what was held before it is counted once more, so that a flood
@@ -402,6 +398,12 @@ impl Guard {
 
     fn share_of_user(&self, suspect: &Suspect) -> Option<Share> {
         self.users.peek(suspect.answered.order.connect_user_id.as_deref()?).copied()
+    }
+
+    /// The number of the reply that has just come.
+    fn next_number(&mut self) -> u64 {
+        self.latest += 1;
+        self.latest
     }
 
     fn space(&mut self, id_space: &IdSpace) -> &mut Space {
