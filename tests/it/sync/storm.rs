@@ -499,11 +499,12 @@ async fn orders_refused_one_and_all_stop_the_run_and_count_nothing(lab: Arc<Lab>
         (Answer::new(403, ""), "shopper information removal"),
     ] {
         let api = Recorder::start(move |_| refusal.clone()).await;
-        let report = lab.sync(api.url(), &[]).await?;
+        let report = lab.sync(api.url(), &[("pace.max_in_flight", "8")]).await?;
         let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
         assert!(failure.contains("were refused alike") && failure.contains(hint), "{failure}");
         assert_eq!(report.run.status, "failed");
-        assert!(api.asked().len() < 80, "{} requests", api.asked().len());
+        // As in `connect::outage`: the bound holds on a slow machine too.
+        assert!(api.asked().len() <= 10 + 10 + 1 + 3 * 8, "{} requests", api.asked().len());
         let touched =
             "SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR attempts > 0 OR held_kind IS NOT NULL";
         assert_eq!(lab.count(touched).await?, 0);
