@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Arrows point one way: `cli → schedule → sync → {connect, db} → domain`. `connect` is the only place that knows
-//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. All of them say in
+//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. `feed` reads files of
+//! orders for `cli`. All of them say in
 //! `waits` what they wait for. ARCHITECTURE.md walks one order through all of it.
 
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod connect;
 pub mod db;
 pub mod domain;
+pub mod feed;
 pub mod schedule;
 pub mod shutdown;
 pub mod simulator;

@@ -12,8 +12,9 @@ use super::table::{one_line, table};
 use super::{End, Environment, status, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Settings, Sources};
 use crate::db::embedded::{self, Place};
+use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;
-use crate::db::{self, insight, queue};
+use crate::db::{self, insight};
 use crate::domain::{NewOrder, OrderId};
 use crate::simulator::{self, Options};
 use crate::sync::Request;
@@ -132,6 +133,7 @@ async fn conversation(pool: &sqlx::PgPool, order_id: &str) -> anyhow::Result<com
 }
 
 async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> {
+    let feeding = Feeding::of("demo");
     let mut added = 0;
     let mut listed = simulator::orders(options);
     loop {
@@ -146,7 +148,7 @@ async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> 
         if batch.is_empty() {
             return Ok(added);
         }
-        added += queue::enqueue(&database.pool, &batch, "demo", false).await?.added;
+        added += queue::enqueue(&database.pool, &batch, &feeding).await?.added;
     }
 }
 

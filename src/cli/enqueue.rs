@@ -1,35 +1,46 @@
 //! `chatsync enqueue`: order ids from a file or standard input into the queue.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
-use crate::config::Needs;
-use crate::db::queue::{self, Enqueued};
-use crate::domain::feed::{BadLine, Feed, FeedError};
-use crate::domain::{NewOrder, OrderId};
+use crate::config::{AuthMode, Needs};
+use crate::db::queue::{self, Feeding};
+use crate::db::{Link, Store};
+use crate::domain::NewOrder;
+use crate::feed::{self, BadLine, Choice, Feed, Rounded};
+use crate::waits::Waits;
 
 /// Orders sent to the database at once.
 const BATCH: usize = 5_000;
 
-/// Add order ids to the queue. Orders that are known already stay as they are.
+/// Add order ids to the queue. Known orders keep what they have and learn what was missing.
 ///
-/// Three formats, told apart by the first line: one id per line; CSV with a header (`order_id`, and if need be
-/// `connect_user_id`, `completed_at`, `retailer_id`, `ids_internal`, `priority`); NDJSON with the same names.
+/// Reads one id per line; CSV with a header (`order_id`, and if need be `connect_user_id`, `completed_at`,
+/// `retailer_id`, `ids_internal`, `priority`), also with tabs or semicolons; and JSON with the same names, as one object
+/// per line or in an array. UTF-8 or UTF-16, gzip or not. The first 64 KiB tell the format; a file that is no list of
+/// orders is refused before anything is added.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The file to read; "-" or nothing: standard input
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
+    /// How to read it
+    #[arg(long, value_enum, default_value_t)]
+    format: Choice,
+
     /// Connect user whose token may read the orders, for lines that name none
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = user)]
     user_id: Option<String>,
 
     /// The ids are Instacart's internal ones
@@ -45,86 +56,163 @@ pub(super) struct Args {
     reopen: bool,
 }
 
-/// What the reading task hands over.
+/// What the reading thread hands over.
+#[derive(Default)]
 struct Batch {
     orders: Vec<NewOrder>,
     bad: Vec<BadLine>,
+    /// The last line that is in it.
+    line: u64,
+    /// Ids so far that may have been rounded.
+    rounded: Option<Rounded>,
+    is_last: bool,
+}
+
+/// What became of all lines so far.
+#[derive(Default)]
+struct Summary {
+    orders: u64,
+    added: u64,
+    updated: u64,
+    without_user: u64,
+    rejected: u64,
+    /// All orders up to this line are in the queue.
+    line: u64,
 }
 
 pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
-    let (input, source) = open(args.file.as_deref())?;
-    let template = NewOrder {
+    let stop = &environment.shutdown.soft;
+    let source = args.file.as_deref().filter(|file| !is_dash(file));
+    let feeding = Feeding {
+        id: Uuid::new_v4(),
+        source: source.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string()),
+        reopen: args.reopen,
         connect_user_id: args.user_id.filter(|user| !user.is_empty()),
         ids_internal: args.internal_ids.then_some(true),
+        retailer_id: None,
         priority: args.priority,
-        ..NewOrder::new(OrderId::new("template").expect("a constant, and valid"))
     };
+    let mut batches = start_reading(args.file, args.format);
+    // A file that is refused needs no database.
+    let Some(first) = stop.run_until_cancelled(batches.recv()).await else {
+        anyhow::bail!("stopped by a signal before anything was read");
+    };
+    first.context("reading ended abnormally")??;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
-    // Reading blocks, so it has a thread of its own; two batches at most wait for the database. Not one of the
-    // runtime's threads: the end of the program waits for those, and standard input may never end.
-    let (out, mut batches) = mpsc::channel(1);
-    let (end, reading) = oneshot::channel();
-    std::thread::spawn(move || end.send(read(Feed::new(input, template), &out)));
-    let stop = &environment.shutdown.soft;
-    let mut total = Enqueued::default();
-    let (mut lines, mut rejected) = (0_u64, 0_u64);
-    while let Some(Batch { orders, bad }) = stop.run_until_cancelled(batches.recv()).await.flatten() {
-        for BadLine { line, reason } in &bad {
-            note(format!("line {line}: {reason}"));
-        }
-        rejected += bad.len() as u64;
-        lines += orders.len() as u64;
-        let enqueued = loop {
-            match queue::enqueue(&database.pool, &orders, &source, args.reopen).await {
-                Err(error) if error.is_passing_conflict() => {}
-                enqueued => break enqueued?,
-            }
-        };
-        total.added += enqueued.added;
-        total.updated += enqueued.updated;
+    let store = Store::new(database.pool.clone(), settings.database.patience, stop.clone(), Waits::default());
+    let mut summary = Summary::default();
+    let ended = add_all(&store, &feeding, &mut batches, &mut summary, stop).await;
+    let Summary { orders, added, updated, without_user, rejected, line } = summary;
+    let known = orders - added - updated;
+    let updated = if args.reopen { format!("{updated} put back") } else { format!("{updated} updated") };
+    print(format!("{added} added, {updated}, {known} already known, {rejected} rejected"))?;
+    if without_user > 0 && settings.auth_mode == AuthMode::UserAssertion {
+        note(format!(
+            "warning: {without_user} of these orders have no user, and auth.mode = user_assertion needs one: add a column connect_user_id, or --user-id"
+        ));
     }
-    let known = lines - total.added;
-    let put_back = if args.reopen { format!(" ({} put back)", total.updated) } else { String::new() };
-    print(format!("{} added, {known} already known{put_back}, {rejected} rejected", total.added))?;
-    // What was read before is in the queue and was told; now what ended the reading.
-    match stop.run_until_cancelled(reading).await {
-        Some(end) => end.context("reading ended abnormally")??,
-        None => anyhow::bail!("stopped by a signal before the end of the orders; enqueue them again"),
+    let rounded =
+        ended.with_context(|| format!("{orders} orders, up to line {line}, are in the queue; feed the rest again"))?;
+    if let Some(Rounded { ids, example: (id, line) }) = rounded {
+        note(format!(
+            "warning: {ids} ids are in scientific notation, such as {id} on line {line}: a spreadsheet may have cut off digits; format the column as text and export it again"
+        ));
     }
     database.close().await?;
     Ok(if rejected > 0 { End::Partial } else { End::Good })
 }
 
-/// Sends batches until the input ends, fails, or nobody wants more.
-fn read(mut feed: Feed<Box<dyn BufRead + Send>>, out: &mpsc::Sender<Batch>) -> Result<(), FeedError> {
+/// Adds batches until the last one; returns what is suspicious of all of them.
+async fn add_all(
+    store: &Store,
+    feeding: &Feeding,
+    batches: &mut mpsc::Receiver<anyhow::Result<Batch>>,
+    summary: &mut Summary,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Rounded>> {
     loop {
-        let mut batch = Batch { orders: Vec::new(), bad: Vec::new() };
-        let mut end = None;
-        while batch.orders.len() + batch.bad.len() < BATCH && end.is_none() {
-            match feed.next() {
-                Some(Ok(Ok(order))) => batch.orders.push(order),
-                Some(Ok(Err(bad))) => batch.bad.push(bad),
-                Some(Err(error)) => end = Some(Err(error)),
-                None => end = Some(Ok(())),
-            }
+        let Some(batch) = stop.run_until_cancelled(batches.recv()).await else {
+            anyhow::bail!("stopped by a signal before the end");
+        };
+        let Batch { orders, bad, line, rounded, is_last } = batch.context("reading ended abnormally")??;
+        for BadLine { line, reason } in &bad {
+            note(format!("line {line}: {reason}"));
         }
-        if out.blocking_send(batch).is_err() {
-            return Ok(());
+        summary.rejected += bad.len() as u64;
+        if !orders.is_empty() {
+            let orders = &orders;
+            let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, orders, feeding).await };
+            let enqueued = store.run(add).await?;
+            summary.added += enqueued.added;
+            summary.updated += enqueued.updated;
+            summary.without_user += enqueued.without_user;
         }
-        if let Some(end) = end {
-            return end;
+        summary.orders += orders.len() as u64;
+        summary.line = line;
+        if is_last {
+            return Ok(rounded);
         }
     }
 }
 
-fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn BufRead + Send>, String)> {
-    if let Some(path) = file.filter(|file| *file != Path::new("-")) {
+/// Reads on a thread of its own, because that blocks: two batches at most wait for the database. Not one of the
+/// runtime's threads: the end of the program waits for those, and a pipe may never end, nor be opened by a writer.
+///
+/// The first message is empty and says that the file is a list of orders.
+fn start_reading(file: Option<PathBuf>, format: Choice) -> mpsc::Receiver<anyhow::Result<Batch>> {
+    let (out, batches) = mpsc::channel(1);
+    thread::spawn(move || {
+        if let Err(error) = read(file.as_deref(), format, &out) {
+            // Nobody wants it any more after a signal.
+            let _ = out.blocking_send(Err(error));
+        }
+    });
+    batches
+}
+
+/// Sends batches until the input ends, fails, or nobody wants more.
+fn read(file: Option<&Path>, format: Choice, out: &mpsc::Sender<anyhow::Result<Batch>>) -> anyhow::Result<()> {
+    let mut feed = Feed::open(open(file)?, format)?;
+    let mut batch = Batch::default();
+    let mut failure = None;
+    while !batch.is_last && failure.is_none() {
+        if out.blocking_send(Ok(batch)).is_err() {
+            return Ok(());
+        }
+        batch = Batch::default();
+        while batch.orders.len() + batch.bad.len() < BATCH && !batch.is_last && failure.is_none() {
+            match feed.next() {
+                Some(Ok(Ok(order))) => batch.orders.push(order),
+                Some(Ok(Err(bad))) => batch.bad.push(bad),
+                Some(Err(error)) => failure = Some(error),
+                None => batch.is_last = true,
+            }
+        }
+        batch.line = feed.line();
+        batch.rounded = feed.rounded().cloned();
+    }
+    // What was read before is added and reported; then what ended the reading.
+    let _ = out.blocking_send(Ok(batch));
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
+    if let Some(path) = file.filter(|file| !is_dash(file)) {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        return Ok((Box::new(BufReader::new(file)), path.display().to_string()));
+        return Ok(Box::new(file));
     }
     if io::stdin().is_terminal() {
         note("reading order ids from standard input, one per line; end with Ctrl-D");
     }
-    Ok((Box::new(BufReader::new(io::stdin())), "stdin".to_owned()))
+    Ok(Box::new(io::stdin()))
+}
+
+fn is_dash(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// Checks a user's id as the column is checked; empty stands for none.
+fn user(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { feed::id(text).map_err(|problem| problem.to_string()) }
 }

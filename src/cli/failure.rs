@@ -1,6 +1,6 @@
 //! Errors as a person reads them.
 
-use crate::{config, connect, db, domain, sync};
+use crate::{config, connect, db, feed, sync};
 
 /// The chain of causes on one line, down to the first error of chatsync's own: those tell their whole story, and what
 /// is below them would say it again.
@@ -13,7 +13,7 @@ pub(super) fn tell(error: &anyhow::Error) -> String {
             || cause.is::<connect::Error>()
             || cause.is::<sync::Error>()
             || cause.is::<config::Problems>()
-            || cause.is::<domain::feed::FeedError>()
+            || cause.is::<feed::FeedError>()
         {
             break;
         }

@@ -28,6 +28,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Needs, Problems, Settings, Sources};
+use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use output::note;
@@ -123,7 +124,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Ok(end) => end.into(),
         Err(error) => {
             note(format!("error: {}", failure::tell(&error)));
-            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+            let is_usage = error.is::<Problems>() || matches!(error.downcast_ref(), Some(FeedError::Refused(_)));
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A claim commits before any HTTP is done; whatever follows repeats the claim's lease and does nothing once the lease
 //! was lost. Times of leases and due times are the database's.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -22,22 +23,56 @@ use crate::domain::{
 pub struct Enqueued {
     /// Orders that were not in the queue.
     pub added: u64,
-    /// Known orders that were put back (`reopen`) or learned a missing fact.
+    /// Known orders that were put back (`reopen`) or learned something.
     pub updated: u64,
+    /// Those of both that name no user.
+    pub without_user: u64,
 }
 
-/// Adds orders; known ones stay as they are unless `reopen` puts them back. Locks the rows it touches, in key order.
-pub async fn enqueue(
-    executor: impl PgExecutor<'_>,
-    orders: &[NewOrder],
-    source: &str,
-    reopen: bool,
-) -> Result<Enqueued, Error> {
+/// One call of `chatsync enqueue`, or of whoever else adds orders.
+#[derive(Debug, Clone)]
+pub struct Feeding {
+    /// Tells its lines from those of other calls.
+    pub id: Uuid,
+    /// A file name, `stdin`, or what else says where the orders come from.
+    pub source: String,
+    /// Known orders are fetched again, whatever their state.
+    pub reopen: bool,
+    /// Applies to lines that do not say otherwise: the user,
+    pub connect_user_id: Option<String>,
+    /// the kind of ids,
+    pub ids_internal: Option<bool>,
+    /// the banner,
+    pub retailer_id: Option<String>,
+    /// and the priority.
+    pub priority: i16,
+}
+
+impl Feeding {
+    /// A feed without defaults.
+    #[must_use]
+    pub fn of(source: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            source: source.into(),
+            reopen: false,
+            connect_user_id: None,
+            ids_internal: None,
+            retailer_id: None,
+            priority: 0,
+        }
+    }
+}
+
+/// Adds orders, or completes known ones. Locks the rows it touches, in key order. Done again after a lost answer it
+/// changes nothing, but then counts as known what it had added.
+pub async fn enqueue(executor: impl PgExecutor<'_>, orders: &[NewOrder], feeding: &Feeding) -> Result<Enqueued, Error> {
+    let orders = each_once(orders);
     let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
     let users: Vec<Option<&str>> = orders.iter().map(|order| order.connect_user_id.as_deref()).collect();
     let internal: Vec<Option<bool>> = orders.iter().map(|order| order.ids_internal).collect();
     let retailers: Vec<Option<&str>> = orders.iter().map(|order| order.retailer_id.as_deref()).collect();
-    let priorities: Vec<i16> = orders.iter().map(|order| order.priority).collect();
+    let priorities: Vec<Option<i16>> = orders.iter().map(|order| order.priority).collect();
     let completed: Vec<Option<DateTime<Utc>>> = orders.iter().map(|order| order.completed_at).collect();
     let counts = sqlx::query_file!(
         "src/db/sql/enqueue.sql",
@@ -45,14 +80,37 @@ pub async fn enqueue(
         &users as &[Option<&str>],
         &internal as &[Option<bool>],
         &retailers as &[Option<&str>],
-        &priorities,
+        &priorities as &[Option<i16>],
         &completed as &[Option<DateTime<Utc>>],
-        source,
-        reopen,
+        feeding.source,
+        feeding.reopen,
+        feeding.id,
+        feeding.connect_user_id,
+        feeding.ids_internal,
+        feeding.retailer_id,
+        feeding.priority,
     )
     .fetch_one(executor)
     .await?;
-    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
+    Ok(Enqueued {
+        added: counts.added.unsigned_abs(),
+        updated: counts.updated.unsigned_abs(),
+        without_user: counts.without_user.unsigned_abs(),
+    })
+}
+
+/// Sorted by id; what later lines say completes and corrects what earlier ones of the same order said.
+fn each_once(orders: &[NewOrder]) -> Vec<Cow<'_, NewOrder>> {
+    let mut sorted: Vec<&NewOrder> = orders.iter().collect();
+    sorted.sort_by(|one, other| one.order_id.cmp(&other.order_id));
+    let mut merged: Vec<Cow<'_, NewOrder>> = Vec::with_capacity(sorted.len());
+    for order in sorted {
+        match merged.last_mut() {
+            Some(last) if last.order_id == order.order_id => last.to_mut().learn(order),
+            _ => merged.push(Cow::Borrowed(order)),
+        }
+    }
+    merged
 }
 
 /// Which orders a run is about.

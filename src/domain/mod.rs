@@ -6,12 +6,13 @@
 
 mod conversation;
 mod fault;
-pub mod feed;
 mod fingerprint;
 mod order;
 mod policy;
 mod schedule;
 mod settlement;
+
+pub(crate) use order::checked_id;
 
 pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
 pub use fault::Fault;

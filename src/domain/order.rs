@@ -81,7 +81,7 @@ pub struct NewOrder {
     /// Overrides `api.retailer_id` for this order.
     pub retailer_id: Option<String>,
     /// Higher is claimed first.
-    pub priority: i16,
+    pub priority: Option<i16>,
     /// When the order was delivered or cancelled, if the feeder knows.
     pub completed_at: Option<DateTime<Utc>>,
 }
@@ -90,12 +90,32 @@ impl NewOrder {
     /// An order with nothing but its id.
     #[must_use]
     pub fn new(order_id: OrderId) -> Self {
-        Self { order_id, connect_user_id: None, ids_internal: None, retailer_id: None, priority: 0, completed_at: None }
+        Self {
+            order_id,
+            connect_user_id: None,
+            ids_internal: None,
+            retailer_id: None,
+            priority: None,
+            completed_at: None,
+        }
+    }
+
+    /// Takes over what `later` says; what it does not say stays.
+    pub fn learn(&mut self, later: &Self) {
+        if later.connect_user_id.is_some() {
+            self.connect_user_id.clone_from(&later.connect_user_id);
+        }
+        if later.retailer_id.is_some() {
+            self.retailer_id.clone_from(&later.retailer_id);
+        }
+        self.ids_internal = later.ids_internal.or(self.ids_internal);
+        self.priority = later.priority.or(self.priority);
+        self.completed_at = later.completed_at.or(self.completed_at);
     }
 }
 
 /// Checks the id of a user or retailer that a feeder gave.
-pub(super) fn checked_id(id: &str) -> Result<String, InvalidId> {
+pub(crate) fn checked_id(id: &str) -> Result<String, InvalidId> {
     check_id(id).map(|()| id.to_owned())
 }
 

@@ -44,7 +44,7 @@ async fn the_examples_of_the_readme_work(lab: Arc<Lab>) -> anyhow::Result<()> {
     shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
     shell.current_dir(lab.home.path()).env("PATH", path).env("HOME", lab.home.path()).env("DATABASE_URL", lab.url());
     let run = Finished::of(shell).await?.expect_code(0);
-    assert!(run.stdout.contains("500 added, 0 already known, 0 rejected"), "{}", run.stdout);
+    assert!(run.stdout.contains("500 added, 0 updated, 0 already known, 0 rejected"), "{}", run.stdout);
     assert!(run.stdout.contains("2 added"), "{}", run.stdout);
     assert!(run.stdout.contains("succeeded"), "{}", run.stdout);
 

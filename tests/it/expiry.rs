@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use chatsync::db::queue;
+use chatsync::db::queue::{self, Feeding};
 use chatsync::domain::{NewOrder, OrderId};
 use chatsync::simulator::{self, Life, Lifecycle, ListedOrder, Options, Running};
 use chatsync::sync::Worker;
@@ -170,7 +170,7 @@ impl Shop {
                 ..NewOrder::new(OrderId::new(order.order_id)?)
             });
         }
-        queue::enqueue(&self.lab.pool, &incoming, "test", false).await?;
+        queue::enqueue(&self.lab.pool, &incoming, &Feeding::of("test")).await?;
         Ok(())
     }
 

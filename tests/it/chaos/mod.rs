@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use chatsync::db::queue;
+use chatsync::db::queue::{self, Feeding};
 use chatsync::domain::{NewOrder, OrderId};
 use chatsync::simulator::{self, Options, Running};
 use chrono::Utc;
@@ -212,7 +212,7 @@ async fn enqueue(lab: &Lab, options: &Options, are_completed: bool) -> anyhow::R
         let connect_user_id = Some(order.connect_user_id);
         Ok(NewOrder { connect_user_id, completed_at, ..NewOrder::new(OrderId::new(order.order_id)?) })
     });
-    queue::enqueue(&lab.pool, &orders.collect::<anyhow::Result<Vec<_>>>()?, "chaos", false).await?;
+    queue::enqueue(&lab.pool, &orders.collect::<anyhow::Result<Vec<_>>>()?, &Feeding::of("chaos")).await?;
     Ok(())
 }
 

@@ -92,7 +92,7 @@ async fn listed_orders_are_csv_that_enqueue_takes(lab: Arc<Lab>) -> anyhow::Resu
     assert_eq!((listed.stdout.lines().next(), &*listed.stderr), (Some("order_id,connect_user_id"), ""));
     let command = lab.with_database(&["enqueue", "-"]);
     let enqueued = Finished::of_input(command, listed.stdout.as_bytes()).await?.expect_code(0);
-    assert_eq!(enqueued.stdout, "1000 added, 0 already known, 0 rejected\n");
+    assert_eq!(enqueued.stdout, "1000 added, 0 updated, 0 already known, 0 rejected\n");
 
     let mut queued: Vec<(String, String)> =
         sqlx::query_as("SELECT order_id, connect_user_id FROM sync.order_queue").fetch_all(&lab.pool).await?;
@@ -167,7 +167,7 @@ async fn of_a_lifecycle_only_the_orders_that_are_placed_are_listed(lab: Arc<Lab>
     assert_eq!(listed(TimeDelta::hours(1)).await?, "order_id,connect_user_id,completed_at\n");
     let all = listed(TimeDelta::hours(-9)).await?;
     let enqueued = Finished::of_input(lab.with_database(&["enqueue", "-"]), all.as_bytes()).await?.expect_code(0);
-    assert_eq!(enqueued.stdout, "90 added, 0 already known, 0 rejected\n");
+    assert_eq!(enqueued.stdout, "90 added, 0 updated, 0 already known, 0 rejected\n");
     let completed = "SELECT count(*) FROM sync.order_queue WHERE completed_at < now()";
     assert_eq!(lab.count(completed).await?, 90);
     Ok(())

@@ -5,6 +5,7 @@
 mod configuration;
 mod demo;
 mod enqueue;
+mod exports;
 mod feed;
 mod losses;
 mod maintenance;
@@ -35,6 +36,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         configuration::tests,
         demo::tests,
         enqueue::tests,
+        exports::tests,
         feed::tests,
         losses::tests,
         maintenance::tests,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chatsync::config::{self, ConfigFile, Needs, Settings, Sources};
 use chatsync::db;
+use chatsync::db::queue::Feeding;
 use chatsync::db::runs::Trigger;
 use chatsync::domain::{NewOrder, OrderId};
 use chatsync::sync::{Progress, Report, Request, Worker};
@@ -70,7 +71,7 @@ impl Lab {
     pub(crate) async fn enqueue(&self, order_ids: &[&str]) -> anyhow::Result<()> {
         let orders: Vec<NewOrder> =
             order_ids.iter().map(|id| OrderId::new(*id).map(NewOrder::new)).collect::<Result<_, _>>()?;
-        db::queue::enqueue(&self.pool, &orders, "test", false).await?;
+        db::queue::enqueue(&self.pool, &orders, &Feeding::of("test")).await?;
         Ok(())
     }
 

@@ -141,14 +141,14 @@ async fn enqueue_knows_orders_that_have_left_the_queue(lab: Arc<Lab>) -> anyhow:
     execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('put back')").await?;
     let csv = b"order_id,connect_user_id\nexpired,u\nclosed,u\nsettled,u\nopen,u\nnew,u\nput back,u\n";
     let told = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0).stdout;
-    assert_eq!(told, "2 added, 4 already known, 0 rejected\n");
+    assert_eq!(told, "2 added, 1 updated, 3 already known, 0 rejected\n");
     assert_eq!(left(&lab).await?, "new open put back");
     // One that is in the queue learns what it lacked, whatever is stored of it.
     let users = "SELECT count(*) FROM sync.order_queue WHERE connect_user_id = 'u'";
     assert_eq!(lab.count(users).await?, 3);
 
     let reopened = Finished::of_input(lab.with_database(&["enqueue", "--reopen"]), b"expired\n").await?.expect_code(0);
-    assert_eq!(reopened.stdout, "1 added, 0 already known (0 put back), 0 rejected\n");
+    assert_eq!(reopened.stdout, "1 added, 0 put back, 0 already known, 0 rejected\n");
     Ok(())
 }
 

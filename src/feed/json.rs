@@ -1,0 +1,200 @@
+//! JSON in a feed: one object per line, or arrays of objects or ids.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::detect::Format;
+use super::rows::{Cells, Column, order, order_id};
+use super::{COLUMNS, MAX_LINE_BYTES, Refusal};
+use crate::domain::NewOrder;
+
+/// Tells the two forms apart, and from others. `is_complete` says that the first line is there to its end.
+pub(super) fn detect(first: &str, rest: &[&str], is_complete: bool) -> Result<Format, Refusal> {
+    if let Some(rest_of_line) = first.strip_prefix('[') {
+        let next = rest_of_line.trim_start().chars().next();
+        let next = next.or_else(|| rest.first().and_then(|line| line.chars().next()));
+        return match next {
+            None | Some('{' | '"' | ']' | '0'..='9') => Ok(Format::Array),
+            Some(_) => {
+                Err(Refusal::new("it begins like a JSON array and is none", "write an array of objects, or of ids"))
+            }
+        };
+    }
+    let is_cut = |line: &str| serde_json::from_str::<Box<RawValue>>(line).is_err_and(|error| error.is_eof());
+    if is_complete && is_cut(first) {
+        let hint = "write one object per line (jq -c), or an array";
+        return Err(Refusal::new("it is a JSON object over several lines", hint));
+    }
+    let has_order = |line: &str| {
+        serde_json::from_str::<Object>(line)
+            .is_ok_and(|object| object.0.iter().any(|(name, _)| Column::of_name(name) == Some(Column::OrderId)))
+    };
+    if is_complete && !has_order(first) && !rest.iter().any(|line| has_order(line)) {
+        return Err(Refusal::new("no line is a JSON object with order_id", format!("known names: {COLUMNS}")));
+    }
+    Ok(Format::Ndjson)
+}
+
+/// An object with its names in order, repeated ones included.
+struct Object(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Object(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// The order of an object.
+pub(super) fn object(text: &str) -> Result<NewOrder, String> {
+    let object: Object = serde_json::from_str(text).map_err(|error| problem(&error))?;
+    let mut cells = Cells::default();
+    for (place, (name, value)) in (1..).zip(object.0) {
+        let Some(column) = Column::of_name(&name) else {
+            return Err(format!("it has an unknown name, number {place}; known names: {COLUMNS}"));
+        };
+        let cell = &mut cells[column as usize];
+        if cell.is_some() {
+            return Err(format!("it has a name twice, number {place}"));
+        }
+        *cell = Some(scalar(value.get()).ok_or_else(|| format!("the value of name number {place} is no text"))?);
+    }
+    order(cells)
+}
+
+/// The order of an element of an array.
+pub(super) fn element(text: &str) -> Result<NewOrder, String> {
+    if text.starts_with('{') {
+        return object(text);
+    }
+    match scalar(text) {
+        Some(id) if text.starts_with(['"', '-']) || text.starts_with(|c: char| c.is_ascii_digit()) => {
+            Ok(NewOrder::new(order_id(super::values::clean(&id))?))
+        }
+        _ => Err("it is neither an object nor an id".to_owned()),
+    }
+}
+
+/// A text as it is; a whole number, a truth value and null as they are written.
+fn scalar(json: &str) -> Option<String> {
+    match json.as_bytes() {
+        [b'"', ..] => serde_json::from_str(json).ok(),
+        [b'{' | b'[', ..] => None,
+        // 12.0 and 1e3 say no more what they once were.
+        _ if json.contains(['.', 'e', 'E']) && !matches!(json, "true" | "false") => None,
+        _ => Some(json.to_owned()),
+    }
+}
+
+fn problem(error: &serde_json::Error) -> String {
+    // serde_json's text may quote the value; category and column say enough.
+    match error.classify() {
+        serde_json::error::Category::Data => "it is not an object".to_owned(),
+        _ => format!("it is not JSON from column {} on", error.column()),
+    }
+}
+
+/// Walks through arrays, however they are laid out. What stands between the elements is not checked; that the last
+/// array is closed is.
+#[derive(Default)]
+pub(super) struct Walk {
+    is_inside: bool,
+}
+
+/// What comes next in an array.
+pub(super) enum Step {
+    /// An element, in the buffer.
+    Element,
+    /// An element that is too long to be read.
+    TooLong,
+    /// Something outside the arrays.
+    Outside,
+    /// The end of the text, though the array is not closed.
+    Torn,
+    /// The end.
+    End,
+}
+
+impl Walk {
+    /// Reads the next element into `buffer`; `line` is the one where it begins, and `next_line` where it ends.
+    pub(super) fn step(
+        &mut self,
+        input: &mut impl BufRead,
+        buffer: &mut Vec<u8>,
+        line: &mut u64,
+        next_line: &mut u64,
+    ) -> io::Result<Step> {
+        buffer.clear();
+        let (mut depth, mut is_text, mut is_escaped, mut is_too_long) = (0_u32, false, false, false);
+        let mut has_begun = false;
+        loop {
+            let chunk = input.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(if self.is_inside || has_begun { Step::Torn } else { Step::End });
+            }
+            for (place, &byte) in chunk.iter().enumerate() {
+                if byte == b'\n' {
+                    *next_line += 1;
+                }
+                let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']');
+                if is_end {
+                    self.is_inside = byte == b',';
+                    input.consume(place + 1);
+                    return Ok(if is_too_long { Step::TooLong } else { Step::Element });
+                }
+                if !has_begun {
+                    match byte {
+                        b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => continue,
+                        b'[' if !self.is_inside => {
+                            self.is_inside = true;
+                            continue;
+                        }
+                        b',' if self.is_inside => continue,
+                        b']' if self.is_inside => {
+                            self.is_inside = false;
+                            continue;
+                        }
+                        _ if !self.is_inside => return Ok(Step::Outside),
+                        _ => {
+                            has_begun = true;
+                            *line = *next_line;
+                        }
+                    }
+                }
+                if buffer.len() < MAX_LINE_BYTES {
+                    buffer.push(byte);
+                } else {
+                    is_too_long = true;
+                }
+                match byte {
+                    _ if is_escaped => is_escaped = false,
+                    b'\\' if is_text => is_escaped = true,
+                    b'"' => is_text = !is_text,
+                    b'{' | b'[' if !is_text => depth += 1,
+                    b'}' | b']' if !is_text => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            let length = chunk.len();
+            input.consume(length);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Reads orders out of a file or pipe: plain ids, CSV with a header, NDJSON or JSON arrays; UTF-8 or UTF-16, gzip or not.
+//!
+//! `cli::enqueue` reads a [`Feed`] to its end. The first 64 KiB decide how it is read, or that it is refused, before any
+//! order is returned: `input` makes text of the bytes, `detect` finds the format, `rows` and `json` read a line each,
+//! `values` single values. Memory is bounded by the longest line accepted. A malformed line is reported by its number
+//! and skipped.
+
+mod detect;
+mod input;
+mod json;
+mod rows;
+mod values;
+
+use std::io::{self, BufRead, Read};
+
+use crate::domain::NewOrder;
+use detect::Format;
+use json::{Step, Walk};
+use rows::Header;
+
+pub(crate) use rows::id;
+
+/// The longest line read, in bytes. Far above any sensible one; keeps a file without line breaks out of memory.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+
+const COLUMNS: &str = "order_id, connect_user_id, completed_at, retailer_id, ids_internal, priority";
+
+/// How a feed is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Choice {
+    /// As its beginning says
+    #[default]
+    Auto,
+    /// One id per line, whatever it looks like
+    Plain,
+}
+
+/// A line that gave no order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Line number, from 1.
+    pub line: u64,
+    /// What is wrong and how to fix it; never the line itself.
+    pub reason: String,
+}
+
+/// A text that is no list of orders: what it is instead, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {hint}")]
+pub struct Refusal {
+    what: String,
+    hint: String,
+}
+
+impl Refusal {
+    fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}
+
+/// Why reading ended before the end.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// Not a list of orders.
+    #[error("this is no list of orders: {0}")]
+    Refused(#[from] Refusal),
+    /// The file or pipe failed.
+    #[error("reading failed at line {line}: {}", input::describe(source))]
+    Read {
+        /// Line number, from 1.
+        line: u64,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A JSON array that is not closed, or is followed by something else.
+    #[error("line {line} {problem}")]
+    Torn {
+        /// Line number, from 1.
+        line: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+/// The orders of a text, as an iterator.
+pub struct Feed {
+    input: Box<dyn BufRead + Send>,
+    format: Format,
+    /// Lines at the beginning that are no orders.
+    header_lines: u64,
+    /// The line that the latest item came from, and where that ended.
+    line: u64,
+    next_line: u64,
+    walk: Walk,
+    buffer: Vec<u8>,
+    rounded: Option<Rounded>,
+    has_failed: bool,
+}
+
+/// Ids in scientific notation: Excel writes long numbers so, without their last digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rounded {
+    /// How many.
+    pub ids: u64,
+    /// The first one, and its line.
+    pub example: (String, u64),
+}
+
+impl Feed {
+    /// Reads the beginning of `input` and decides how to read it. Blocks; fails if it is no list of orders.
+    pub fn open(input: impl Read + Send + 'static, choice: Choice) -> Result<Self, FeedError> {
+        let text = input::open(input)?;
+        let (format, header_lines) = detect::detect(&String::from_utf8_lossy(&text.sample), text.is_whole, choice)?;
+        Ok(Self {
+            input: text.input,
+            format,
+            header_lines,
+            line: 0,
+            next_line: 1,
+            walk: Walk::default(),
+            buffer: Vec::new(),
+            rounded: None,
+            has_failed: false,
+        })
+    }
+
+    /// The ids read so far that may have been rounded.
+    #[must_use]
+    pub fn rounded(&self) -> Option<&Rounded> {
+        self.rounded.as_ref()
+    }
+
+    /// The line that the latest item came from, from 1.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    fn next_order(&mut self) -> Result<Option<Result<NewOrder, String>>, FeedError> {
+        loop {
+            let text = match self.next_text()? {
+                None => return Ok(None),
+                Some(Err(reason)) => return Ok(Some(Err(reason))),
+                Some(Ok(text)) => text,
+            };
+            if text.is_empty() || self.line <= self.header_lines {
+                continue;
+            }
+            return Ok(Some(self.read(&text)));
+        }
+    }
+
+    /// The next line, or element of an array, as text; `None` at the end, an inner error for one to reject.
+    fn next_text(&mut self) -> Result<Option<Result<String, String>>, FeedError> {
+        let line = self.next_line;
+        let failed = |source| FeedError::Read { line, source };
+        if matches!(self.format, Format::Array) {
+            let walk = &mut self.walk;
+            match walk.step(&mut self.input, &mut self.buffer, &mut self.line, &mut self.next_line).map_err(failed)? {
+                Step::Element => {}
+                Step::TooLong => return Ok(Some(Err(too_long()))),
+                Step::End => return Ok(None),
+                Step::Torn => {
+                    let problem = "ends within a JSON array: the file is not complete";
+                    return Err(FeedError::Torn { line: self.next_line, problem });
+                }
+                Step::Outside => {
+                    let problem = "has something behind the JSON array, which was not read";
+                    return Err(FeedError::Torn { line: self.next_line, problem });
+                }
+            }
+        } else {
+            self.line = self.next_line;
+            self.next_line += 1;
+            self.buffer.clear();
+            let limit = MAX_LINE_BYTES as u64 + 1;
+            let read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.buffer).map_err(failed)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                self.skip_rest_of_line().map_err(failed)?;
+                return Ok(Some(Err(too_long())));
+            }
+        }
+        Ok(Some(match std::str::from_utf8(&self.buffer) {
+            Ok(text) => Ok(values::clean(text).to_owned()),
+            Err(error) => Err(format!("it is not UTF-8 from byte {} on", error.valid_up_to() + 1)),
+        }))
+    }
+
+    fn skip_rest_of_line(&mut self) -> io::Result<()> {
+        while !self.buffer.ends_with(b"\n") {
+            self.buffer.clear();
+            if self.input.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.buffer)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, text: &str) -> Result<NewOrder, String> {
+        let order = match &mut self.format {
+            Format::Plain { is_certain } => plain(text, *is_certain),
+            Format::Csv(_) if detect::is_frame(text) || detect::is_footer(text) => {
+                Err("it is the frame or the end of a table, not a row".to_owned())
+            }
+            Format::Csv(header) => {
+                let cells = header.as_ref().map_or(Err(BELOW_UNKNOWN.to_owned()), |header| header.cells(text));
+                if cells.as_ref().map_or(true, rows::name_the_id)
+                    && let Some(again) = Header::again(text, self.line)
+                {
+                    // Files that were joined. It may name other columns, or in another order: without it, what follows
+                    // would be misread.
+                    let told = again.as_ref().map_or_else(ToString::to_string, |_| ANOTHER_HEADER.to_owned());
+                    *header = again.ok();
+                    return Err(told);
+                }
+                cells.and_then(rows::order)
+            }
+            Format::Ndjson => json::object(text),
+            Format::Array => json::element(text),
+        }?;
+        if values::is_scientific(order.order_id.as_str()) {
+            let example = (order.order_id.to_string(), self.line);
+            self.rounded.get_or_insert(Rounded { ids: 0, example }).ids += 1;
+        }
+        Ok(order)
+    }
+}
+
+impl Iterator for Feed {
+    type Item = Result<Result<NewOrder, BadLine>, FeedError>;
+
+    /// Nothing comes after an error: what follows cannot be read.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        let order = self.next_order().transpose()?;
+        self.has_failed = order.is_err();
+        Some(order.map(|order| order.map_err(|reason| BadLine { line: self.line, reason })))
+    }
+}
+
+const ANOTHER_HEADER: &str = "it is another header; what follows is read by it";
+const BELOW_UNKNOWN: &str = "it stands below a header that is not known";
+
+fn too_long() -> String {
+    format!("the line is longer than {MAX_LINE_BYTES} bytes")
+}
+
+/// A line that is an id, unless it looks like something else.
+fn plain(text: &str, is_certain: bool) -> Result<NewOrder, String> {
+    let is_other = !is_certain
+        && (text.contains([',', ';', '|', '"'])
+            || text.starts_with(['{', '[', '<', '\''])
+            || rows::Column::of_name(text).is_some()
+            || values::is_absent(text)
+            || detect::is_frame(text)
+            || detect::is_footer(text));
+    if is_other {
+        return Err("it looks like something else than an id; --format plain takes it for one".to_owned());
+    }
+    rows::order_id(text).map(NewOrder::new)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Rows with named columns, from CSV or JSON, and what they say of an order.
+
+use super::values::{self, clean, is_absent};
+use super::{COLUMNS, Refusal};
+use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
+
+/// What a feed can say of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    OrderId,
+    ConnectUserId,
+    CompletedAt,
+    RetailerId,
+    IdsInternal,
+    Priority,
+}
+
+/// One value per [`Column`], as text; none where the row says nothing.
+pub(super) type Cells = [Option<String>; 6];
+
+impl Column {
+    /// By its name in any case, with `_`, `-`, a blank or nothing between words: `orderId`, `Order ID`.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        let name: String = clean(name)
+            .trim_matches(['"', '\''])
+            .chars()
+            .filter(|c| !matches!(c, '_' | '-' | ' '))
+            .map(|c| c.to_ascii_lowercase())
+            .collect();
+        match name.as_str() {
+            "orderid" => Some(Self::OrderId),
+            "connectuserid" => Some(Self::ConnectUserId),
+            "completedat" => Some(Self::CompletedAt),
+            "retailerid" => Some(Self::RetailerId),
+            "idsinternal" => Some(Self::IdsInternal),
+            "priority" => Some(Self::Priority),
+            _ => None,
+        }
+    }
+}
+
+/// The columns of a CSV feed, and what is between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    separator: u8,
+    columns: Vec<Column>,
+}
+
+impl Header {
+    /// Reads a line that may be a header; `None` if it has no column `order_id`. Fails if it is a header with columns
+    /// that are not known.
+    pub(super) fn detect(line: &str, separator: Option<u8>, number: u64) -> Result<Option<Self>, Refusal> {
+        let separators: &[u8] = separator.as_ref().map_or(b",;\t", std::slice::from_ref);
+        for separator in separators {
+            let Ok(fields) = csv_fields(line, *separator) else { continue };
+            let names: Vec<Option<Column>> = fields.iter().map(Column::of_name).collect();
+            if names.contains(&Some(Column::OrderId)) {
+                return Self::of(&names, *separator, number).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(names: &[Option<Column>], separator: u8, number: u64) -> Result<Self, Refusal> {
+        let mut columns: Vec<Column> = Vec::new();
+        for (place, column) in (1..).zip(names) {
+            let wrong = match column {
+                None => "that is not known",
+                Some(column) if columns.contains(column) => "that was named before",
+                Some(column) => {
+                    columns.push(*column);
+                    continue;
+                }
+            };
+            let what = format!("the header on line {number} has a column {wrong}, number {place}");
+            return Err(Refusal::new(what, format!("leave it out; known columns: {COLUMNS}")));
+        }
+        Ok(Self { separator, columns })
+    }
+
+    /// The header that a later line is, if it is one; as an error if it names columns that are not known.
+    pub(super) fn again(line: &str, number: u64) -> Option<Result<Self, Refusal>> {
+        let is_name = |field: &String| {
+            let name = clean(field).trim_matches('"');
+            !name.is_empty() && name.chars().all(|c| c.is_alphabetic() || matches!(c, '_' | '-' | ' '))
+        };
+        match Self::detect(line, None, number) {
+            Err(_) if !first_fields(line).iter().all(is_name) => None,
+            header => header.transpose(),
+        }
+    }
+
+    /// The cells of a line.
+    pub(super) fn cells(&self, line: &str) -> Result<Cells, String> {
+        let fields = csv_fields(line, self.separator)?;
+        if fields.len() != self.columns.len() {
+            return Err(format!("it has {} fields, the header has {}", fields.len(), self.columns.len()));
+        }
+        let mut cells = Cells::default();
+        for (column, field) in self.columns.iter().zip(&fields) {
+            cells[*column as usize] = Some(field.to_owned());
+        }
+        Ok(cells)
+    }
+}
+
+/// Whether a cell holds the name of the column `order_id`, as in a second header.
+pub(super) fn name_the_id(cells: &Cells) -> bool {
+    cells.iter().flatten().any(|cell| (7..=10).contains(&cell.len()) && Column::of_name(cell) == Some(Column::OrderId))
+}
+
+/// The fields of a line that may be a header.
+pub(super) fn first_fields(line: &str) -> Vec<String> {
+    line.split([',', ';', '\t', '|']).map(str::to_owned).collect()
+}
+
+/// One line of CSV. Quoted fields may hold separators and quotes; an id cannot hold a line break, so a field need not.
+fn csv_fields(text: &str, separator: u8) -> Result<csv::StringRecord, String> {
+    let quoted_field_is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
+    if quoted_field_is_open {
+        return Err("a quoted field is not closed on this line".to_owned());
+    }
+    if text.contains('\r') {
+        // The reader would take it for the end of the record, and the rest would be lost without a word.
+        return Err("it contains a carriage return that is no line break".to_owned());
+    }
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(separator).from_reader(text.as_bytes());
+    let mut record = csv::StringRecord::new();
+    reader.read_record(&mut record).map_err(|_| "it is not CSV".to_owned())?;
+    Ok(record)
+}
+
+/// What a row says of an order.
+pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
+    let mut take = |column: Column| {
+        let text = cells[column as usize].take()?;
+        let text = clean(&text);
+        (!is_absent(text)).then(|| text.to_owned())
+    };
+    let order_id = take(Column::OrderId).ok_or("it has no order id")?;
+    let id = |name: &str, id: Option<String>| {
+        id.map(|id| self::id(&id)).transpose().map_err(|problem| format!("bad {name}: {problem}"))
+    };
+    let retailer_id = id("retailer_id", take(Column::RetailerId))?;
+    if retailer_id.as_ref().is_some_and(|id| !id.is_ascii()) {
+        return Err("bad retailer_id: use ASCII characters".to_owned());
+    }
+    let completed_at = take(Column::CompletedAt).map(|text| {
+        let hint = "bad completed_at: write a time with its zone, such as 2026-01-31T18:00:00Z";
+        values::time(&text).ok_or(hint)
+    });
+    let ids_internal =
+        take(Column::IdsInternal).map(|text| values::boolean(&text).ok_or("bad ids_internal: write true or false"));
+    let priority = take(Column::Priority)
+        .map(|text| text.parse().map_err(|_| "bad priority: write a number from -32768 to 32767"));
+    Ok(NewOrder {
+        order_id: self::order_id(&order_id)?,
+        connect_user_id: id("connect_user_id", take(Column::ConnectUserId))?,
+        retailer_id,
+        ids_internal: ids_internal.transpose()?,
+        priority: priority.transpose()?,
+        completed_at: completed_at.transpose()?,
+    })
+}
+
+/// An order id out of a feed.
+pub(super) fn order_id(text: &str) -> Result<OrderId, String> {
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("bad order id: a character of it was lost on the way (U+FFFD)".to_owned());
+    }
+    OrderId::new(text).map_err(|problem| format!("bad order id: {problem}"))
+}
+
+/// The id of a user or retailer, as a feed and `--user-id` give it.
+pub(crate) fn id(text: &str) -> Result<String, InvalidId> {
+    checked_id(clean(text))
+}
