@@ -147,11 +147,9 @@ impl Read for Pieces {
 
 fn read(text: &[u8], size: usize) -> (Vec<Line>, End) {
     let mut items = Vec::new();
-    let feed = match Feed::open(Pieces { rest: Cursor::new(text.to_vec()), size }, Choice::Auto) {
-        Ok(feed) => feed,
-        // No list of orders, or a spoilt gzip stream: memory can be read.
-        Err(_) => return (items, End::Refused),
-    };
+    // What is refused is no list of orders, or a spoilt gzip stream: memory can be read.
+    let pieces = Pieces { rest: Cursor::new(text.to_vec()), size };
+    let Ok(feed) = Feed::open(pieces, Choice::Auto) else { return (items, End::Refused) };
     for item in feed {
         match item {
             Ok(item) => items.push(item),

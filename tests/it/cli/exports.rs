@@ -235,7 +235,7 @@ async fn giving_up_says_which_lines_are_in_the_queue(lab: Arc<Lab>) -> anyhow::R
 }
 
 fn lines(orders: std::ops::Range<u32>) -> String {
-    orders.map(|order| format!("order-{order:05}\n")).collect()
+    orders.map(|order| format!("order-{order:05}")).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 async fn until_added(lab: &Lab, orders: i64) -> anyhow::Result<()> {
