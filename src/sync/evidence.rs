@@ -53,6 +53,17 @@ impl Pipeline {
             let large = self.store.run(count).await?;
             guard.are_large(large);
         }
+        // A few need no evidence, and so no probe.
+        let orders = guard.without_evidence(id_space);
+        if orders > 0 && !self.is_stopping() {
+            let few = guard.few();
+            let count = |mut connection: db::Link| async move {
+                evidence::are_few(&mut connection, id_space, orders, few).await
+            };
+            if self.store.run(count).await? {
+                guard.are_few(id_space);
+            }
+        }
         if guard.wants_probe(id_space) && !self.is_stopping() {
             let which = Witnesses::Readable { id_space, window: self.policy().readable_window, users };
             let mut readable = self.witnesses(which, PROBES.into()).await?.into_iter();
@@ -64,16 +75,6 @@ impl Pipeline {
                     }
                     None => guard.probed(id_space, None, None),
                 }
-            }
-        }
-        let orders = guard.without_evidence(id_space);
-        if orders > 0 && !self.is_stopping() {
-            let few = guard.few();
-            let count = |mut connection: db::Link| async move {
-                evidence::are_few(&mut connection, id_space, orders, few).await
-            };
-            if self.store.run(count).await? {
-                guard.are_few(id_space);
             }
         }
         Ok(())

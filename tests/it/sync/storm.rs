@@ -27,6 +27,7 @@ tests!(
     what_is_held_is_neither_lost_nor_unproven,
     any_number_of_malformed_orders_at_the_head_stops_nothing,
     a_first_small_run_is_believed_and_a_flood_is_not,
+    a_few_new_orders_need_no_probe_to_be_closed,
     what_is_held_is_closed_when_good_replies_have_shown_the_place_right,
     one_users_unknown_orders_are_held_beside_healthy_users,
     what_another_server_said_is_no_evidence_here,
@@ -270,6 +271,17 @@ async fn a_first_small_run_is_believed_and_a_flood_is_not(lab: Arc<Lab>) -> anyh
     assert_eq!((run.status.as_str(), run.closed, run.held), ("failed", 0, 1));
     lab.let_time_pass(std::time::Duration::from_hours(26)).await?;
     assert_eq!(one_run(&lab, &api).await?.closed, 1);
+    Ok(())
+}
+
+async fn a_few_new_orders_need_no_probe_to_be_closed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Read at another address, an hour ago.
+    read_before(&lab, 3).await?;
+    execute(&lab, "UPDATE sync.order_queue SET due_at = now() + interval '1 hour'").await?;
+    lab.enqueue(&["unknown"]).await?;
+    let api = Recorder::start(|_| Answer::not_found()).await;
+    let run = one_run(&lab, &api).await?;
+    assert_eq!((run.status.as_str(), run.closed, run.held, api.asked().len()), ("succeeded", 1, 0, 1));
     Ok(())
 }
 
