@@ -4,6 +4,7 @@
 //! collects every [`Problem`] and only then gives up, so that a person mends a configuration in one go. The defaults
 //! are also the list of known keys: a key that is not there is an error that names it.
 
+mod database_url;
 mod problem;
 mod reader;
 mod values;
@@ -353,7 +354,7 @@ fn database(reader: &mut Reader) -> Option<Database> {
     let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
     let location = url
         .and_then(|url| reader.require("database.url", url, hint))
-        .and_then(|url| reader.check("database.url", url, values::database_location));
+        .and_then(|url| reader.check("database.url", url, |url| values::database_location(&url)));
     let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
     let auto_migrate = reader.bool("database.auto_migrate");
     let timeout = reader.get("database.timeout", values::positive_duration);

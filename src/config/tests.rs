@@ -44,13 +44,13 @@ fn later_layers_win() {
     let (_file, sources) = with_file(file, &[("CHATSYNC__API__TIMEOUT", "7s")]);
     let settings = load(&sources, Needs::Database).expect("good");
     assert_eq!((settings.api.timeout, settings.api.connect_timeout), (Duration::from_secs(7), Duration::from_secs(2)));
-    assert_eq!(database_url(&settings), "postgres://file/db");
+    assert_eq!(database_url(&settings), "postgres:///?host=file&dbname=db");
 
     let (_file, sources) = with_file(file, &[("DATABASE_URL", "postgres://platform/db")]);
-    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres://platform/db");
+    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres:///?host=platform&dbname=db");
     let both = [("DATABASE_URL", "postgres://platform/db"), ("CHATSYNC__DATABASE__URL", "postgres://own/db")];
     let (_file, sources) = with_file(file, &both);
-    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres://own/db");
+    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres:///?host=own&dbname=db");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
-use super::DatabaseLocation;
 use super::reader::Wrong;
+use super::{DatabaseLocation, database_url};
 use crate::domain::Schedule;
 
 /// Form of the log lines.
@@ -114,16 +114,10 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) fn database_location(url: SecretString) -> Result<DatabaseLocation, Wrong> {
-    const HINT: &str = "write postgres://user:password@host:5432/name, or \"embedded\"";
-    let text = url.expose_secret();
-    if text == "embedded" {
-        return Ok(DatabaseLocation::Embedded);
-    }
-    match Url::parse(text) {
-        Ok(parsed) if ["postgres", "postgresql"].contains(&parsed.scheme()) => Ok(DatabaseLocation::Url(url)),
-        Ok(_) => Err(Wrong::new("is not a PostgreSQL URL", HINT)),
-        Err(error) => Err(Wrong::new(format!("is not a URL: {error}"), HINT)),
+pub(super) fn database_location(url: &SecretString) -> Result<DatabaseLocation, Wrong> {
+    match url.expose_secret() {
+        "embedded" => Ok(DatabaseLocation::Embedded),
+        text => Ok(DatabaseLocation::Url(database_url::normalise(text)?.into())),
     }
 }
 

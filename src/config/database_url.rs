@@ -1,0 +1,309 @@
+//! Database URLs as psql takes them, in the one form that sqlx takes: `postgres:///?host=…&user=…`.
+//!
+//! Follows libpq's `conninfo_uri_parse_options`. What would mean something else than to psql, or would be understood in a
+//! way that nobody meant, is refused. No error shows any part of the URL: each may be part of a password.
+
+use std::fs;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::reader::Wrong;
+
+const ENCODE: &str =
+    "write the characters / ? # @ : % of a user name or password percent-encoded: %2F %3F %23 %40 %3A %25";
+const FORM: &str = "write postgres://user:password@host:5432/name, or \"embedded\"";
+
+/// Parameters that sqlx understands as psql does.
+const PASSED_ON: [&str; 4] = ["application_name", "options", "sslcert", "sslkey"];
+
+/// Parameters without which the connection would be less safe than asked for, or another one.
+const NOT_SUPPORTED: [&str; 7] =
+    ["service", "servicefile", "passfile", "require_auth", "sslcrl", "sslcrldir", "sslnegotiation"];
+
+/// What a URL says. Other parameters, such as those of poolers and other drivers, are ignored.
+#[derive(Default)]
+struct Parts {
+    host: Option<String>,
+    address: Option<String>,
+    port: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+    database: Option<String>,
+    ssl_mode: Option<String>,
+    ssl_root_cert: Option<String>,
+    others: Vec<(String, String)>,
+}
+
+/// Checks a URL; returns the form that sqlx takes.
+pub(super) fn normalise(text: &str) -> Result<String, Wrong> {
+    let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let rest = rest.ok_or_else(|| Wrong::new("is not a PostgreSQL URL", FORM))?;
+    let mut parts = Parts::read(rest)?;
+    parts.settle_tls()?;
+    Ok(parts.write())
+}
+
+impl Parts {
+    fn read(rest: &str) -> Result<Self, Wrong> {
+        if rest.contains('#') {
+            return Err(Wrong::new("contains the character #, which ends a URL", ENCODE));
+        }
+        let (front, query) = rest.split_once('?').map_or((rest, None), |(front, query)| (front, Some(query)));
+        let (authority, path) = front.split_once('/').unwrap_or((front, ""));
+        let names_user = authority.contains('@');
+        // An @ behind the authority belongs to a password with a slash or a question mark before it.
+        if path.contains('@') || (!names_user && query.is_some_and(|query| query.contains('@'))) {
+            return Err(Wrong::new("has a character / or ? before its @", ENCODE));
+        }
+        let mut parts = Self::default();
+        let hosts = match authority.split_once('@') {
+            Some((_, hosts)) if hosts.contains('@') => {
+                return Err(Wrong::new("contains the character @ more than once", ENCODE));
+            }
+            Some((who, hosts)) => {
+                let (user, password) = who.split_once(':').map_or((who, None), |(user, word)| (user, Some(word)));
+                parts.user = filled(decode(user)?);
+                parts.password = password.map(decode).transpose()?.and_then(filled);
+                hosts
+            }
+            None => authority,
+        };
+        parts.place(hosts)?;
+        parts.database = filled(decode(path)?);
+        for (name, value) in query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('=')) {
+            parts.set(&decode(name)?, decode(value)?)?;
+        }
+        if parts.port.as_ref().is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(Wrong::new("has a port that is no number from 0 to 65535", FORM));
+        }
+        Ok(parts)
+    }
+
+    /// The host and port between `@` and `/`.
+    fn place(&mut self, text: &str) -> Result<(), Wrong> {
+        if text.contains(',') {
+            return Err(several_hosts());
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) =
+                    rest.split_once(']').ok_or_else(|| Wrong::new("has a [ that is not closed", FORM))?;
+                (host, port.strip_prefix(':'))
+            }
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        self.host = filled(decode(host)?);
+        self.port = port.map(str::to_owned).and_then(filled);
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<(), Wrong> {
+        match name {
+            "host" if value.contains(',') => return Err(several_hosts()),
+            "host" => self.host = filled(value),
+            "hostaddr" => self.address = filled(value),
+            "port" => self.port = filled(value),
+            "user" => self.user = filled(value),
+            "password" => self.password = filled(value),
+            "dbname" => self.database = filled(value),
+            "sslmode" | "ssl-mode" => self.ssl_mode = filled(value),
+            "sslrootcert" | "ssl-root-cert" => self.ssl_root_cert = filled(value),
+            "statement-cache-capacity" if value.parse::<usize>().is_ok() => self.others.push((name.to_owned(), value)),
+            _ if PASSED_ON.contains(&name) => self.others.push((name.to_owned(), value)),
+            _ if NOT_SUPPORTED.contains(&name) => {
+                let what = format!("has the parameter {name}, which chatsync does not support");
+                return Err(Wrong::new(what, "leave it out if the connection is safe without it"));
+            }
+            _ => tracing::debug!("a parameter of database.url that chatsync does not know is ignored"),
+        }
+        Ok(())
+    }
+
+    /// Makes `sslmode` and `sslrootcert` mean what they mean to psql.
+    fn settle_tls(&mut self) -> Result<(), Wrong> {
+        let mode = self.ssl_mode.as_deref();
+        if mode == Some("allow") {
+            let hint = "write sslmode=prefer, or require";
+            return Err(Wrong::new("has sslmode=allow, which chatsync does not support", hint));
+        }
+        if mode.is_some_and(|mode| !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&mode)) {
+            let hint = "write sslmode=disable, prefer, require, verify-ca or verify-full";
+            return Err(Wrong::new("has an sslmode that does not exist", hint));
+        }
+        if self.ssl_root_cert.as_deref() == Some("system") {
+            if mode.is_some_and(|mode| mode != "verify-full") {
+                let hint = "write sslmode=verify-full, or leave sslmode out";
+                return Err(Wrong::new("has sslrootcert=system with a weaker sslmode", hint));
+            }
+            // The platform's certificates are what sqlx takes where no file is named.
+            self.ssl_root_cert = None;
+            self.ssl_mode = Some("verify-full".to_owned());
+            return Ok(());
+        }
+        let is_checked = matches!(mode, Some("require" | "verify-ca" | "verify-full"));
+        if is_checked && self.ssl_root_cert.is_none() {
+            self.ssl_root_cert = default_root_cert();
+        }
+        if let Some(path) = self.ssl_root_cert.as_ref().filter(|_| is_checked) {
+            if let Err(error) = fs::metadata(path) {
+                let what = format!("names a file in sslrootcert that cannot be read: {error}");
+                return Err(Wrong::new(what, "check path and permissions"));
+            }
+            if mode == Some("require") {
+                self.ssl_mode = Some("verify-ca".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn write(self) -> String {
+        let mut url = Url::parse("postgres:///").expect("a constant, and valid");
+        let mut query = url.query_pairs_mut();
+        // A name is needed to check a certificate, so it goes before an address.
+        let host = self.host.map(|host| ("host", host)).or(self.address.map(|address| ("hostaddr", address)));
+        let named = [
+            ("port", self.port),
+            ("user", self.user),
+            ("password", self.password),
+            ("dbname", self.database),
+            ("sslmode", self.ssl_mode),
+            ("sslrootcert", self.ssl_root_cert),
+        ];
+        query.extend_pairs(host);
+        query.extend_pairs(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        query.extend_pairs(self.others);
+        drop(query);
+        url.into()
+    }
+}
+
+fn several_hosts() -> Wrong {
+    let hint = "name one host, or a name that always leads to the primary";
+    Wrong::new("names several hosts, and chatsync connects to one", hint)
+}
+
+/// Where psql looks for certificates if no file is named.
+fn default_root_cert() -> Option<String> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    let path = home.join(".postgresql/root.crt");
+    path.is_file().then(|| path.to_string_lossy().into_owned())
+}
+
+fn filled(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Decodes `%2F` and the like.
+fn decode(text: &str) -> Result<String, Wrong> {
+    let is_encoded = |(place, _): (usize, &str)| {
+        text.as_bytes().get(place + 1..place + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.match_indices('%').all(is_encoded) {
+        return Err(Wrong::new("contains the character %, which stands for no other character there", ENCODE));
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| Wrong::new("is not UTF-8 once it is decoded", ENCODE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(url: &str) -> String {
+        normalise(url).unwrap_or_else(|wrong| panic!("{url}: {}", wrong.what))
+    }
+
+    fn bad(url: &str) -> String {
+        let wrong = normalise(url).expect_err(url);
+        format!("{}: {}", wrong.what, wrong.hint)
+    }
+
+    #[test]
+    fn the_forms_of_libpq_mean_the_same() {
+        for (url, same) in [
+            ("postgres://", "postgres:///?"),
+            ("postgresql://u:p@h:1/db", "postgres:///?host=h&port=1&user=u&password=p&dbname=db"),
+            ("postgres://u@/db?host=/dir", "postgres:///?host=%2Fdir&user=u&dbname=db"),
+            ("postgres://u:p@/db?host=/dir&port=7", "postgres:///?host=%2Fdir&port=7&user=u&password=p&dbname=db"),
+            ("postgres:///db?host=/dir&user=u", "postgres:///?host=%2Fdir&user=u&dbname=db"),
+            ("postgres://u@localhost/db?host=/dir", "postgres:///?host=%2Fdir&user=u&dbname=db"),
+            ("postgres://u@%2Fdir:7/db", "postgres:///?host=%2Fdir&port=7&user=u&dbname=db"),
+            ("postgres://u@[::1]:7/db", "postgres:///?host=%3A%3A1&port=7&user=u&dbname=db"),
+            ("postgres://h/db?hostaddr=10.0.0.1", "postgres:///?host=h&dbname=db"),
+            ("postgres:///db?hostaddr=10.0.0.1", "postgres:///?hostaddr=10.0.0.1&dbname=db"),
+            ("postgres://u:a:b c\\d@h", "postgres:///?host=h&user=u&password=a%3Ab+c%5Cd"),
+            ("postgres://u:%2F%3f%23%40%25@h", "postgres:///?host=h&user=u&password=%2F%3F%23%40%25"),
+            (
+                "postgres://h/db?pgbouncer=true&schema=x&application_name=me",
+                "postgres:///?host=h&dbname=db&application_name=me",
+            ),
+            ("postgres://h/db?user=a%40b", "postgres:///?host=h&dbname=db&user=a%40b"),
+        ] {
+            let pairs = |url: &str| {
+                let mut pairs: Vec<_> = Url::parse(url)
+                    .expect("a URL")
+                    .query_pairs()
+                    .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                    .collect();
+                pairs.sort();
+                pairs
+            };
+            assert_eq!(pairs(&good(url)), pairs(same), "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_that_are_not_encoded_are_refused_and_not_shown() {
+        for word in [
+            "Qzy#Xkv",
+            "/7MXkv",
+            "173/Xkv",
+            "Qzy?Xkv",
+            "Qzy@Xkv",
+            "Qzy%zzXkv",
+            "1738?Xkv",
+            "1738#Xkv",
+            "%",
+            "%4",
+            "%ff",
+        ] {
+            let told = bad(&format!("postgres://field_pw:{word}@127.0.0.1:5432/db"));
+            assert!(told.contains("percent-encoded") && !told.contains("Xkv") && !told.contains("173"), "{told}");
+        }
+    }
+
+    #[test]
+    fn tls_means_what_it_means_to_psql() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().display();
+        let good = |query: &str| good(&format!("postgres://h/db?{query}"));
+        assert!(good(&format!("sslmode=require&sslrootcert={path}")).contains("sslmode=verify-ca"));
+        assert!(good(&format!("sslmode=verify-full&sslrootcert={path}")).contains("sslmode=verify-full"));
+        let system = good("sslrootcert=system");
+        assert!(system.contains("sslmode=verify-full") && !system.contains("sslrootcert"), "{system}");
+        for query in [
+            "sslmode=allow",
+            "sslmode=on",
+            "sslmode=require&sslrootcert=system",
+            "sslmode=verify-ca&sslrootcert=/nowhere",
+            "sslcrl=x",
+            "require_auth=scram-sha-256",
+            "service=x",
+        ] {
+            bad(&format!("postgres://h/db?{query}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_with_the_form() {
+        for text in ["host=localhost dbname=x", "mysql://h/db", "localhost:5432/db", "postgres:/h/db"] {
+            assert!(bad(text).contains("postgres://user:password@host"), "{text}");
+        }
+        assert!(bad("postgres://a,b/db").contains("several hosts"));
+        assert!(bad("postgres:///db?host=a,b").contains("several hosts"));
+        assert!(bad("postgres://[::1/db").contains("not closed"));
+        assert!(bad("postgres://h:port/db").contains("no number"));
+    }
+}
