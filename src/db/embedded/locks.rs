@@ -6,13 +6,17 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, ErrorKind},
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use super::{command::POLL, error::Error};
+use super::{
+    command::{POLL, Tools},
+    error::Error,
+};
 
 /// Guards starting and stopping.
 pub(super) const START: &str = "start.lock";
@@ -24,16 +28,16 @@ const USERS: &str = "users.lock";
 const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Waits for the right to start or stop the server, which lasts until the file is dropped.
-pub(super) fn start(root: &Path) -> Result<File, Error> {
-    let path = root.join(START);
-    let file = open(&path).map_err(Error::io("open", &path))?;
+pub(super) fn start(tools: &Tools) -> Result<File, Error> {
+    let path = tools.root.join(START);
+    let file = open(&path, tools)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(Error::Busy { root: root.to_owned(), waited: PATIENCE });
+                return Err(Error::Busy { root: tools.root.clone(), waited: PATIENCE });
             }
             Err(TryLockError::WouldBlock) => thread::sleep(POLL),
         }
@@ -41,9 +45,9 @@ pub(super) fn start(root: &Path) -> Result<File, Error> {
 }
 
 /// Counts this process among the users until the file is dropped or [`is_last`]. Never waits, under the start lock.
-pub(super) fn join(root: &Path) -> Result<File, Error> {
-    let path = root.join(USERS);
-    let file = open(&path).map_err(Error::io("open", &path))?;
+pub(super) fn join(tools: &Tools) -> Result<File, Error> {
+    let path = tools.root.join(USERS);
+    let file = open(&path, tools)?;
     file.lock_shared().map_err(Error::io("lock", path))?;
     Ok(file)
 }
@@ -60,10 +64,16 @@ pub(super) fn is_last(users: &File, root: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Opens the file for locking, for which reading is enough: another user may own it.
-fn open(path: &Path) -> io::Result<File> {
-    match File::options().write(true).create_new(true).open(path) {
+/// Opens the file for locking, for which reading is enough. Nobody else may read it: whoever can open it could hold the
+/// lock for ever. It is the account's, which may run chatsync itself another time.
+fn open(path: &Path, tools: &Tools) -> Result<File, Error> {
+    let opened = match File::options().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            tools.own(path)?;
+            Ok(file)
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => File::open(path),
-        result => result,
-    }
+        Err(error) => Err(error),
+    };
+    opened.map_err(Error::io("open", path))
 }

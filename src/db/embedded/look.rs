@@ -1,6 +1,6 @@
 //! Shell commands for looking at a kept database by hand, printed at the end of a demo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     account::Account,
@@ -22,8 +22,7 @@ impl LookCommands {
     pub(super) fn new(bin: &Path, root: &Path, account: Option<&Account>) -> Self {
         let prefix = account.map(Account::prefix).unwrap_or_default();
         let pg_ctl = quote(&bin.join("pg_ctl"));
-        let psql = bin.join("psql");
-        let psql = if psql.exists() { quote(&psql) } else { "psql".to_owned() };
+        let psql = quote(&psql(bin));
         let data = quote(&root.join("data"));
         let log = quote(&root.join(LOG));
         let socket = socket_directory(root);
@@ -41,6 +40,12 @@ impl LookCommands {
             stop: format!("{prefix}{pg_ctl} stop -D {data}{after}"),
         }
     }
+}
+
+/// The program in `bin`, which Debian puts into another package, or the one on the search path.
+pub(super) fn psql(bin: &Path) -> PathBuf {
+    let psql = bin.join("psql");
+    if psql.exists() { psql } else { PathBuf::from("psql") }
 }
 
 /// The path as one word of a shell command.

@@ -22,6 +22,7 @@ mod state;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::{root::Root, server::Server};
 
@@ -45,7 +46,7 @@ pub enum Place {
 /// guard does the same as well as it can, and blocks meanwhile.
 #[derive(Debug)]
 pub struct Embedded {
-    server: Server,
+    server: Arc<Server>,
     url: String,
 }
 
@@ -63,7 +64,7 @@ impl Embedded {
         blocking(move || {
             let (server, endpoint) = Server::start(root, binaries)?;
             let url = endpoint.url();
-            Ok(Self { server, url })
+            Ok(Self { server: Arc::new(server), url })
         })
         .await
     }
@@ -73,6 +74,18 @@ impl Embedded {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Starts the server again if it has gone, as after a `kill -9`; returns the URL, which may be another one then.
+    pub async fn revive(&self) -> Result<String, Error> {
+        let server = Arc::clone(&self.server);
+        blocking(move || Ok(server.revive()?.url())).await
+    }
+
+    /// The program psql that goes with the server.
+    #[must_use]
+    pub fn psql(&self) -> PathBuf {
+        self.server.psql()
     }
 
     /// The directory that [`Place`] named, or the temporary one, without symbolic links.
@@ -97,8 +110,19 @@ impl Embedded {
     /// Stops the server unless another process still uses it, waits for the end of that, and removes a
     /// [`Place::ThrowAway`] directory. Open connections are cut, open transactions rolled back.
     pub async fn stop(self) -> Result<(), Error> {
-        blocking(move || self.server.finish()).await
+        blocking(move || match Arc::try_unwrap(self.server) {
+            Ok(server) => server.finish(),
+            // Somebody cancelled a `revive` that still works: its end stops the server.
+            Err(_) => Ok(()),
+        })
+        .await
     }
+}
+
+/// Whether [`Embedded::start`] on this directory would find a database there.
+#[must_use]
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join("data").is_dir()
 }
 
 /// The directory for [`Place::Kept`] where nothing else is configured: `/var/lib/chatsync` for root, otherwise

@@ -21,7 +21,7 @@ use super::{
     creation,
     error::Error,
     locks,
-    look::LookCommands,
+    look::{self, LookCommands},
     root::Root,
     state::{self, Endpoint, State},
 };
@@ -37,6 +37,9 @@ const PATIENCE_SECS: u32 = 60;
 
 /// How long a mere drop waits for an orderly stop before it insists.
 const DROP_PATIENCE_SECS: u32 = 10;
+
+/// How long the processes of a killed server may take to notice; until then PostgreSQL does not start.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One use of a server. Dropping it ends the use, and with it the server if it was the last.
 #[derive(Debug)]
@@ -64,12 +67,33 @@ impl Server {
         };
         let endpoint = {
             // Freed before `server` is dropped after a failure: that takes the lock again.
-            let _changing = locks::start(server.root())?;
-            server.users = Some(locks::join(server.root())?);
+            let _changing = locks::start(&server.tools)?;
+            server.users = Some(locks::join(&server.tools)?);
             creation::ensure(&server.root, &server.tools)?;
             server.launch()?
         };
         Ok((server, endpoint))
+    }
+
+    /// Starts the server again if it has gone: killed, or stopped by hand. Returns where it listens.
+    pub(super) fn revive(&self) -> Result<Endpoint, Error> {
+        if let State::Up(endpoint) = state::of(&self.root.data())? {
+            return Ok(endpoint);
+        }
+        let _changing = locks::start(&self.tools)?;
+        tracing::warn!(directory = %self.root().display(), "the embedded PostgreSQL has gone: starting it again");
+        let deadline = Instant::now() + ORPHANS_PATIENCE;
+        loop {
+            match self.launch() {
+                Err(Error::NotStarted { .. }) if Instant::now() < deadline => thread::sleep(POLL),
+                launched => return launched,
+            }
+        }
+    }
+
+    /// The program psql of the server's version, or any other.
+    pub(super) fn psql(&self) -> PathBuf {
+        look::psql(&self.binaries.dir)
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -167,7 +191,7 @@ impl Server {
         let Some(users) = self.users.take() else {
             return Ok(());
         };
-        let _changing = locks::start(self.root())?;
+        let _changing = locks::start(&self.tools)?;
         if locks::is_last(&users, self.root())? {
             self.shut_down(patience_secs)?;
         }

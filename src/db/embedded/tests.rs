@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Pid, getsid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getsid},
+};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
@@ -108,6 +111,35 @@ async fn a_kept_directory_keeps_its_data_and_is_durable() {
     let fsync: String =
         sqlx::query_scalar("SELECT fsync FROM kept").fetch_one(&mut connect(&database).await).await.unwrap();
     assert_eq!(fsync, "on");
+    database.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_server_is_started_again_with_its_data() {
+    let parent = parent();
+    let database = start(Place::Kept(parent.path().join("kept"))).await;
+    let mut connection = connect(&database).await;
+    sqlx::query("CREATE TABLE kept AS SELECT 1 AS one").execute(&mut connection).await.unwrap();
+    let first = pid(database.data_dir()).unwrap();
+    assert_eq!(database.revive().await.unwrap(), database.url(), "it runs");
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    // The kernel takes its time.
+    while state::of(&database.data_dir().join("data")).unwrap() != state::State::Down {
+        tokio::task::yield_now().await;
+    }
+    let url = database.revive().await.unwrap();
+    assert_ne!(pid(database.data_dir()), Some(first));
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("SELECT one FROM kept").execute(&mut connection).await.unwrap();
+    database.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_other_account_can_hold_the_locks() {
+    let database = start(Place::ThrowAway).await;
+    for lock in ["start.lock", "users.lock"] {
+        assert!(is_private(&database.data_dir().join(lock)), "{lock}");
+    }
     database.stop().await.unwrap();
 }
 
