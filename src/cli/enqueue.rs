@@ -11,6 +11,7 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
+use crate::db;
 use crate::db::queue::{self, Enqueued};
 use crate::domain::feed::{BadLine, Feed, FeedError};
 use crate::domain::{NewOrder, OrderId};
@@ -75,12 +76,11 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
         }
         rejected += bad.len() as u64;
         lines += orders.len() as u64;
-        let enqueued = loop {
-            match queue::enqueue(&database.pool, &orders, &source, args.reopen).await {
-                Err(error) if error.is_passing_conflict() => {}
-                enqueued => break enqueued?,
-            }
+        let (orders, source) = (&orders, &source);
+        let add = |mut connection: db::Link| async move {
+            queue::enqueue(&mut *connection, orders, source, args.reopen).await
         };
+        let enqueued = database.store.run(add).await?;
         total.added += enqueued.added;
         total.updated += enqueued.updated;
     }

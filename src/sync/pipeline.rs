@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use sqlx::{Connection as _, Postgres, Transaction};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -95,23 +94,17 @@ impl Pipeline {
 
     /// What is left to do, whoever holds it.
     pub(super) async fn due(&self) -> Result<Option<Due>, Error> {
-        let look = |mut connection: db::Link| async move {
-            let mut transaction = self.begin(&mut connection).await?;
-            let due = queue::due(&mut *transaction, &self.scope).await?;
-            transaction.commit().await?;
-            Ok(due)
-        };
-        Ok(self.store.run(look).await?)
+        let look = |mut connection: db::Link| async move { queue::due(&mut *connection, &self.scope).await };
+        Ok(self.about_orders(look).await?)
     }
 
     /// For a statement about the orders of the run. A few are found by their keys, which a plan knows that is made for
     /// them.
-    async fn begin<'c>(&self, connection: &'c mut db::Link) -> Result<Transaction<'c, Postgres>, db::Error> {
-        if self.scope.only.is_some() {
-            Ok(connection.begin().await?)
-        } else {
-            db::begin(connection, self.store.timeout()).await
-        }
+    async fn about_orders<T, F>(&self, operation: impl FnMut(db::Link) -> F) -> Result<T, db::Error>
+    where
+        F: Future<Output = Result<T, db::Error>>,
+    {
+        if self.scope.only.is_some() { self.store.run(operation).await } else { self.store.run_by_key(operation).await }
     }
 
     /// Walks once through what is due, in due order, up to `limit`; returns how many orders were claimed and settled.
@@ -164,12 +157,9 @@ impl Pipeline {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                let mut transaction = self.begin(&mut connection).await?;
-                let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
-                transaction.commit().await?;
-                Ok(claimed)
+                queue::claim(&mut connection, scope, place, size, lease, self.lease).await
             };
-            let (orders, next) = self.store.run(claim).await?;
+            let (orders, next) = self.about_orders(claim).await?;
             cursor = next;
             self.held.add(&orders);
             let count = orders.len();

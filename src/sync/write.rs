@@ -67,24 +67,23 @@ impl Writer<'_> {
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
         let operation = |mut connection: db::Link| async move {
-            let mut transaction = db::begin(&mut connection, self.store.timeout()).await?;
             // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
-            let held = queue::settle(&mut transaction, settlements).await?;
+            let held = queue::settle(&mut connection, settlements).await?;
             let kept = still_held(settlements, &held);
-            let written = chat::upsert(&mut transaction, &kept).await?;
-            rejects::insert(&mut transaction, run_id, &kept).await?;
-            self.rejects.note(&kept);
+            let written = chat::upsert(&mut connection, &kept).await?;
+            rejects::insert(&mut connection, run_id, &kept).await?;
             let mut counters = count(&kept);
             (counters.requests, counters.throttled) = sent;
             counters.messages_inserted = written.messages_inserted;
             counters.messages_updated = written.messages_updated;
             counters.users_written = written.users;
-            runs::count(&mut transaction, run_id, &counters).await?;
-            transaction.commit().await?;
-            self.failures.count(&kept);
-            Ok(())
+            runs::count(&mut connection, run_id, &counters).await?;
+            Ok(kept)
         };
-        self.store.run(operation).await
+        let kept = self.store.run_by_key(operation).await?;
+        self.rejects.note(&kept);
+        self.failures.count(&kept);
+        Ok(())
     }
 }
 

@@ -5,7 +5,9 @@
 mod database;
 mod door;
 mod due;
+mod failover;
 mod leases;
+mod locks;
 // The kernel's own count of a process's memory.
 #[cfg(target_os = "linux")]
 mod memory;
@@ -40,7 +42,9 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     let tests = [
         database::tests,
         due::tests,
+        failover::tests,
         leases::tests,
+        locks::tests,
         #[cfg(target_os = "linux")]
         memory::tests,
         refusal::tests,
