@@ -43,15 +43,14 @@ pub async fn confirm(
             // Due or not.
             let scope = Scope { due_by: now + TimeDelta::days(36_525), only: Some(only.clone()) };
             let limit = usize::try_from(BATCH).unwrap_or(usize::MAX);
-            let (orders, _) =
-                queue::claim(&mut connection, &scope, &Cursor::start(), limit, lease, lease_length).await?;
+            let claimed = queue::claim(&mut connection, &scope, &Cursor::start(), limit, lease, lease_length).await?;
             let mut settlements: Vec<Settlement> =
-                orders.iter().filter_map(|order| domain::confirm(order, now, policy)).collect();
+                claimed.orders.iter().filter_map(|order| domain::confirm(order, now, policy)).collect();
             settlements.sort_unstable_by(|one, other| one.order_id.cmp(&other.order_id));
             let settlements: Vec<&Settlement> = settlements.iter().collect();
             queue::settle(&mut connection, &settlements).await?;
             chat::upsert(&mut connection, &settlements).await?;
-            Ok(orders)
+            Ok(claimed.orders)
         };
         for held in store.run(settle).await?.into_iter().filter_map(|order| order.held) {
             *counts.entry(held.kind.as_str().to_owned()).or_default() += 1;

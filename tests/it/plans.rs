@@ -236,8 +236,8 @@ async fn claim(connection: &mut PgConnection) -> anyhow::Result<ClaimedOrder> {
     let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
     let scope = Scope { due_by: now, only: None };
     let lease = Lease::new_v4();
-    let (orders, _) = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
-    orders.into_iter().next().context("an order")
+    let claimed = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
+    claimed.orders.into_iter().next().context("an order")
 }
 
 /// Does something to one row of the queue in a transaction; says also whether the row stayed in place.

@@ -2,6 +2,7 @@
 //!
 //! Everything goes through the engine or the real binary; a [`Door`] before the API stops a run where a test wants it.
 
+mod bad_rows;
 mod database;
 mod door;
 mod due;
@@ -40,6 +41,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     let tests = [
+        bad_rows::tests,
         database::tests,
         due::tests,
         failover::tests,
