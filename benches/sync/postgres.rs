@@ -63,7 +63,7 @@ impl Postgres {
         if has_statements {
             sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&pool).await?;
         }
-        db::migrate(&pool).await?;
+        db::migrate(&mut *pool.acquire().await?).await?;
         let description = embedded.description();
         Ok(Self { pool, postmaster, has_statements, description, tcp_url, embedded, _directory: directory })
     }

@@ -48,7 +48,7 @@ pub(super) async fn confirm(environment: &Environment, args: Args) -> anyhow::Re
     });
     let which = Held { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
     let confirmed =
-        sync::confirm(&database.pool, &which, &settings.queue.policy, settings.queue.lease, args.dry_run).await?;
+        sync::confirm(&database.store, &which, &settings.queue.policy, settings.queue.lease, args.dry_run).await?;
     let orders: u64 = confirmed.iter().map(|(_, orders)| orders).sum();
     let by_kind: Vec<String> = confirmed.iter().map(|(kind, orders)| format!("{orders} {kind}")).collect();
     let by_kind = if by_kind.is_empty() { String::new() } else { format!(" ({})", by_kind.join(", ")) };

@@ -1,17 +1,38 @@
 //! The database of a command: the configured server, or one of chatsync's own.
+//!
+//! Server and worker are often started together, so a server that is not there yet is waited for: by the daemon until a
+//! signal ends it, by every other command for `database.wait_at_start`. Wrong settings are told at once.
+
+use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::SecretString;
 use sqlx::PgPool;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Environment;
-use crate::config::{self, DatabaseLocation};
-use crate::db;
+use crate::config::{self, DatabaseLocation, Patience};
 use crate::db::embedded::{self, Embedded, Place};
+use crate::db::{self, Store};
+use crate::waits::Waits;
+
+/// A command's own work on the database, such as a migration, may take as long as it takes; only locks are not waited
+/// for so long.
+const AS_LONG_AS_IT_TAKES: Duration = Duration::from_hours(24);
+
+/// The pause after the first vain try to connect; it doubles up to the longest one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The log says once in this time what is waited for.
+const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// An open database. To be [`close`](Self::close)d; dropping it stops an embedded server as well, but blocks.
 pub(super) struct Database {
     pub(super) pool: PgPool,
+    /// For what may have to wait for a lock, or to be done again.
+    pub(super) store: Store,
     embedded: Option<Embedded>,
 }
 
@@ -27,49 +48,98 @@ pub(super) enum Migrations {
 }
 
 impl Database {
-    /// Connects, starting the embedded server if that is the configuration.
+    /// Connects, starting the embedded server if that is the configuration. Fails if the server is not there within
+    /// `database.wait_at_start`.
     pub(super) async fn open(
         environment: &Environment,
         settings: &config::Database,
         migrations: Migrations,
     ) -> anyhow::Result<Self> {
+        let opening = Self::try_open(environment, settings, migrations, Some(settings.wait_at_start));
+        let opened = environment.shutdown.soft.run_until_cancelled(Box::pin(opening)).await;
+        opened.context("stopped by a signal before the database was there")?
+    }
+
+    /// The same for the daemon, which waits for as long as it takes; `None` after a signal.
+    pub(super) async fn wait_for(
+        environment: &Environment,
+        settings: &config::Database,
+    ) -> anyhow::Result<Option<Self>> {
+        let opening = Self::try_open(environment, settings, Migrations::AsConfigured, None);
+        environment.shutdown.soft.run_until_cancelled(Box::pin(opening)).await.transpose()
+    }
+
+    async fn try_open(
+        environment: &Environment,
+        settings: &config::Database,
+        migrations: Migrations,
+        wait: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let stop = &environment.shutdown.soft;
         let database = match &settings.location {
-            DatabaseLocation::Url(url) => {
-                Self { pool: db::connect(url, settings.max_connections).await?, embedded: None }
-            }
+            DatabaseLocation::Url(url) => Self::connect(url, settings, stop, None, wait).await?,
             DatabaseLocation::Embedded => {
                 let data_dir = match &environment.data_dir {
                     Some(data_dir) => data_dir.clone(),
                     None => embedded::default_data_dir()?,
                 };
-                Self::start(Place::Kept(data_dir), settings.max_connections).await?
+                Self::start(Place::Kept(data_dir), settings, stop).await?
             }
         };
-        let missing = db::missing_migrations(&database.pool).await?;
-        let may_migrate = match migrations {
-            Migrations::Always => true,
-            Migrations::AsConfigured => settings.auto_migrate,
-            Migrations::Never => false,
-        };
-        if missing > 0 && !may_migrate {
-            return Err(db::Error::NotMigrated { missing }.into());
-        }
-        // Also with nothing missing: applied migrations are compared with those of this program.
-        if migrations == Migrations::Always || missing > 0 {
-            let applied = db::migrate(&database.pool).await?;
-            if applied > 0 {
-                tracing::info!(applied, "database migrated");
-            }
-        }
+        until_there(wait, || database.migrate(migrations, settings.auto_migrate)).await?;
         Ok(database)
     }
 
     /// Starts an embedded server and connects to it.
-    pub(super) async fn start(place: Place, max_connections: u32) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        place: Place,
+        settings: &config::Database,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let embedded = Embedded::start(place).await?;
         tracing::info!(server = embedded.description(), directory = %embedded.data_dir().display(), "embedded PostgreSQL");
-        let pool = db::connect(&SecretString::from(embedded.url()), max_connections).await?;
-        Ok(Self { pool, embedded: Some(embedded) })
+        let url = SecretString::from(embedded.url());
+        Ok(Self::connect(&url, settings, stop, Some(embedded), Some(settings.wait_at_start)).await?)
+    }
+
+    async fn connect(
+        url: &SecretString,
+        settings: &config::Database,
+        stop: &CancellationToken,
+        embedded: Option<Embedded>,
+        wait: Option<Duration>,
+    ) -> Result<Self, db::Error> {
+        let pool = until_there(wait, || db::connect(url, settings.max_connections)).await?;
+        let patience = Patience { timeout: AS_LONG_AS_IT_TAKES, ..settings.patience };
+        let store = Store::new(pool.clone(), patience, stop.clone(), Waits::default());
+        Ok(Self { pool, store, embedded })
+    }
+
+    async fn migrate(&self, migrations: Migrations, is_automatic: bool) -> Result<(), db::Error> {
+        let look = |mut connection: db::Link| async move {
+            Ok((db::missing_migrations(&mut connection).await?, db::row_security(&mut connection).await?))
+        };
+        let (missing, hidden) = self.store.run(look).await?;
+        if let Some(tables) = hidden {
+            tracing::warn!(tables, "row level security is in force: orders that its policies hide are not read");
+        }
+        let may_migrate = match migrations {
+            Migrations::Always => true,
+            Migrations::AsConfigured => is_automatic,
+            Migrations::Never => false,
+        };
+        if missing > 0 && !may_migrate {
+            return Err(db::Error::NotMigrated { missing });
+        }
+        // Also with nothing missing: applied migrations are compared with those of this program.
+        if migrations == Migrations::Always || missing > 0 {
+            let migrate = |mut connection: db::Link| async move { db::migrate(&mut connection).await };
+            let applied = self.store.run(migrate).await?;
+            if applied > 0 {
+                tracing::info!(applied, "database migrated");
+            }
+        }
+        Ok(())
     }
 
     /// The embedded server, if there is one.
@@ -84,5 +154,33 @@ impl Database {
             Some(embedded) => embedded.stop().await.context("cannot stop the embedded PostgreSQL"),
             None => Ok(()),
         }
+    }
+}
+
+/// Tries again and again while the failure is one that passes, for as long as `wait` says; `None`: without an end, and
+/// also while another session keeps the tables from being migrated.
+async fn until_there<T, F>(wait: Option<Duration>, mut attempt: impl FnMut() -> F) -> Result<T, db::Error>
+where
+    F: Future<Output = Result<T, db::Error>>,
+{
+    let passes = |error: &db::Error| {
+        error.is_outage() || (wait.is_none() && matches!(error, db::Error::InUse | db::Error::GaveUp { .. }))
+    };
+    let (start, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, None::<Instant>);
+    loop {
+        let error = match attempt().await {
+            Err(error) if passes(&error) => error,
+            result => return result,
+        };
+        let left = wait.map_or(LONGEST_PAUSE, |wait| wait.saturating_sub(start.elapsed()));
+        if left.is_zero() {
+            return Err(error);
+        }
+        if told.is_none_or(|told| told.elapsed() >= AGAIN_AFTER) {
+            told = Some(Instant::now());
+            tracing::warn!("waiting for the database: {error}");
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -40,7 +40,8 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     crate::telemetry::init(&settings.log, environment.screen.log_writer());
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
-    let database = Database::start(place(environment, args.keep)?, settings.database.max_connections).await?;
+    let database =
+        Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft).await?;
     // Some orders the API does not know, some it has forgotten already; one Connect user per order, each with a token
     // of its own; a little latency, so that there is something to watch.
     let options = Options { orders: args.orders, latency: std::time::Duration::from_millis(40), ..Options::default() };
@@ -75,7 +76,7 @@ async fn show(
     options: &Options,
 ) -> anyhow::Result<End> {
     let pool = &database.pool;
-    db::migrate(pool).await?;
+    database.store.run(|mut connection| async move { db::migrate(&mut connection).await }).await?;
     let added = enqueue(database, options).await?;
     print(format!("{added} orders enqueued. Syncing:\n"))?;
     let worker = sync::worker(settings, database)?;

@@ -18,7 +18,6 @@ use crate::db::queue::{self, Feeding};
 use crate::db::{Link, Store};
 use crate::domain::NewOrder;
 use crate::feed::{self, BadLine, Choice, Feed, Rounded};
-use crate::waits::Waits;
 
 /// Orders sent to the database at once.
 const BATCH: usize = 5_000;
@@ -100,9 +99,8 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     };
     first.context("reading ended abnormally")??;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
-    let store = Store::new(database.pool.clone(), settings.database.patience, stop.clone(), Waits::default());
     let mut summary = Summary::default();
-    let ended = add_all(&store, &feeding, &mut batches, &mut summary, stop).await;
+    let ended = add_all(&database.store, &feeding, &mut batches, &mut summary, stop).await;
     let Summary { orders, added, updated, without_user, rejected, line } = summary;
     let known = orders - added - updated;
     let updated = if args.reopen { format!("{updated} put back") } else { format!("{updated} updated") };

@@ -7,6 +7,7 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
+use crate::db;
 use crate::db::queue::{self, Retry};
 
 /// Put orders back into the queue: due now, failures forgotten. What is stored of them stays.
@@ -29,9 +30,12 @@ pub(super) struct Args {
 pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
-    let unknown = queue::unknown(&database.pool, &args.orders).await?;
-    let retry = Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
-    let put_back = queue::retry(&database.pool, &retry).await?;
+    let which = &Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
+    let retry = |mut connection: db::Link| async move {
+        let unknown = queue::unknown(&mut *connection, &which.order_ids).await?;
+        Ok((unknown, queue::retry(&mut *connection, which).await?))
+    };
+    let (unknown, put_back) = database.store.run(retry).await?;
     print(format!("{put_back} put back"))?;
     for order in &unknown {
         note(format!("order {order} is not in the queue: add it with `chatsync enqueue`"));

@@ -8,8 +8,8 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
-use crate::db::queue;
 use crate::db::runs::{Run, Status, Trigger};
+use crate::db::{self, queue};
 use crate::domain::OrderState;
 use crate::sync::{Progress, Report, Request, Worker};
 
@@ -88,7 +88,8 @@ pub(super) fn end_of(report: Report) -> End {
 
 /// Makes the orders due; an order that cannot be fetched is an error before anything is.
 async fn call_up(database: &Database, orders: &[String]) -> anyhow::Result<()> {
-    let states = queue::make_due(&database.pool, orders).await?;
+    let call = |mut connection: db::Link| async move { queue::make_due(&mut *connection, orders).await };
+    let states = database.store.run(call).await?;
     for order in orders {
         match states.get(order) {
             None => anyhow::bail!("order {order} is not in the queue: add it with `chatsync enqueue`"),

@@ -129,6 +129,8 @@ pub struct Database {
     pub auto_migrate: bool,
     /// How long a run waits for it.
     pub patience: Patience,
+    /// How long a command other than `run` waits for it at its start.
+    pub wait_at_start: Duration,
 }
 
 /// Which PostgreSQL.
@@ -359,11 +361,13 @@ fn database(reader: &mut Reader) -> Option<Database> {
     let auto_migrate = reader.bool("database.auto_migrate");
     let timeout = reader.get("database.timeout", values::positive_duration);
     let give_up_after = reader.get("database.give_up_after", values::positive_duration);
+    let wait_at_start = reader.get("database.wait_at_start", values::duration);
     Some(Database {
         location: location?,
         max_connections: max_connections?,
         auto_migrate: auto_migrate?,
         patience: Patience { timeout: timeout?, give_up_after: give_up_after? },
+        wait_at_start: wait_at_start?,
     })
 }
 

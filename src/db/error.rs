@@ -1,13 +1,18 @@
 //! What can go wrong with the database, and whether it passes.
 
+use std::io;
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use super::ACQUIRE_TIMEOUT;
 
 /// The SQLSTATE of a lock that was waited for too long.
 const LOCK_TIMEOUT: &str = "55P03";
+
+/// The SQLSTATE of a write on a standby: after a fail-over, a connection to the former primary.
+const READ_ONLY: &str = "25006";
 
 /// A failure of the database, told without any value that was written.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,22 @@ pub enum Error {
         /// Its major version.
         major: i32,
     },
+    /// Text of other scripts could not be stored.
+    #[error(
+        "the database has the encoding {encoding}; chatsync needs UTF8, because chats hold characters of every script; hint: createdb -E UTF8 -T template0 NAME"
+    )]
+    Encoding {
+        /// Its encoding, as PostgreSQL names it.
+        encoding: String,
+    },
+    /// A schema that is not there, and may not be created.
+    #[error(
+        "schema {schema} is missing, and the role may not create it; hint: CREATE SCHEMA {schema} AUTHORIZATION this role, or GRANT CREATE ON DATABASE: docs/operating.md"
+    )]
+    NoSchema {
+        /// `sync` or `chat`.
+        schema: &'static str,
+    },
     /// `database.auto_migrate` is off, and `chatsync migrate` was not run.
     #[error("the database lacks {missing} migration(s): run `chatsync migrate`")]
     NotMigrated {
@@ -42,7 +63,7 @@ pub enum Error {
         missing: usize,
     },
     /// A migration failed, or the database holds other migrations than this program.
-    #[error("migrating the database failed: {0}")]
+    #[error("migrating the database failed: {}", migration(.0))]
     Migrate(#[source] MigrateError),
     /// Somebody uses a table that a migration changes.
     #[error(
@@ -61,8 +82,14 @@ pub enum Error {
         /// `database.timeout`, or less once the run is to stop.
         timeout: Duration,
     },
-    /// It stayed away.
-    #[error("the database has been away for {} s; last: {last}", lasted.as_secs())]
+    /// A lock was not had in time.
+    #[error("another session holds a lock that is needed{}", by(holder.as_deref()))]
+    Locked {
+        /// Who, if it could be found out.
+        holder: Option<String>,
+    },
+    /// It stayed away, or locked.
+    #[error("{}", gave_up(*lasted, last))]
     GaveUp {
         /// For how long.
         lasted: Duration,
@@ -79,73 +106,145 @@ impl Error {
     /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
     #[must_use]
     pub fn is_passing_conflict(&self) -> bool {
-        matches!(self.sql_state().as_deref(), Some("40P01" | "40001"))
+        matches!(self.sql_state(), Some("40P01" | "40001"))
+    }
+
+    /// Another session held a lock for longer than a statement waits.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Locked { .. }) || self.sql_state() == Some(LOCK_TIMEOUT)
     }
 
     /// A statement was prepared before a migration changed its columns, or a pooler has forgotten it. Prepared anew, it
     /// works.
     #[must_use]
     pub fn is_outdated_statement(&self) -> bool {
-        match self.sql_state().as_deref() {
+        match (self.sql_state(), self.of_the_server()) {
             // The code says no more than "not supported", and the message says it in the server's language.
-            Some("0A000") => {
-                let error = self.of_the_server().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-                error.and_then(PgDatabaseError::routine) == Some("RevalidateCachedQuery")
-            }
-            Some("26000") => true,
+            (Some("0A000"), Some(error)) => error.routine() == Some("RevalidateCachedQuery"),
+            (Some(code), Some(error)) => is_statement_of_others(code, error.severity()),
             _ => false,
         }
     }
 
-    /// The database is away, or out of something it needs: it is likely to come back.
+    /// The database is away, or out of something it needs: it is likely to come back. Severity and place decide, not a
+    /// list of codes: a server and a pooler have many reasons to end a session or to refuse one for a while.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Stuck { .. } | Self::ConnectTimeout { .. } => true,
-            Self::Statement(error) | Self::Connect { source: error, .. } => match error {
-                sqlx::Error::Database(_) => self.sql_state().is_some_and(|code| is_outage(&code)),
-                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
-                _ => false,
-            },
-            _ => false,
+            Self::Stuck { .. } | Self::ConnectTimeout { .. } | Self::Locked { .. } => true,
+            Self::Connect { place, source } => !is_wrong_setting(place, source),
+            _ => self.cause().is_some_and(|error| match error {
+                sqlx::Error::Database(_) => self.of_the_server().is_some_and(passes),
+                error => is_broken_connection(error),
+            }),
         }
+    }
+
+    /// The connection is of no use any more: nobody answers at its other end, it is out of step, or its server will
+    /// never take a write.
+    #[must_use]
+    pub fn spoils_the_connection(&self) -> bool {
+        matches!(self, Self::Stuck { .. })
+            || self.cause().is_some_and(is_broken_connection)
+            || self.of_the_server().is_some_and(|error| is_fatal(error) || error.code() == READ_ONLY)
     }
 
     /// PostgreSQL refuses what is to be written, not the statement as such: other rows may well be accepted.
     #[must_use]
     pub fn is_about_the_rows(&self) -> bool {
-        // Data exception, integrity constraint, program limit, WITH CHECK OPTION, and what triggers raise.
-        self.sql_state().is_some_and(|code| ["22", "23", "54", "44", "P0"].contains(&&code[..2]))
+        self.of_the_server().is_some_and(|error| {
+            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, and whatever a trigger raises.
+            !passes(error) && (["22", "23", "54", "44"].contains(&class(error.code())) || is_raised_by_code(error))
+        })
     }
 
     /// A row with the same key is there already.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
-        self.sql_state().as_deref() == Some("23505")
+        self.sql_state() == Some("23505")
     }
 
-    fn sql_state(&self) -> Option<std::borrow::Cow<'_, str>> {
-        self.of_the_server()?.code().filter(|code| code.len() == 5)
+    /// The role may not do that.
+    pub(super) fn lacks_rights(&self) -> bool {
+        self.sql_state() == Some("42501")
     }
 
-    fn of_the_server(&self) -> Option<&(dyn DatabaseError + 'static)> {
+    fn sql_state(&self) -> Option<&str> {
+        self.of_the_server().map(PgDatabaseError::code)
+    }
+
+    fn of_the_server(&self) -> Option<&PgDatabaseError> {
+        match self.cause()? {
+            sqlx::Error::Database(error) => error.try_downcast_ref(),
+            _ => None,
+        }
+    }
+
+    fn cause(&self) -> Option<&sqlx::Error> {
         match self {
-            Self::Statement(sqlx::Error::Database(error))
-            | Self::Connect { source: sqlx::Error::Database(error), .. } => Some(&**error),
+            Self::Statement(error)
+            | Self::Connect { source: error, .. }
+            | Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Some(error),
             _ => None,
         }
     }
 }
 
-/// The SQLSTATEs of a server that is away, starting, stopping, on the wrong side of a fail-over, or out of disk,
-/// memory, connections or patience.
-fn is_outage(code: &str) -> bool {
-    match &code[..2] {
-        // Connection exception; insufficient resources; system error.
-        "08" | "53" | "58" => true,
-        // Shutdown, crash, starting up, idle time-out; a statement or lock time-out; read-only after a fail-over.
-        _ => matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | LOCK_TIMEOUT | "25006"),
+/// FATAL and PANIC end the session, whatever the reason.
+fn is_fatal(error: &PgDatabaseError) -> bool {
+    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+}
+
+/// Whether a statement that met this works later, or on another connection.
+fn passes(error: &PgDatabaseError) -> bool {
+    is_fatal(error)
+        || match class(error.code()) {
+            "08" => !is_statement_of_others(error.code(), error.severity()),
+            // Out of disk, memory or connections; cancelled or shutting down; a system error.
+            "53" | "57" | "58" => true,
+            _ => [LOCK_TIMEOUT, READ_ONLY].contains(&error.code()),
+        }
+}
+
+/// A pooler that knows nothing of prepared statements hands a session on with those of other clients: the name is
+/// taken, or means nothing there, or another statement with other parameters.
+fn is_statement_of_others(code: &str, severity: PgSeverity) -> bool {
+    matches!(code, "26000" | "42P05") || (code == "08P01" && severity == PgSeverity::Error)
+}
+
+/// Raised by a trigger, or within another function: its code may be any, and its message may quote a row.
+fn is_raised_by_code(error: &PgDatabaseError) -> bool {
+    // COPY has a context of its own, which says where in its input it was.
+    class(error.code()) == "P0" || error.r#where().is_some_and(|context| !context.starts_with("COPY "))
+}
+
+fn is_broken_connection(error: &sqlx::Error) -> bool {
+    use sqlx::Error::{BeginFailed, Io, PoolTimedOut, Protocol, Tls};
+    matches!(error, Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | BeginFailed)
+}
+
+/// What refuses a log-in until someone changes a setting: who logs in and to which database, the rights to do so, the
+/// parameters in the URL, and TLS. All else passes: a pooler refuses in many ways.
+fn is_wrong_setting(place: &str, error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["22", "28", "3D", "3F", "42"].contains(&class(&code)))
+        }
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => true,
+        sqlx::Error::Io(error) => match error.kind() {
+            // A certificate that is not trusted.
+            io::ErrorKind::InvalidData => true,
+            // The file of a certificate, unless it is the socket, which is there once the server is.
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => !place.starts_with('/'),
+            _ => false,
+        },
+        _ => false,
     }
+}
+
+fn class(code: &str) -> &str {
+    code.get(..2).unwrap_or_default()
 }
 
 impl From<MigrateError> for Error {
@@ -168,13 +267,56 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The server's message and SQLSTATE. Its DETAIL line may quote a row, so it stays out.
+/// The server's message and SQLSTATE, and what helps. Its DETAIL line may quote a row, so it stays out, and so does the
+/// message of a trigger.
 fn reason(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(error) => match error.code() {
-            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+        sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => {
+                let is_silent = is_raised_by_code(error) && !passes(error);
+                let said = if is_silent { "a trigger or function raised an error" } else { error.message() };
+                format!("{said} (SQLSTATE {}){}", error.code(), hint(error))
+            }
             None => error.message().to_owned(),
         },
+        sqlx::Error::PoolTimedOut => format!("no connection within {} s", ACQUIRE_TIMEOUT.as_secs()),
         other => other.to_string(),
     }
+}
+
+fn migration(error: &MigrateError) -> String {
+    let cause = match error {
+        MigrateError::Execute(sqlx::Error::Database(cause))
+        | MigrateError::ExecuteMigration(sqlx::Error::Database(cause), _) => cause.try_downcast_ref(),
+        _ => None,
+    };
+    format!("{error}{}", cause.map_or("", hint))
+}
+
+fn hint(error: &PgDatabaseError) -> &'static str {
+    match (class(error.code()), error.code()) {
+        (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
+        (_, "42501") => "; hint: docs/operating.md lists the GRANTs that each role needs",
+        (_, READ_ONLY) => "; hint: database.url must lead to the primary server",
+        ("28" | "3D", _) => "; hint: check user, password and database in database.url",
+        _ => "",
+    }
+}
+
+const POOLER_HINT: &str = "; hint: a pooler between chatsync and PostgreSQL does not keep prepared statements: set \
+    max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session, or let database.url lead to PostgreSQL \
+    itself";
+
+/// How long it took until patience was at its end.
+fn gave_up(lasted: Duration, last: &Error) -> String {
+    let seconds = lasted.as_secs();
+    match last {
+        Error::Locked { .. } => format!("{last}; given up after {seconds} s"),
+        _ => format!("the database has been away for {seconds} s; last: {last}"),
+    }
+}
+
+/// Who holds a lock, if it is known.
+fn by(holder: Option<&str>) -> String {
+    holder.map_or_else(String::new, |holder| format!(": {holder}"))
 }

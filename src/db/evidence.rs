@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::{Error, interval};
 use crate::domain::IdSpace;
@@ -56,8 +56,7 @@ pub async fn are_few(
     limit: u64,
 ) -> Result<bool, Error> {
     let id_space = id_space.to_string();
-    let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", COUNT_LOCK).execute(&mut *transaction).await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", COUNT_LOCK).execute(&mut *connection).await?;
     sqlx::query!(
         "INSERT INTO sync.evidence (id_space, hour, unknown_orders)
          VALUES ($1, date_trunc('hour', now(), 'UTC'), $2)
@@ -66,7 +65,7 @@ pub async fn are_few(
         id_space,
         i64::try_from(orders).unwrap_or(i64::MAX),
     )
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
     // Whole hours: rather one too many than one too few.
     let counted = sqlx::query_scalar!(
@@ -76,8 +75,7 @@ pub async fn are_few(
         id_space,
         interval(LASTS),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *connection)
     .await?;
-    transaction.commit().await?;
     Ok(counted.unsigned_abs() < limit)
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::pace::{self, KnownPace};
-use super::{Error, interval};
+use super::{Error, SNAPSHOT, interval};
 
 /// What a run would meet.
 #[derive(Debug)]
@@ -95,8 +95,6 @@ pub struct Next {
 /// Orders listed at most, of each sort.
 const LISTED: i64 = 5;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
 /// A look at the queue: one snapshot, one connection. Takes no locks.
 pub struct Forecast {
     snapshot: sqlx::Transaction<'static, sqlx::Postgres>,
@@ -121,7 +119,7 @@ impl Forecast {
         next_tick: Option<DateTime<Utc>>,
         limit: Option<u64>,
     ) -> Result<Self, Error> {
-        let mut snapshot = pool.begin_with(BEGIN).await?;
+        let mut snapshot = pool.begin_with(SNAPSHOT).await?;
         let start = sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *snapshot).await?;
         let limit = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let last = match limit {
@@ -133,7 +131,7 @@ impl Forecast {
 
     /// Begins one for a run that is still to come. No statement of it takes longer than `timeout`.
     pub async fn of_next(pool: &PgPool, window: Duration, next: Next, timeout: Duration) -> Result<Self, Error> {
-        let begin = format!("{BEGIN}; SET LOCAL statement_timeout = {}", timeout.as_millis());
+        let begin = format!("{SNAPSHOT}; SET LOCAL statement_timeout = {}", timeout.as_millis());
         let snapshot = pool.begin_with(AssertSqlSafe(begin)).await?;
         Ok(Self { snapshot, window, next, limit: None, last: None })
     }

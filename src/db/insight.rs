@@ -1,7 +1,7 @@
 //! What analysts ask of schema `chat`, for the tour that `chatsync demo` gives.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::Error;
 
@@ -86,10 +86,10 @@ pub async fn promptest_shoppers(pool: &PgPool, limit: i64) -> Result<Vec<Promptn
 }
 
 /// Orders by coverage, the most frequent first. Reads the whole table.
-pub async fn coverage(pool: &PgPool) -> Result<Vec<(String, i64)>, Error> {
+pub async fn coverage(executor: impl PgExecutor<'_>) -> Result<Vec<(String, i64)>, Error> {
     let rows =
         sqlx::query!(r#"SELECT coverage, count(*) AS "orders!" FROM chat.orders GROUP BY coverage ORDER BY 2 DESC, 1"#)
-            .fetch_all(pool)
+            .fetch_all(executor)
             .await?;
     Ok(rows.into_iter().map(|row| (row.coverage, row.orders)).collect())
 }

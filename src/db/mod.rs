@@ -1,7 +1,8 @@
 //! PostgreSQL: the only place with SQL.
 //!
-//! Plain functions on a connection or pool, one module per table or schema. No function needs two connections at
-//! once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode that
+//! Plain functions on a connection or pool, one module per table or schema. [`Store`] runs them: each operation is one
+//! transaction, with limits in the server, and is tried again if its failure passes. No function needs two connections
+//! at once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode that
 //! knows of prepared statements.
 //! `embedded` runs a server of chatsync's own.
 
@@ -13,6 +14,7 @@ pub mod evidence;
 pub mod forecast;
 pub mod insight;
 pub mod life;
+mod locks;
 pub mod pace;
 pub mod queue;
 pub mod rejects;
@@ -23,10 +25,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, SqlSafeStr as _};
 
 pub use error::Error;
 pub use store::{Link, Store};
@@ -47,7 +49,25 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From here on a statement is worth a warning: to count a long queue on a slow disk takes seconds.
 const SLOW_STATEMENT: Duration = Duration::from_secs(10);
 
-/// Connects to a server and makes sure that it is new enough.
+/// How long the server waits for a lock before it says so. Who waits for a table makes everyone else wait behind it.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// For statements about the orders of a run, at the beginning of their transaction.
+///
+/// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
+/// rows one by one in an index, and reads no others. No plan is made twice.
+pub const BY_KEY: &str = "\
+    SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL enable_mergejoin = off; \
+    SET LOCAL jit = off; \
+    SET LOCAL max_parallel_workers_per_gather = 0; \
+    SET LOCAL plan_cache_mode = force_generic_plan";
+
+/// One snapshot for several statements that only look. Waits no longer for a lock than the others.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'";
+
+/// Connects to a server and makes sure that its database can be used: new enough, and in UTF-8.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(Error::Url)?
@@ -56,78 +76,112 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
         .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT)
         .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
     // A first connection by hand: the pool would try again until the time-out and then hide the reason.
-    let first = tokio::time::timeout(CONNECT_TIMEOUT, sqlx::PgConnection::connect_with(&options));
-    let place = || format!("{}:{}", options.get_host(), options.get_port());
-    let mut first = first
+    tokio::time::timeout(CONNECT_TIMEOUT, check(&options))
         .await
-        .map_err(|_| Error::ConnectTimeout { place: place() })?
-        .map_err(|source| Error::Connect { place: place(), source })?;
-    let version = sqlx::query_scalar!(r#"SELECT current_setting('server_version_num')::int AS "version!""#)
-        .fetch_one(&mut first)
-        .await?;
-    first.close().await?;
-    if version < OLDEST_SERVER {
-        return Err(Error::OldServer { major: version / 10_000 });
-    }
+        .map_err(|_| Error::ConnectTimeout { place: place(&options) })??;
     let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
 }
 
+async fn check(options: &PgConnectOptions) -> Result<(), Error> {
+    let connecting = sqlx::PgConnection::connect_with(options).await;
+    let mut connection = connecting.map_err(|source| Error::Connect { place: place(options), source })?;
+    let server = sqlx::query!(
+        r#"SELECT current_setting('server_version_num')::int AS "version!", current_setting('server_encoding') AS "encoding!""#
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    if server.version < OLDEST_SERVER {
+        return Err(Error::OldServer { major: server.version / 10_000 });
+    }
+    if server.encoding != "UTF8" {
+        return Err(Error::Encoding { encoding: server.encoding });
+    }
+    Ok(())
+}
+
+/// Host and port, or the socket.
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(directory) => format!("{}/.s.PGSQL.{}", directory.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
 /// Applies the embedded migrations, all in one transaction; returns how many were new.
 ///
-/// Several processes may try at once: a lock of the transaction lets them go one after the other. For a table that a
-/// long query reads it does not wait long, because everybody else would have to wait behind it.
-pub async fn migrate(pool: &PgPool) -> Result<usize, Error> {
-    let migrator = migrator();
-    let mut transaction = pool.begin().await?;
+/// Several processes may try at once: a lock of the transaction lets them go one after the other. [`Store`] limits how
+/// long it waits for that lock, and for a table that a long query reads, because everyone else would have to wait behind
+/// it.
+pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
+    let mut transaction = connection.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
     let before = applied(&mut transaction).await?;
-    sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
-    migrator.run_direct(None, &mut *transaction, false).await?;
+    create_schemas(&mut transaction).await?;
+    migrator().run_direct(None, &mut *transaction, false).await?;
     let after = applied(&mut transaction).await?;
     transaction.commit().await?;
     Ok(after - before)
 }
 
-/// Begins a transaction that looks for, claims or writes what a run is about. Its settings end with it.
-///
-/// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
-/// rows one by one in an index, and reads no others. No plan is made twice.
-///
-/// Nobody waits for an answer longer than `timeout`. A statement that takes twice as long, because somebody has locked
-/// its rows, ends by itself and lets go of those that it has locked: the server does not see that its client has gone.
-pub async fn begin(connection: &mut sqlx::PgConnection, timeout: Duration) -> Result<Transaction<'_, Postgres>, Error> {
-    let milliseconds = (timeout * 2).as_millis().clamp(1, MOST_MILLISECONDS);
-    let begin = format!("{BEGIN}; SET LOCAL statement_timeout = {milliseconds}");
-    Ok(connection.begin_with(AssertSqlSafe(begin)).await?)
+/// Tables that show this role only some of their rows, by row level security; `None` if there are none. Takes no locks.
+pub async fn row_security(connection: &mut PgConnection) -> Result<Option<String>, Error> {
+    let tables = sqlx::query_scalar!(
+        "SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid)
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('sync', 'chat') AND c.relkind = 'r' AND row_security_active(c.oid)"
+    );
+    Ok(tables.fetch_one(connection).await?)
 }
 
-/// PostgreSQL counts them in an integer.
-const MOST_MILLISECONDS: u128 = i32::MAX as u128;
-
-const BEGIN: &str = "BEGIN; \
-    SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_bitmapscan = off; \
-    SET LOCAL enable_mergejoin = off; \
-    SET LOCAL jit = off; \
-    SET LOCAL max_parallel_workers_per_gather = 0; \
-    SET LOCAL plan_cache_mode = force_generic_plan";
-
 /// How many migrations are not applied yet.
-pub async fn missing_migrations(pool: &PgPool) -> Result<usize, Error> {
-    let mut connection = pool.acquire().await?;
-    let applied = applied(&mut connection).await?;
+pub async fn missing_migrations(connection: &mut PgConnection) -> Result<usize, Error> {
+    let applied = applied(connection).await?;
     Ok(migrator().iter().count().saturating_sub(applied))
 }
 
 /// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours. Its lock would
 /// be the session's; that of [`migrate`] is the transaction's.
 fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!();
+    let migrations = sqlx::migrate!().iter().cloned().map(|migration| Migration {
+        sql: AssertSqlSafe(without_schemas(migration.sql.as_str())).into_sql_str(),
+        ..migration
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.set_locking(false);
-    migrator.create_schema("sync");
     migrator.dangerous_set_table_name("sync.migrations");
     migrator
+}
+
+/// A migration without what needs more rights than a DBA who made the schemas may have given: `CREATE SCHEMA IF NOT
+/// EXISTS` asks for the right to create one even if it is there ([`create_schemas`] does not), and a comment on one for
+/// its ownership. Not done in the files: an applied migration must stay as it is.
+fn without_schemas(sql: &str) -> String {
+    let lines = sql.lines().map(|line| {
+        if line.starts_with("CREATE SCHEMA ") {
+            String::new()
+        } else if line.starts_with("COMMENT ON SCHEMA ") {
+            format!("DO $$ BEGIN {line} EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;")
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Creates the schemas that are missing.
+async fn create_schemas(connection: &mut PgConnection) -> Result<(), Error> {
+    for (schema, create) in [("sync", "CREATE SCHEMA sync"), ("chat", "CREATE SCHEMA chat")] {
+        let is_there = sqlx::query_scalar!(r#"SELECT to_regnamespace($1) IS NOT NULL AS "is_there!""#, schema)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !is_there {
+            let created = sqlx::query(create).execute(&mut *connection).await.map_err(Error::from);
+            created.map_err(|error| if error.lacks_rights() { Error::NoSchema { schema } } else { error })?;
+        }
+    }
+    Ok(())
 }
 
 fn interval(duration: Duration) -> PgInterval {
@@ -136,7 +190,7 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds }
 }
 
-async fn applied(connection: &mut sqlx::PgConnection) -> Result<usize, Error> {
+async fn applied(connection: &mut PgConnection) -> Result<usize, Error> {
     // Not to_regclass: within a transaction it may remember from before the lock that there was no such table.
     let is_there = sqlx::query_scalar!(
         r#"SELECT EXISTS (

@@ -5,7 +5,7 @@
 //! `api` that have not ended and gave a sign of life in time, by the database's clock.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Error;
@@ -71,21 +71,19 @@ pub async fn known(executor: impl PgExecutor<'_>, api: &str, initial: f64) -> Re
     Ok(known.fetch_optional(executor).await?)
 }
 
-/// From now on a run asks this API. Locks the run's row, and every other join, until it is done.
+/// From now on a run asks this API. Locks the run's row, and every other join, until the transaction ends.
 pub async fn join(connection: &mut PgConnection, run_id: Uuid, api: &str, initial: f64) -> Result<Shared, Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", JOIN_LOCK).execute(&mut *transaction).await?;
-    sqlx::query!("UPDATE sync.runs SET api = $2 WHERE run_id = $1", run_id, api).execute(&mut *transaction).await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", JOIN_LOCK).execute(&mut *connection).await?;
+    sqlx::query!("UPDATE sync.runs SET api = $2 WHERE run_id = $1", run_id, api).execute(&mut *connection).await?;
     let others = sqlx::query_scalar!(
         r#"SELECT count(*) AS "others!" FROM sync.runs
            WHERE api = $2 AND status = 'running' AND alive_until > now() AND run_id <> $1"#,
         run_id,
         api,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *connection)
     .await?;
-    let known = known(&mut *transaction, api, initial).await?;
-    transaction.commit().await?;
+    let known = known(&mut *connection, api, initial).await?;
     let total = known.map(|known| Total { per_second: known.requests_per_second, is_limit: known.is_limit });
     Ok(Shared { workers: workers(others), total })
 }

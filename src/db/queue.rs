@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::{Error, interval};
 use crate::domain::{
-    ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, Lease, NewOrder, OrderId, OrderState, Settlement, TokenKind,
+    ClaimedOrder, Coverage, FailureKind, HeldKind, HeldResult, IdSpace, Lease, NewOrder, OrderId, OrderState,
+    Settlement, TokenKind,
 };
 
 /// What became of a batch of enqueued orders.
@@ -123,10 +124,11 @@ pub struct Scope {
 }
 
 /// How far a walk through the queue in due order has come.
-#[derive(Debug, Clone, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     rank: i32,
-    deadline_base: DateTime<Utc>,
+    /// None: before all times.
+    deadline_base: Option<DateTime<Utc>>,
     order_id: String,
 }
 
@@ -134,11 +136,23 @@ impl Cursor {
     /// Before the first order.
     #[must_use]
     pub fn start() -> Self {
-        Self { rank: i32::MIN, deadline_base: DateTime::UNIX_EPOCH, order_id: String::new() }
+        Self { rank: i32::MIN, deadline_base: None, order_id: String::new() }
     }
 }
 
-/// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`; returns the cursor past them.
+/// What a claim came to.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The orders, nearest deadline first.
+    pub orders: Vec<ClaimedOrder>,
+    /// Orders that were given up at once, because their rows cannot be used.
+    pub unusable: Vec<String>,
+    /// The place past all of them.
+    pub next: Cursor,
+}
+
+/// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`. A row that cannot be used is
+/// settled as dead: whoever wrote it by SQL has to correct it.
 ///
 /// To be committed before anybody is asked for them. Locks the claimed rows until then, skips locked ones. Done again
 /// with the same lease it returns what it claimed before: the answer of a commit may be lost on the way.
@@ -149,7 +163,7 @@ pub async fn claim(
     limit: usize,
     lease: Lease,
     lease_length: Duration,
-) -> Result<(Vec<ClaimedOrder>, Cursor), Error> {
+) -> Result<Claimed, Error> {
     let rows = sqlx::query_file!(
         "src/db/sql/claim.sql",
         scope.due_by,
@@ -161,13 +175,21 @@ pub async fn claim(
         lease,
         interval(lease_length),
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let mut claimed = Vec::with_capacity(rows.len());
+    let (mut claimed, mut places, mut unusable) = (Vec::with_capacity(rows.len()), Vec::new(), Vec::new());
     for row in rows {
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
-        let order_id =
-            OrderId::new(place.order_id.clone()).map_err(|_| Error::Decode { column: "order_queue.order_id" })?;
+        places.push(place.clone());
+        let is_sendable = row.retailer_id.as_deref().is_none_or(is_header_text);
+        let order_id = match OrderId::new(place.order_id.clone()) {
+            Ok(order_id) if is_sendable && row.is_in_calendar => order_id,
+            usable => {
+                let is_sendable = is_sendable && usable.is_ok();
+                unusable.push((place.order_id, if is_sendable { NOT_IN_CALENDAR } else { NOT_SENDABLE }));
+                continue;
+            }
+        };
         let coverage = row.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
         let held_kind = row.held_kind.as_deref().and_then(HeldKind::parse);
         let held = match (held_kind, row.held_since, row.held_times, row.held_id_space) {
@@ -199,10 +221,36 @@ pub async fn claim(
         };
         claimed.push((place, order));
     }
+    bury(connection, &unusable, lease).await?;
     // RETURNING has no order of its own.
-    claimed.sort_unstable_by(|(one, _), (other, _)| one.partial_cmp(other).expect("no floats in a cursor"));
-    let cursor = claimed.last().map_or_else(|| cursor.clone(), |(last, _)| last.clone());
-    Ok((claimed.into_iter().map(|(_, order)| order).collect(), cursor))
+    claimed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(Claimed {
+        orders: claimed.into_iter().map(|(_, order)| order).collect(),
+        unusable: unusable.into_iter().map(|(order_id, _)| order_id).collect(),
+        next: places.into_iter().max().unwrap_or_else(|| cursor.clone()),
+    })
+}
+
+const NOT_IN_CALENDAR: &str =
+    "a time of its row in sync.order_queue is after the year 262000 or infinite; correct it, then chatsync retry";
+const NOT_SENDABLE: &str =
+    "its order_id or retailer_id cannot be sent in a request; delete the row and enqueue the order anew";
+
+async fn bury(connection: &mut PgConnection, unusable: &[(String, &str)], lease: Lease) -> Result<(), Error> {
+    if unusable.is_empty() {
+        return Ok(());
+    }
+    let (order_ids, reasons): (Vec<&str>, Vec<&str>) = unusable.iter().map(|(id, reason)| (&**id, *reason)).unzip();
+    let kind = FailureKind::BadRow.as_str();
+    sqlx::query_file!("src/db/sql/bury.sql", &order_ids as &[&str], lease, kind, &reasons as &[&str])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What can be sent in a header.
+fn is_header_text(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Writes the new state of each order that is still held under its lease; returns those. The others must write
@@ -329,10 +377,10 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<
     let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT)
         .fetch_one(executor)
         .await?;
-    let (Some(rank), Some(deadline_base)) = (due.rank, due.deadline_base) else { return Ok(None) };
+    let Some(rank) = due.rank else { return Ok(None) };
     let (free, from) = if due.orders < LOOKED_AT {
         // No id is empty: this is before all of them.
-        (due.free.unsigned_abs(), Cursor { rank, deadline_base, order_id: String::new() })
+        (due.free.unsigned_abs(), Cursor { rank, deadline_base: due.deadline_base, order_id: String::new() })
     } else {
         (u64::MAX, Cursor::start())
     };

@@ -1,21 +1,25 @@
-//! A database that may go away, and the patience to wait for it.
+//! A database that may go away or be locked, and the patience to wait for it.
 //!
-//! What a run asks of the database goes through [`Store::run`]: on a connection of its own, not longer than
-//! `database.timeout`, and again with growing waits as long as the failure is one that passes (a restart, a fail-over,
-//! a cut or silent connection, a full disk, a deadlock), up to `database.give_up_after`. So an operation must be one
-//! statement or one transaction, and harmless when done twice: a commit whose answer was lost has happened.
+//! What chatsync asks of the database goes through [`Store::run`]: one transaction on a connection of its own, not longer
+//! than `database.timeout`, and again with growing waits as long as the failure is one that passes (a restart, a
+//! fail-over, a cut or silent connection, a full disk, a deadlock, a lock), up to `database.give_up_after`. So an operation
+//! must be harmless when done twice: a commit whose answer was lost has happened.
+//!
+//! The server limits each transaction as well: it does not see that its client has gone.
 
+use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _};
+use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::{BY_KEY, Error, LOCK_LIMIT, locks, place};
 use crate::config::Patience;
 use crate::waits::{For, Waiting, Waits};
 
@@ -27,7 +31,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// And a connection to it no longer than this: several things are still to be tried, one after the other.
 const LAST_ACQUIRE: Duration = Duration::from_secs(1);
 
-/// The database of a run. Cheap to clone.
+/// A lock that lasts is logged once in this time.
+const AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// To find out who holds a lock takes a second connection, if one can be had at once.
+const LOOK: Duration = Duration::from_secs(1);
+/// PostgreSQL counts milliseconds in an integer.
+const MOST_MILLISECONDS: u128 = i32::MAX as u128;
+
+/// The database of a command or a run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
@@ -44,33 +55,67 @@ struct Outage {
     since: Option<(Instant, Waiting)>,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
+    /// Who held a lock when last looked, and when that was logged.
+    holder: Option<String>,
+    locked_told: Option<Instant>,
 }
 
-/// A pooled connection that is not used again if an operation got stuck on it.
+/// A connection with an open transaction, lent to an operation: dropped, it is back in its [`Loan`].
 pub struct Link {
-    inner: PoolConnection<Postgres>,
-    is_stuck: Arc<AtomicBool>,
+    connection: Option<PoolConnection<Postgres>>,
+    lender: Lender,
 }
+
+type Lender = Arc<Mutex<Option<PoolConnection<Postgres>>>>;
 
 impl Deref for Link {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        self.connection.as_ref().expect("only drop takes it")
     }
 }
 
 impl DerefMut for Link {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        self.connection.as_mut().expect("only drop takes it")
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if self.is_stuck.load(Relaxed) {
-            // Nobody answers at its other end: the pool would wait for it as well.
-            self.inner.close_on_drop();
+        *lock(&self.lender) = self.connection.take();
+    }
+}
+
+/// A connection of the pool, to be lent to an operation and then to be judged: dropped, it goes back to the pool with its
+/// transaction rolled back, or is closed.
+#[derive(Default)]
+struct Loan {
+    lender: Lender,
+    is_spoilt: bool,
+}
+
+impl Loan {
+    fn lend(&self, connection: PoolConnection<Postgres>) -> Link {
+        Link { connection: Some(connection), lender: Arc::clone(&self.lender) }
+    }
+
+    /// Takes back what an operation has dropped.
+    fn returned(&self) -> Option<Link> {
+        let connection = lock(&self.lender).take()?;
+        Some(self.lend(connection))
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let Some(mut connection) = lock(&self.lender).take() else { return };
+        if self.is_spoilt {
+            // The pool would go on using it, or wait for it as well.
+            connection.close_on_drop();
+        } else {
+            PgTransactionManager::start_rollback(&mut connection);
         }
     }
 }
@@ -82,21 +127,39 @@ impl Store {
         Self { pool, patience, stop, waits, outage: Arc::default() }
     }
 
-    /// How long an answer is waited for.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.patience.timeout
-    }
-
-    /// Does an operation, again and again while the database is away. Fails with what the database refuses, or once
-    /// patience is at its end.
-    pub async fn run<T, F>(&self, mut operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    /// Does an operation in a transaction of its own, again and again while the database is away or locked. Fails with
+    /// what the database refuses, or once patience is at its end.
+    ///
+    /// Locks are waited for 5 s at a time, half of `database.timeout` at most; a statement ends in the server after twice
+    /// that time.
+    pub async fn run<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.repeat("", operation).await
+    }
+
+    /// The same for statements that look up their rows one by one: [`BY_KEY`].
+    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.repeat(BY_KEY, operation).await
+    }
+
+    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {plans}",
+            milliseconds(self.lock_limit()),
+            milliseconds(self.patience.timeout.saturating_mul(2)),
+        );
+        let mut waiting: Option<Waiting> = None;
         let (mut wait, mut failing_since, mut is_outdated) = (FIRST_WAIT, None, false);
         loop {
-            let error = match self.once(&mut operation, is_outdated).await {
+            let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
                     self.is_back();
                     return Ok(done);
@@ -105,6 +168,12 @@ impl Store {
                 // Once: a pooler that goes on to use the old one needs somebody to tell it.
                 Err(error) if error.is_outdated_statement() && !is_outdated => {
                     is_outdated = true;
+                    error
+                }
+                Err(error) if error.is_locked() => {
+                    let error = self.is_locked();
+                    let until = Instant::now() + self.patience.give_up_after;
+                    waiting.get_or_insert_with(|| self.waits.begin(For::Answer, Some(until)));
                     error
                 }
                 Err(error) if error.is_outage() => {
@@ -134,16 +203,42 @@ impl Store {
     /// Tells it once, however many operations meet it.
     fn is_away(&self, error: &Error) {
         let mut outage = self.outage();
-        if outage.since.is_none() {
+        if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
             let now = Instant::now();
             outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
             tracing::warn!("the database is away, waiting for it: {error}");
         }
     }
 
+    /// Tells it once a minute, however many operations meet it.
+    fn is_locked(&self) -> Error {
+        let mut outage = self.outage();
+        let error = Error::Locked { holder: outage.holder.take() };
+        let is_waited_for = !self.patience.give_up_after.is_zero();
+        if is_waited_for && outage.locked_told.is_none_or(|told| told.elapsed() >= AGAIN_AFTER) {
+            outage.locked_told = Some(Instant::now());
+            tracing::warn!("waiting for a lock: {error}");
+        }
+        error
+    }
+
     fn outage(&self) -> MutexGuard<'_, Outage> {
-        // Nothing panics while it is held; a poisoned state is still a state.
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outage)
+    }
+
+    /// How long the server waits for a lock. Shorter than an answer is waited for, so that it tells why there is none.
+    fn lock_limit(&self) -> Duration {
+        LOCK_LIMIT.min(self.patience.timeout / 2)
+    }
+
+    /// Looks who holds a lock, if an operation takes long. That it cannot be found out is no failure.
+    async fn look_for_holders(&self) -> Infallible {
+        tokio::time::sleep(self.lock_limit() / 2).await;
+        let look = async { locks::holders(&mut *self.pool.acquire().await?).await };
+        if let Ok(Ok(Some(holder))) = tokio::time::timeout(LOOK, look).await {
+            self.outage().holder = Some(holder);
+        }
+        std::future::pending().await
     }
 
     /// Waits for the next try; false if there is none.
@@ -165,37 +260,59 @@ impl Store {
         outage.is_given_up || (outage.since.is_some() && self.stop.is_cancelled())
     }
 
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        if self.is_in_a_hurry() {
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
+        let acquired = if self.is_in_a_hurry() {
             let acquired = tokio::time::timeout(LAST_ACQUIRE, self.pool.acquire()).await;
             acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
         } else {
             self.pool.acquire().await
-        }
+        };
+        acquired.map_err(|source| Error::Connect { place: place(&self.pool.connect_options()), source })
     }
 
     /// Does it on any connection, which first forgets its prepared statements if some are outdated.
-    async fn once<T, F>(&self, operation: &mut impl FnMut(Link) -> F, is_outdated: bool) -> Result<T, Error>
+    async fn once<T, F>(
+        &self,
+        begin: &str,
+        operation: &mut impl FnMut(Link) -> F,
+        is_outdated: bool,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let is_stuck = Arc::new(AtomicBool::new(false));
-        let inner = self.acquire().await?;
-        let mut link = Link { inner, is_stuck: Arc::clone(&is_stuck) };
+        let mut loan = Loan::default();
+        let mut link = loan.lend(self.acquire().await?);
         // On the heap: the callers' futures would be as large as the largest operation many times over.
-        let mut operation = Box::pin(async move {
+        let mut attempt = Box::pin(async {
             if is_outdated {
                 link.clear_cached_statements().await?;
             }
-            operation(link).await
+            PgTransactionManager::begin(&mut link, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+            let done = operation(link).await?;
+            let mut link = loan.returned().expect("an operation ends with its link");
+            PgTransactionManager::commit(&mut link).await?;
+            Ok(done)
         });
         let timeout = self.patience.timeout;
         let timeout = if self.is_in_a_hurry() { timeout.min(GRACE) } else { timeout };
-        let _waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
-        if let Ok(result) = tokio::time::timeout(timeout, operation.as_mut()).await {
-            return result;
-        }
-        is_stuck.store(true, Relaxed);
-        Err(Error::Stuck { timeout })
+        let waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
+        let result = tokio::select! {
+            biased;
+            ended = tokio::time::timeout(timeout, attempt.as_mut()) => ended.unwrap_or(Err(Error::Stuck { timeout })),
+            never = self.look_for_holders() => match never {},
+        };
+        drop(waiting);
+        drop(attempt);
+        loan.is_spoilt = result.as_ref().is_err_and(Error::spoils_the_connection);
+        result
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it is held; a poisoned state is still a state.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn milliseconds(duration: Duration) -> u128 {
+    duration.as_millis().clamp(1, MOST_MILLISECONDS)
 }

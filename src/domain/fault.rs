@@ -38,6 +38,11 @@ impl Fault {
         &self.body
     }
 
+    /// Forgets the part itself, which cannot be stored.
+    pub fn drop_body(&mut self) {
+        self.body = String::new();
+    }
+
     /// Size of the part as it came, in bytes.
     #[must_use]
     pub fn body_bytes(&self) -> usize {

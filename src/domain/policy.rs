@@ -43,6 +43,8 @@ text_enum! {
         Redirect = "redirect",
         /// Understood, but PostgreSQL refuses its rows.
         NotStorable = "not_storable",
+        /// Its row in the queue, written by SQL, cannot be used: a time after the year 262000, an id that cannot be sent.
+        BadRow = "bad_row",
     }
 }
 
@@ -79,7 +81,7 @@ impl FailureKind {
                 row(false, Then::Later, true)
             }
             Self::Forbidden | Self::WantsUserToken => row(false, Then::Later, false),
-            Self::Refused | Self::NoUser => row(false, Then::Dead, false),
+            Self::Refused | Self::NoUser | Self::BadRow => row(false, Then::Dead, false),
             Self::Throttled | Self::ServerError | Self::Timeout | Self::Connect | Self::Interrupted => {
                 row(true, Then::Later, true)
             }

@@ -4,19 +4,22 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::db::runs;
+use crate::config::Patience;
+use crate::db::{Link, Store, runs};
 use crate::waits::{For, Wait, Waits};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The row is written only if that is quick: a wait for the database must not hold up the explanations.
-const QUICK: Duration = Duration::from_secs(2);
+/// The row is written only if that is quick: a wait for the database must not hold up the explanations, nor is it one.
+const QUICK: Patience = Patience { timeout: Duration::from_secs(2), give_up_after: Duration::ZERO };
 
 /// Looks at `waits` until it is dropped. A row that cannot be written is tried again at the next look.
 pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infallible {
+    let store = Store::new(pool.clone(), QUICK, CancellationToken::new(), Waits::default());
     let mut recorded: Option<Wait> = None;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -27,7 +30,8 @@ pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infal
         if is_known(recorded, wait) || wait.is_some_and(|wait| wait.what == For::Database) {
             continue;
         }
-        if let Ok(Ok(())) = tokio::time::timeout(QUICK, runs::wait(pool, run_id, wait)).await {
+        let record = |mut connection: Link| async move { runs::wait(&mut *connection, run_id, wait).await };
+        if store.run(record).await.is_ok() {
             recorded = wait;
         }
     }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{HeldKind, OrderId, Settlement, Verdict};
+use crate::domain::{HeldKind, Settlement, Verdict};
 
 /// How many orders failed in which way, and the first of each. As many entries as there are kinds.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<BTreeMap<&'static str, (u64, OrderId)>>);
+pub(super) struct Failures(Mutex<BTreeMap<&'static str, (u64, String)>>);
 
 impl Failures {
     /// Counts those of a batch that was written, and what the storm guard holds back.
     pub(super) fn count(&self, written: &[&Settlement]) {
-        let mut failures = self.lock();
         for settled in written {
             let kind = match (settled.verdict, &settled.note, &settled.held) {
                 (Verdict::Held, _, Some(held)) => match held.kind {
@@ -24,8 +23,13 @@ impl Failures {
                 (Verdict::Failed | Verdict::Dead, Some((kind, _)), _) => kind,
                 _ => continue,
             };
-            failures.entry(kind).or_insert_with(|| (0, settled.order_id.clone())).0 += 1;
+            self.note(kind, settled.order_id.as_str());
         }
+    }
+
+    /// Counts one order.
+    pub(super) fn note(&self, kind: &'static str, order_id: &str) {
+        self.lock().entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
     }
 
     /// The most frequent kind, its count and an example.
@@ -35,7 +39,7 @@ impl Failures {
         Some(format!("no order was answered; most often: {kind}, {orders} order(s), such as {example} (chatsync why)"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, (u64, OrderId)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, (u64, String)>> {
         // A map is whole after each of these operations, whatever happened in between.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

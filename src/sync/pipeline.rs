@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use sqlx::{Connection as _, Postgres, Transaction};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -26,9 +25,10 @@ use super::rejects::RejectLimits;
 use super::write::{Answered, Writer};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
-use crate::db::queue::{self, Cursor, Due, Scope};
-use crate::db::{self, Store, runs};
-use crate::domain::{ClaimedOrder, Lease, OrderId, QueuePolicy, Settlement, settle};
+use crate::db::queue::{self, Claimed, Cursor, Due, Scope};
+use crate::db::runs::{self, Counters};
+use crate::db::{self, Store};
+use crate::domain::{ClaimedOrder, FailureKind, Lease, OrderId, QueuePolicy, Settlement, settle};
 
 /// Batches written at once. The second uses the time in which the first waits for its columns to be built, for the
 /// network and for the disk; more of them get in each other's way.
@@ -95,23 +95,17 @@ impl Pipeline {
 
     /// What is left to do, whoever holds it.
     pub(super) async fn due(&self) -> Result<Option<Due>, Error> {
-        let look = |mut connection: db::Link| async move {
-            let mut transaction = self.begin(&mut connection).await?;
-            let due = queue::due(&mut *transaction, &self.scope).await?;
-            transaction.commit().await?;
-            Ok(due)
-        };
-        Ok(self.store.run(look).await?)
+        let look = |mut connection: db::Link| async move { queue::due(&mut *connection, &self.scope).await };
+        Ok(self.about_orders(look).await?)
     }
 
     /// For a statement about the orders of the run. A few are found by their keys, which a plan knows that is made for
     /// them.
-    async fn begin<'c>(&self, connection: &'c mut db::Link) -> Result<Transaction<'c, Postgres>, db::Error> {
-        if self.scope.only.is_some() {
-            Ok(connection.begin().await?)
-        } else {
-            db::begin(connection, self.store.timeout()).await
-        }
+    async fn about_orders<T, F>(&self, operation: impl FnMut(db::Link) -> F) -> Result<T, db::Error>
+    where
+        F: Future<Output = Result<T, db::Error>>,
+    {
+        if self.scope.only.is_some() { self.store.run(operation).await } else { self.store.run_by_key(operation).await }
     }
 
     /// Walks once through what is due, in due order, up to `limit`; returns how many orders were claimed and settled.
@@ -127,7 +121,7 @@ impl Pipeline {
         // Ends early, too, if the guard has to judge what waits before more is asked.
         let pass = self.halt.child_token();
         let (claim, fetch, write) = tokio::join!(
-            self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out, &pass)),
+            self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out, progress, &pass)),
             self.halt_on_error(self.fetch(claimed_in, answered_out, &pass)),
             self.halt_on_error(self.write(answered_in, guard, progress, &pass)),
         );
@@ -155,6 +149,7 @@ impl Pipeline {
         from: &Cursor,
         limit: u64,
         out: Sender<ClaimedOrder>,
+        progress: &Progress,
         pass: &CancellationToken,
     ) -> Result<u64, Error> {
         let chunk = (self.max_in_flight * 2).clamp(64, 1_000);
@@ -164,15 +159,19 @@ impl Pipeline {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
             let claim = |mut connection: db::Link| async move {
-                let mut transaction = self.begin(&mut connection).await?;
-                let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
-                transaction.commit().await?;
+                let claimed = queue::claim(&mut connection, scope, place, size, lease, self.lease).await?;
+                let dead = claimed.unusable.len() as u64;
+                if dead > 0 {
+                    let counters = Counters { claimed: dead, dead, ..Counters::default() };
+                    runs::count(&mut connection, self.run_id, &counters).await?;
+                }
                 Ok(claimed)
             };
-            let (orders, next) = self.store.run(claim).await?;
+            let Claimed { orders, unusable, next } = self.about_orders(claim).await?;
             cursor = next;
             self.held.add(&orders);
-            let count = orders.len();
+            self.give_up(&unusable, progress);
+            let count = orders.len() + unusable.len();
             claimed += count as u64;
             for order in orders {
                 // Both ends mean the same: nobody will fetch it, and it is given back as held.
@@ -187,6 +186,17 @@ impl Pipeline {
             }
         }
         Ok(claimed)
+    }
+
+    /// Tells of orders whose rows cannot be used: they are dead already.
+    fn give_up(&self, unusable: &[String], progress: &Progress) {
+        let Some(example) = unusable.first() else { return };
+        let kind = FailureKind::BadRow.as_str();
+        for order_id in unusable {
+            self.failures.note(kind, order_id);
+        }
+        progress.settle(unusable.len() as u64);
+        tracing::warn!(orders = unusable.len(), ?example, kind, "rows of the queue cannot be used: chatsync why ORDER");
     }
 
     async fn fetch(

@@ -69,22 +69,17 @@ impl RejectLimits {
         let excess = match max_bytes {
             None => None,
             Some(max_bytes) => {
-                let look = |mut connection: db::Link| async move {
-                    let mut transaction = db::begin(&mut connection, self.store.timeout()).await?;
-                    rejects::newest_excess(&mut *transaction, max_bytes).await
-                };
-                self.store.run(look).await?
+                let look =
+                    |mut connection: db::Link| async move { rejects::newest_excess(&mut *connection, max_bytes).await };
+                self.store.run_by_key(look).await?
             }
         };
         let end = Instant::now() + LONGEST;
         while (excess.is_some() || keep.is_some()) && Instant::now() < end && !stop.is_cancelled() {
             let drop = |mut connection: db::Link| async move {
-                let mut transaction = db::begin(&mut connection, self.store.timeout()).await?;
-                let dropped = rejects::drop_oldest(&mut *transaction, excess, keep, AT_ONCE).await?;
-                transaction.commit().await?;
-                Ok(dropped)
+                rejects::drop_oldest(&mut *connection, excess, keep, AT_ONCE).await
             };
-            match self.store.run(drop).await? {
+            match self.store.run_by_key(drop).await? {
                 0 => break,
                 rejects => *dropped += rejects,
             }

@@ -1,9 +1,10 @@
 //! One transaction per batch: conversations, rejects, counters, and the queue rows that they settle.
 //!
 //! A batch that PostgreSQL refuses is split until the order is found whose rows it refuses; that one fails, with what
-//! the API said of it put aside in `sync.rejects`, and all others are written.
+//! the API said of it put aside in `sync.rejects` as far as that takes it, and all others are written.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use crate::domain::{
     ClaimedOrder, Failure, FailureKind, Fault, IdSpace, Loss, Outcome, QueuePolicy, Settlement, Suspicion, Verdict,
     settle,
 };
+
+/// Stored in any database.
+const NOT_STORABLE: &str = "the database refuses its rows, and what it was told of the refusal";
 
 /// An order on its way into the database. It changes places many times on it, so it is small.
 pub(super) struct Answered {
@@ -40,51 +44,52 @@ impl Writer<'_> {
         // By key, so that concurrent workers lock rows in one order.
         batch.sort_unstable_by(|one, other| one.order.order_id.cmp(&other.order.order_id));
         let mut parts = vec![batch];
+        let mut result = Ok(());
         while let Some(mut part) = parts.pop() {
-            match self.transact(&part, sent).await {
-                Ok(()) => {}
-                Err(error) if error.is_about_the_rows() && part.len() > 1 => {
-                    parts.push(part.split_off(part.len() / 2));
-                    parts.push(part);
-                }
-                Err(error) if error.is_duplicate() && !part[0].settlement.is_stored => {
-                    // Somebody took the order's row out of chat.orders by hand, and left others.
-                    part[0].settlement.is_stored = true;
-                    parts.push(part);
-                }
-                Err(error) if error.is_about_the_rows() && !part[0].is_put_aside() => {
-                    part[0].put_aside(&error, self.policy);
-                    parts.push(part);
-                }
-                Err(error) => return Err(error),
+            let at_rejects = AtomicBool::new(false);
+            let Err(error) = self.transact(&part, sent, &at_rejects).await else { continue };
+            if !error.is_about_the_rows() {
+                return Err(error);
+            }
+            if part.len() > 1 {
+                parts.push(part.split_off(part.len() / 2));
+                parts.push(part);
+            } else if part[0].give_way(&error, at_rejects.into_inner(), self.policy) {
+                parts.push(part);
+            } else {
+                // Not even its queue row. All others are written first.
+                result = Err(error);
             }
         }
-        Ok(())
+        result
     }
 
-    async fn transact(&self, batch: &[Answered], sent: (u64, u64)) -> Result<(), db::Error> {
+    /// Says in `at_rejects` whether it had come to them when it failed.
+    async fn transact(&self, batch: &[Answered], sent: (u64, u64), at_rejects: &AtomicBool) -> Result<(), db::Error> {
         let settlements: Vec<&Settlement> = batch.iter().map(|answered| &*answered.settlement).collect();
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
         let operation = |mut connection: db::Link| async move {
-            let mut transaction = db::begin(&mut connection, self.store.timeout()).await?;
+            at_rejects.store(false, Relaxed);
             // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
-            let held = queue::settle(&mut transaction, settlements).await?;
+            let held = queue::settle(&mut connection, settlements).await?;
             let kept = still_held(settlements, &held);
-            let written = chat::upsert(&mut transaction, &kept).await?;
-            rejects::insert(&mut transaction, run_id, &kept).await?;
-            self.rejects.note(&kept);
+            let written = chat::upsert(&mut connection, &kept).await?;
+            at_rejects.store(true, Relaxed);
+            rejects::insert(&mut connection, run_id, &kept).await?;
+            at_rejects.store(false, Relaxed);
             let mut counters = count(&kept);
             (counters.requests, counters.throttled) = sent;
             counters.messages_inserted = written.messages_inserted;
             counters.messages_updated = written.messages_updated;
             counters.users_written = written.users;
-            runs::count(&mut transaction, run_id, &counters).await?;
-            transaction.commit().await?;
-            self.failures.count(&kept);
-            Ok(())
+            runs::count(&mut connection, run_id, &counters).await?;
+            Ok(kept)
         };
-        self.store.run(operation).await
+        let kept = self.store.run_by_key(operation).await?;
+        self.rejects.note(&kept);
+        self.failures.count(&kept);
+        Ok(())
     }
 }
 
@@ -95,8 +100,32 @@ impl Answered {
         self
     }
 
-    fn is_put_aside(&self) -> bool {
-        self.settlement.note.as_ref().is_some_and(|(kind, _)| *kind == FailureKind::NotStorable.as_str())
+    /// Takes out of the settlement what PostgreSQL refuses, a little more each time: the bodies of its rejects, the
+    /// rejects, the conversation, everything but the queue row. False if nothing is left to take out.
+    fn give_way(&mut self, refusal: &db::Error, at_rejects: bool, policy: &QueuePolicy) -> bool {
+        let settlement = &mut self.settlement;
+        let is_put_aside = |settlement: &Settlement| {
+            settlement.note.as_ref().is_some_and(|(kind, _)| *kind == FailureKind::NotStorable.as_str())
+        };
+        if at_rejects && settlement.rejects.iter().any(|(.., fault)| !fault.body().is_empty()) {
+            tracing::warn!(order_id = %self.order.order_id, "its reject is kept without the body: {refusal}");
+            settlement.rejects.iter_mut().for_each(|(.., fault)| fault.drop_body());
+        } else if at_rejects && !settlement.rejects.is_empty() {
+            tracing::warn!(order_id = %self.order.order_id, "sync.rejects takes no row of it: {refusal}");
+            settlement.rejects.clear();
+        } else if refusal.is_duplicate() && !settlement.is_stored {
+            // Somebody took the order's row out of chat.orders by hand, and left others.
+            settlement.is_stored = true;
+        } else if !is_put_aside(settlement) {
+            self.put_aside(refusal, policy);
+        } else if settlement.order.is_some() || settlement.note.as_ref().is_some_and(|(_, text)| text != NOT_STORABLE) {
+            settlement.order = None;
+            settlement.rejects.clear();
+            settlement.note = Some((FailureKind::NotStorable.as_str(), NOT_STORABLE.to_owned()));
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Fails the order: PostgreSQL refuses what the API said of it, which is kept for inspection.

@@ -10,7 +10,7 @@ use chatsync::simulator;
 use nix::sys::signal::Signal;
 
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Lab, tests};
 use crate::sync::{Process, behind_a_door, execute, feed, simulated, until};
 
 tests!(
@@ -28,7 +28,6 @@ tests!(
     a_failed_run_is_tried_again_at_the_next_tick,
     an_order_that_somebody_keeps_keeps_no_other_from_being_read,
     lost_database_connections_are_made_anew,
-    an_unreachable_database_is_told_at_the_start,
 );
 
 const EVERY_SECOND: (&str, &str) = ("schedule.cron", "* * * * * *");
@@ -256,16 +255,6 @@ async fn lost_database_connections_are_made_anew(lab: Arc<Lab>) -> anyhow::Resul
     until(&lab, "SELECT count(*) = 2 FROM chat.orders").await?;
     daemon.send(Signal::SIGTERM)?;
     daemon.ends_with(0).await?;
-    Ok(())
-}
-
-async fn an_unreachable_database_is_told_at_the_start(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // A port that was free a moment ago.
-    let port = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-    let nowhere = format!("postgres://someone:pass-word@127.0.0.1:{port}/chatsync");
-    let run = lab.configured(&["run"], "http://127.0.0.1:9", &[EVERY_SECOND, ("database.url", &nowhere)]);
-    let ended = Finished::of(run).await?.expect_code(1);
-    assert!(ended.stderr.contains("error: ") && !ended.stderr.contains("pass-word"), "{}", ended.stderr);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use chatsync::db::queue::{self, Cursor, Scope};
 use chatsync::domain::{ClaimedOrder, Conversation, Lease, Outcome, QueuePolicy, settle};
 use chrono::Utc;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{Lab, tests};
 
@@ -101,7 +101,8 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
     }
     // Claims go on where the last one ended, and must not sort what is due again and again.
     for statement in &OF_A_RUN {
-        let mut transaction = db::begin(&mut connection, Duration::from_secs(30)).await?;
+        let mut transaction = connection.begin().await?;
+        sqlx::raw_sql(db::BY_KEY).execute(&mut *transaction).await?;
         assert_eq!(scans(&mut transaction, statement).await?, statement.indexes, "{}", statement.name);
     }
     // Without the index it would show.
@@ -146,7 +147,8 @@ async fn a_batch_is_written_without_reading_a_whole_table(lab: Arc<Lab>) -> anyh
         if !read_whole(&plan(&mut connection, statement).await?[0]["Plan"]).is_empty() {
             would_read.push(statement.name);
         }
-        let mut transaction = db::begin(&mut connection, Duration::from_secs(30)).await?;
+        let mut transaction = connection.begin().await?;
+        sqlx::raw_sql(db::BY_KEY).execute(&mut *transaction).await?;
         let plan = plan(&mut transaction, statement).await?;
         assert_eq!(read_whole(&plan[0]["Plan"]), Vec::<String>::new(), "{}: {plan:#}", statement.name);
         // A reply may have 10,000 messages: nothing compares all with all.
@@ -234,8 +236,8 @@ async fn claim(connection: &mut PgConnection) -> anyhow::Result<ClaimedOrder> {
     let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
     let scope = Scope { due_by: now, only: None };
     let lease = Lease::new_v4();
-    let (orders, _) = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
-    orders.into_iter().next().context("an order")
+    let claimed = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
+    claimed.orders.into_iter().next().context("an order")
 }
 
 /// Does something to one row of the queue in a transaction; says also whether the row stayed in place.

@@ -30,7 +30,7 @@ pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> an
     for &before in &large {
         load(lab, plan, before, results).await?;
         queue::put_aside(lab.pool(), before).await?;
-        db::migrate(lab.pool()).await?;
+        db::migrate(&mut *lab.pool().acquire().await?).await?;
     }
     for round in 0..plan.repetitions_of(FRESH) {
         for &before in &small {

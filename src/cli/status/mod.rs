@@ -70,7 +70,8 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     let text = if args.failing {
-        let failing = queue::failing(&database.pool).await?;
+        let look = |mut connection: db::Link| async move { queue::failing(&mut *connection).await };
+        let failing = database.store.run(look).await?;
         if args.json { json!({ "failing": failing }).to_string() } else { failing_text(&failing) }
     } else {
         let status = Status::look(&settings, &database, args.runs.into()).await?;
@@ -87,22 +88,26 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
 
 impl Status {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
-        let pool = &database.pool;
-        let overview = queue::overview(pool).await?;
-        let latest = runs::latest(pool, 1).await?;
-        let after = latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger));
-        Ok(Self {
-            held: queue::count_held(pool).await?,
-            dropped: rejects::dropped(pool).await?,
-            coverage: insight::coverage(pool).await?,
-            runs: runs::busy(pool, limit).await?,
-            idle_runs: runs::idle(pool, limit).await?,
-            losses: runs::losses_since(pool, Utc::now() - RECENT).await?,
-            outlook: Foresight::new(settings).outlook(pool, after).await.ok(),
-            nearest_deadline: overview.nearest_deadline_base.map(|base| base + settings.queue.policy.readable_window),
-            next_tick: settings.schedule.schedule.next_after(Utc::now()),
-            overview,
-        })
+        let look = |mut connection: db::Link| async move {
+            let overview = queue::overview(&mut *connection).await?;
+            let latest = runs::latest(&mut *connection, 1).await?;
+            let window = settings.queue.policy.readable_window;
+            let status = Self {
+                held: queue::count_held(&mut *connection).await?,
+                dropped: rejects::dropped(&mut *connection).await?,
+                coverage: insight::coverage(&mut *connection).await?,
+                runs: runs::busy(&mut *connection, limit).await?,
+                idle_runs: runs::idle(&mut *connection, limit).await?,
+                losses: runs::losses_since(&mut *connection, Utc::now() - RECENT).await?,
+                outlook: None,
+                nearest_deadline: overview.nearest_deadline_base.map(|base| base + window),
+                next_tick: settings.schedule.schedule.next_after(Utc::now()),
+                overview,
+            };
+            Ok((status, latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger))))
+        };
+        let (status, after) = database.store.run(look).await?;
+        Ok(Self { outlook: Foresight::new(settings).outlook(&database.pool, after).await.ok(), ..status })
     }
 
     fn as_json(&self) -> Value {

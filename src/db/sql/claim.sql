@@ -12,7 +12,7 @@ WITH claimed AS (
           AND due_at <= $1
           -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
           AND (leased_until IS NULL OR leased_until <= now() OR lease_id = $7)
-          AND (-priority::integer, deadline_base, order_id) > ($2, $3, $4)
+          AND (-priority::integer, deadline_base, order_id) > ($2, coalesce($3::timestamptz, '-infinity'), $4)
           AND ($5::text[] IS NULL OR order_id = ANY ($5))
         ORDER BY -priority::integer, deadline_base, order_id
         LIMIT $6
@@ -31,26 +31,41 @@ SELECT
     c.retailer_id,
     c.attempts,
     c.strikes,
-    c.last_fetched_at,
-    c.last_changed_at,
-    c.expired_at,
+    t.last_fetched_at,
+    t.last_changed_at,
+    t.expired_at,
     c.content_hash,
     c.reply_hash,
-    c.enqueued_at,
-    c.completed_at,
+    t.enqueued_at AS "enqueued_at!",
+    t.completed_at,
     c.held_kind,
-    c.held_since,
+    t.held_since,
     c.held_times,
     c.held_id_space,
-    c.deadline_base,
+    t.deadline_base,
     c.rank AS "rank!",
+    (c.last_fetched_at, c.last_changed_at, c.expired_at, c.enqueued_at, c.completed_at, c.held_since)
+        IS NOT DISTINCT FROM
+        (t.last_fetched_at, t.last_changed_at, t.expired_at, t.enqueued_at, t.completed_at, t.held_since)
+        AS "is_in_calendar!",
     -- Read before, its rows are there even if somebody took this one away.
     o.order_id IS NOT NULL OR c.last_changed_at IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
-    o.last_message_at AS "last_message_at?",
+    sync.within_calendar(o.last_message_at) AS last_message_at,
     o.coverage AS "coverage?",
     coalesce(o.status = 'closed', false) AS "was_closed!"
 FROM claimed AS c
+CROSS JOIN LATERAL (
+    SELECT
+        sync.within_calendar(c.last_fetched_at) AS last_fetched_at,
+        sync.within_calendar(c.last_changed_at) AS last_changed_at,
+        sync.within_calendar(c.expired_at) AS expired_at,
+        sync.within_calendar(c.enqueued_at) AS enqueued_at,
+        sync.within_calendar(c.completed_at) AS completed_at,
+        sync.within_calendar(c.held_since) AS held_since,
+        -- None: before all times.
+        CASE WHEN c.deadline_base > '-infinity' THEN sync.within_calendar(c.deadline_base) END AS deadline_base
+) AS t
 -- LIMIT, so that each is looked up by its key.
 LEFT JOIN LATERAL (
     SELECT order_id, status, message_count, last_message_at, coverage FROM chat.orders WHERE order_id = c.order_id LIMIT 1

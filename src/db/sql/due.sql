@@ -4,7 +4,8 @@ SELECT
     count(*) AS "orders!",
     count(*) FILTER (WHERE leased_until IS NULL OR leased_until <= now()) AS "free!",
     min(rank) AS rank,
-    min(deadline_base) AS deadline_base,
+    -- None: before all times.
+    CASE WHEN min(deadline_base) > '-infinity' THEN sync.within_calendar(min(deadline_base)) END AS deadline_base,
     extract(epoch FROM min(leased_until) FILTER (WHERE leased_until > now()) - now())::float8 AS free_in
 FROM (
     SELECT -priority::integer AS rank, deadline_base, leased_until

@@ -1,5 +1,5 @@
 -- The last order that a run of $1 orders would claim that starts at $2; none if fewer are due then.
-SELECT -priority::integer AS "rank!", deadline_base, order_id
+SELECT -priority::integer AS "rank!", sync.within_calendar(deadline_base) AS "deadline_base!", order_id
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')
   AND due_at <= $2

@@ -1,6 +1,7 @@
 -- The first $6 of the orders not in this run whose deadline comes before they can be fetched. $3 to $5 are the place of
 -- the run's last order, if it has a limit; $1 is the readable window, $2 the next tick, $7 the start of the run.
-SELECT order_id, greatest(deadline_base, last_fetched_at) + $1 AS "deadline!", greatest(due_at, $2) AS "fetched_at!"
+SELECT order_id, sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 AS "deadline!",
+    sync.within_calendar(greatest(due_at, $2)) AS "fetched_at!"
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')
   AND NOT (
@@ -8,7 +9,7 @@ WHERE state IN ('pending', 'open')
       AND ($5::text IS NULL
            OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
   )
-  AND greatest(deadline_base, last_fetched_at) + $1 < greatest(due_at, $2)
+  AND sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 < greatest(due_at, $2)
   AND (expired_at - last_fetched_at <= $1) IS NOT TRUE
 ORDER BY deadline_base, order_id
 LIMIT $6

@@ -42,7 +42,7 @@ near AS (
       AND deadline_base >= $6
 ),
 dated AS (
-    SELECT due_at, greatest(deadline_base, last_fetched_at) + $1 AS deadline
+    SELECT due_at, sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 AS deadline
     FROM near
     WHERE (expired_at - last_fetched_at <= $1) IS NOT TRUE
 )

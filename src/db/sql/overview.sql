@@ -5,9 +5,9 @@ SELECT
     count(*) FILTER (WHERE due_at <= now()) AS "due!",
     count(*) FILTER (WHERE leased_until > now()) AS "leased!",
     count(*) FILTER (WHERE last_error_kind IS NOT NULL AND held_kind IS NULL) AS "failing!",
-    min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
+    sync.within_calendar(min(due_at) FILTER (WHERE due_at <= now())) AS oldest_due_at,
     -- A good read since then proves as much, for as long.
-    min(greatest(deadline_base, last_fetched_at)) AS nearest_deadline_base
+    sync.within_calendar(min(greatest(deadline_base, last_fetched_at))) AS nearest_deadline_base
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')
 GROUP BY state

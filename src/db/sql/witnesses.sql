@@ -15,7 +15,8 @@ WITH looked_at AS (
     )
 )
 SELECT
-    q.order_id, q.connect_user_id, q.token_kind, q.ids_internal, q.retailer_id, q.enqueued_at
+    q.order_id, q.connect_user_id, q.token_kind, q.ids_internal, q.retailer_id,
+    sync.within_calendar(q.enqueued_at) AS "enqueued_at!"
 FROM looked_at
 JOIN sync.order_queue AS q USING (order_id)
 WHERE q.held_kind IS NULL

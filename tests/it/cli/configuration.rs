@@ -144,6 +144,7 @@ async fn an_unreachable_database_is_told_without_its_password(lab: Arc<Lab>) -> 
     // Bound for a moment, so that nobody else listens there.
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
     let mut command = careless(lab.command(&["status"]));
+    command.env("CHATSYNC__DATABASE__WAIT_AT_START", "0s");
     command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:{port}/chatsync"));
     let finished = Finished::of(command).await?.expect_code(1);
     let told = format!("error: cannot connect to the database at 127.0.0.1:{port}: ");
@@ -172,7 +173,7 @@ async fn a_refused_password_is_told_without_showing_it(lab: Arc<Lab>) -> anyhow:
     assert_eq!(server.await??, SECRET, "the password was sent");
     let told = format!(
         "error: cannot connect to the database at 127.0.0.1:{port}: password authentication failed for user \"chatsync\" \
-         (SQLSTATE 28P01)\n"
+         (SQLSTATE 28P01); hint: check user, password and database in database.url\n"
     );
     assert!(finished.stderr.ends_with(&told), "{}", finished.stderr);
     assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);

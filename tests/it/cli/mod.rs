@@ -10,6 +10,7 @@ mod feed;
 mod losses;
 mod maintenance;
 mod plan;
+mod servers;
 mod status;
 mod sync;
 mod upgrade;
@@ -41,6 +42,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         losses::tests,
         maintenance::tests,
         plan::tests,
+        servers::tests,
         status::tests,
         sync::tests,
         upgrade::tests,
@@ -87,7 +89,10 @@ fn assert_hides<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Makes a second database beside the lab's own, without any table, and drops it whatever comes of `test`.
-async fn with_empty_database(lab: &Lab, test: impl AsyncFnOnce(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) async fn with_empty_database(
+    lab: &Lab,
+    test: impl AsyncFnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     with_database(lab, "", test).await
 }
 

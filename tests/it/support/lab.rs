@@ -49,7 +49,7 @@ impl Lab {
         url.set_path(&format!("/{database}"));
         let options = PgConnectOptions::from_str(url.as_str())?;
         let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
-        db::migrate(&pool).await?;
+        db::migrate(&mut *pool.acquire().await?).await?;
         Ok(Self { pool, database, url: url.into(), home: tempfile::tempdir()? })
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod http;
 mod lab;
+pub(crate) mod pooler;
 pub(crate) mod proxy;
 pub(crate) mod server;
 

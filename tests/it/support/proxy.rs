@@ -1,8 +1,10 @@
 //! A TCP proxy before PostgreSQL, for tests of what happens when the way to the database fails.
 //!
-//! It listens on loopback and passes everything on, until a test makes it cut, refuse or stall; `resume` ends that.
+//! It listens on loopback and passes everything on, until a test makes it cut, refuse or stall; `resume` ends that. It can
+//! also refuse log-ins as a server or a pooler does.
 //! The server behind it may listen on TCP or on a Unix socket. Give [`Proxy::url`] to whom it is to stand in the way of.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -51,14 +53,16 @@ struct Line {
     /// Bytes that may still pass before everything is cut.
     budget: Mutex<Option<(u64, Ending)>>,
     forwarded: AtomicU64,
+    /// SQLSTATEs of the log-ins that are refused next.
+    refusals: Mutex<VecDeque<&'static str>>,
 }
 
-enum Upstream {
+pub(super) enum Upstream {
     Tcp(String, u16),
     Unix(PathBuf),
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
@@ -74,6 +78,7 @@ impl Proxy {
             is_holding: watch::Sender::new(false),
             budget: Mutex::default(),
             forwarded: AtomicU64::new(0),
+            refusals: Mutex::default(),
         });
         let mut proxy = Self { url: through(database_url, address)?, address, _reserved: reserved, line, server: None };
         proxy.resume()?;
@@ -107,6 +112,11 @@ impl Proxy {
             // The listener is closed once the task is gone; it can only have been cancelled.
             let _ = server.await;
         }
+    }
+
+    /// Refuses the next log-ins with FATAL and these SQLSTATEs, one each.
+    pub(crate) fn refuse_log_ins(&self, codes: &[&'static str]) {
+        self.line.refusals.lock().expect("not poisoned").extend(codes);
     }
 
     /// Falls silent: takes connections, but passes nothing on, in neither direction.
@@ -150,7 +160,7 @@ fn socket(address: SocketAddr) -> anyhow::Result<TcpSocket> {
 }
 
 /// A database URL with another address in it.
-fn through(database_url: &str, address: SocketAddr) -> anyhow::Result<String> {
+pub(super) fn through(database_url: &str, address: SocketAddr) -> anyhow::Result<String> {
     let mut url = url::Url::parse(database_url)?;
     let kept: Vec<(String, String)> = url
         .query_pairs()
@@ -172,6 +182,10 @@ async fn serve(listener: TcpListener, line: Arc<Line>) {
 
 /// One connection, until one side ends it or a test cuts it.
 async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver<Ending>) -> io::Result<()> {
+    let refusal = line.refusals.lock().expect("not poisoned").pop_front();
+    if let Some(code) = refusal {
+        return refuse_log_in(client, code).await;
+    }
     let mut server = line.upstream.connect().await?;
     {
         let (from_client, to_client) = client.split();
@@ -187,6 +201,31 @@ async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver
         client.set_zero_linger()?;
     }
     Ok(())
+}
+
+/// A client's first words, once it has heard that there is no TLS here.
+pub(super) async fn startup(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+    const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+    loop {
+        let length = client.read_u32().await?;
+        let mut message = length.to_be_bytes().to_vec();
+        message.resize(length as usize, 0);
+        client.read_exact(&mut message[4..]).await?;
+        if message[4..] != SSL_REQUEST {
+            return Ok(message);
+        }
+        client.write_all(b"N").await?;
+    }
+}
+
+/// Speaks just enough of PostgreSQL's protocol to refuse a log-in.
+async fn refuse_log_in(mut client: TcpStream, code: &str) -> io::Result<()> {
+    startup(&mut client).await?;
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mno room at the moment\0\0");
+    client.write_u8(b'E').await?;
+    client.write_u32(u32::try_from(fields.len() + 4).map_err(io::Error::other)?).await?;
+    client.write_all(fields.as_bytes()).await?;
+    client.shutdown().await
 }
 
 async fn pump(line: &Line, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
@@ -237,14 +276,14 @@ impl Line {
 }
 
 impl Upstream {
-    fn of(options: &PgConnectOptions) -> Self {
+    pub(super) fn of(options: &PgConnectOptions) -> Self {
         match options.get_socket() {
             Some(directory) => Self::Unix(directory.join(format!(".s.PGSQL.{}", options.get_port()))),
             None => Self::Tcp(options.get_host().to_owned(), options.get_port()),
         }
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
             Self::Tcp(host, port) => Box::new(TcpStream::connect((host.as_str(), *port)).await?),
             Self::Unix(path) => Box::new(UnixStream::connect(path).await?),

@@ -2,10 +2,13 @@
 //!
 //! Everything goes through the engine or the real binary; a [`Door`] before the API stops a run where a test wants it.
 
+mod bad_rows;
 mod database;
 mod door;
 mod due;
+mod failover;
 mod leases;
+mod locks;
 // The kernel's own count of a process's memory.
 #[cfg(target_os = "linux")]
 mod memory;
@@ -38,9 +41,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     let tests = [
+        bad_rows::tests,
         database::tests,
         due::tests,
+        failover::tests,
         leases::tests,
+        locks::tests,
         #[cfg(target_os = "linux")]
         memory::tests,
         refusal::tests,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -28,14 +29,25 @@ impl Process {
         Ok(Self { child, log })
     }
 
+    /// The same with a text on its standard input.
+    pub(crate) async fn start_with_input(lab: &Lab, mut command: Command, input: &[u8]) -> anyhow::Result<Self> {
+        command.stdin(Stdio::piped());
+        let mut process = Self::start(lab, command)?;
+        process.child.stdin.take().context("a pipe")?.write_all(input).await?;
+        Ok(process)
+    }
+
     /// Waits until a text is in its log.
     pub(crate) async fn logs(&self, text: &str) -> anyhow::Result<()> {
         let start = Instant::now();
-        while !read_to_string(&self.log)?.contains(text) {
-            ensure!(start.elapsed() < PATIENCE, "{text:?} was never logged");
+        loop {
+            let log = read_to_string(&self.log)?;
+            if log.contains(text) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < PATIENCE, "{text:?} was never logged: {log}");
             sleep(Duration::from_millis(20)).await;
         }
-        Ok(())
     }
 
     pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {

@@ -6,12 +6,16 @@ use serde_json::json;
 
 use super::{execute, feed, order_of};
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Lab, tests};
+use crate::support::{Finished, Lab, tests};
 
 tests!(
     one_refused_order_fails_alone_and_what_was_said_is_kept,
     a_refusal_that_lasts_ends_in_death,
     rows_whose_order_was_deleted_by_hand_are_completed,
+    a_reject_that_is_refused_too_is_kept_without_its_body,
+    an_order_stops_no_other_if_nothing_of_it_can_be_kept,
+    a_conversation_is_stored_even_if_its_rejects_cannot_be,
+    what_a_trigger_says_of_a_row_is_not_repeated,
 );
 
 async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -73,6 +77,91 @@ async fn rows_whose_order_was_deleted_by_hand_are_completed(lab: Arc<Lab>) -> an
     let row = "SELECT concat_ws(' ', o.message_count, m.body)
                FROM chat.orders AS o JOIN chat.messages AS m USING (order_id) WHERE order_id = 'order-2'";
     assert_eq!(lab.text(row).await?.as_deref(), Some("1 words of order-2"));
+    Ok(())
+}
+
+async fn a_reject_that_is_refused_too_is_kept_without_its_body(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 50).await?;
+    sqlx::raw_sql(
+        "ALTER TABLE chat.messages ADD CONSTRAINT no_seven CHECK (order_id <> 'order-7');
+         ALTER TABLE sync.rejects ADD CONSTRAINT no_words CHECK (body NOT LIKE '%words%')",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    let report = lab.sync(api.url(), &[]).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_eq!((report.run.fetched, report.run.failed), (49, 1));
+    let kept =
+        "SELECT concat_ws(' ', order_id, kind, body = '', body_bytes > 50, reason LIKE '%no_seven%') FROM sync.rejects";
+    assert_eq!(lab.text(kept).await?.as_deref(), Some("order-7 not_storable t t t"));
+    Ok(())
+}
+
+async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 50).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.order_id = 'order-7' THEN RAISE EXCEPTION 'no: %', NEW USING ERRCODE = '0A000'; END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON chat.messages FOR EACH ROW EXECUTE FUNCTION refuse();
+         CREATE TRIGGER refuse BEFORE INSERT ON sync.rejects FOR EACH ROW EXECUTE FUNCTION refuse();
+         ALTER TABLE sync.order_queue ADD CONSTRAINT short_errors CHECK (length(last_error) < 80)",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    let report = lab.sync(api.url(), &[]).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_eq!((report.run.fetched, report.run.failed), (49, 1));
+    let row = "SELECT concat_ws(' ', state, attempts, last_error_kind, due_at > now(), last_error)
+               FROM sync.order_queue WHERE order_id = 'order-7'";
+    let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
+    assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
+    assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
+    Ok(())
+}
+
+async fn a_conversation_is_stored_even_if_its_rejects_cannot_be(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 50).await?;
+    // As after a cut-over that copied rows but not where their numbers had come to.
+    sqlx::raw_sql(
+        "INSERT INTO sync.rejects (reject_id, order_id, run_id, received_at, kind, json_path, reason, body, body_bytes)
+             OVERRIDING SYSTEM VALUE
+             SELECT n, 'old', gen_random_uuid(), now(), 'not_understood', '$', '', '', 0 FROM generate_series(1, 500) AS n",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let api = Recorder::start(|asked| {
+        let message = json!({"id": 1, "body": "hello", "sender_id": 5, "sender_type": "driver"});
+        Answer::json(200, &json!({"chat_messages": [message, {"id": "none", "body": order_of(asked)}]}))
+    })
+    .await;
+    let report = lab.sync(api.url(), &[]).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_eq!((report.run.fetched, report.run.failed), (50, 0));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, 50);
+    Ok(())
+}
+
+async fn what_a_trigger_says_of_a_row_is_not_repeated(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION quote() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'it says %', NEW.body; END $$;
+         CREATE TRIGGER quote BEFORE INSERT ON chat.messages FOR EACH ROW EXECUTE FUNCTION quote()",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    let sync = Finished::of(lab.configured(&["sync"], api.url(), &[("log.level", "debug")])).await?.expect_code(3);
+    assert!(sync.stderr.contains("a trigger or function raised an error (SQLSTATE P0001)"), "{}", sync.stderr);
+    assert!(!sync.stderr.contains("words of"), "{}", sync.stderr);
+    let told = "SELECT count(*) FROM sync.order_queue, sync.rejects
+                WHERE last_error LIKE '%words of%' OR reason LIKE '%words of%'";
+    assert_eq!(lab.count(told).await?, 0);
     Ok(())
 }
 

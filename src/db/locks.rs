@@ -1,0 +1,28 @@
+//! Who keeps a session of chatsync waiting for a lock.
+
+use sqlx::PgExecutor;
+
+use super::Error;
+
+/// Sessions that hold what sessions of chatsync wait for, as a person would look them up: `pid 4711 (psql)`. `None` if
+/// none waits. Behind a pooler these are the pooler's sessions, under the names that their clients gave. Takes no locks.
+pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
+    let holders = sqlx::query_scalar!(
+        r#"SELECT string_agg(DISTINCT
+                   CASE WHEN blocker.pid = 0 THEN 'a prepared transaction (pg_prepared_xacts)'
+                        ELSE 'pid ' || blocker.pid || coalesce(' (' || nullif(holder.application_name, '') || ')', '')
+                   END, ', ') AS holders
+           FROM pg_stat_activity AS waiting
+           CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocker (pid)
+           LEFT JOIN pg_stat_activity AS holder ON holder.pid = blocker.pid
+           WHERE waiting.datname = current_database()
+             AND waiting.usename = current_user
+             AND waiting.application_name = current_setting('application_name')
+             AND waiting.wait_event_type = 'Lock'
+             -- One that waits in turn says what for itself.
+             AND (holder.wait_event_type = 'Lock' AND holder.application_name = waiting.application_name) IS NOT TRUE"#
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(holders)
+}

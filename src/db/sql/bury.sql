@@ -1,0 +1,17 @@
+-- Gives up claimed orders whose rows cannot be used, by their keys alone: what is wrong with a row may be any of its
+-- columns. Locks the rows, which the claim has locked before.
+UPDATE sync.order_queue AS q
+SET state           = 'dead',
+    due_at          = now(),
+    last_error_kind = $3,
+    last_error      = b.reason,
+    held_kind       = NULL,
+    held_since      = NULL,
+    held_times      = NULL,
+    held_id_space   = NULL,
+    lease_id        = NULL,
+    leased_until    = NULL
+FROM unnest($1::text[], $4::text[]) AS b (order_id, reason)
+WHERE q.order_id = b.order_id
+  AND q.order_id = ANY ($1)
+  AND q.lease_id = $2
