@@ -33,6 +33,8 @@ const LAST_ACQUIRE: Duration = Duration::from_secs(1);
 
 /// A lock that lasts is logged once in this time.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// More reasons of one outage are not logged.
+const MOST_REASONS: usize = 10;
 /// To find out who holds a lock takes a second connection, if one can be had at once.
 const LOOK: Duration = Duration::from_secs(1);
 /// PostgreSQL counts milliseconds in an integer.
@@ -53,6 +55,8 @@ pub struct Store {
 struct Outage {
     /// Since when the database is away, which is waited for.
     since: Option<(Instant, Waiting)>,
+    /// Why, as far as that was logged: a restart begins with a cut and goes on with refused log-ins.
+    reasons: Vec<String>,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
     /// Who held a lock when last looked, and when that was logged.
@@ -196,17 +200,25 @@ impl Store {
     fn is_back(&self) {
         let mut outage = self.outage();
         if outage.since.take().is_some() {
+            outage.reasons.clear();
             tracing::info!("the database is back");
         }
     }
 
-    /// Tells it once, however many operations meet it.
+    /// Logs each reason once, however many operations meet it.
     fn is_away(&self, error: &Error) {
+        if self.patience.give_up_after.is_zero() {
+            return;
+        }
         let mut outage = self.outage();
-        if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
-            let now = Instant::now();
-            outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
-            tracing::warn!("the database is away, waiting for it: {error}");
+        let now = Instant::now();
+        outage
+            .since
+            .get_or_insert_with(|| (now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
+        let reason = error.to_string();
+        if outage.reasons.len() < MOST_REASONS && !outage.reasons.contains(&reason) {
+            tracing::warn!("the database is away, waiting for it: {reason}");
+            outage.reasons.push(reason);
         }
     }
 
