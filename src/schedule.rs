@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -28,18 +29,22 @@ pub enum Error {
     Database(#[from] crate::db::Error),
 }
 
+/// What is done before each run, such as starting a killed server again.
+pub type BeforeRun = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 type Running = JoinHandle<Result<Report, sync::Error>>;
 
 /// Runs at every tick until `stop` is cancelled; then waits for the run that is going on, which stops as well.
 pub async fn run_until_stopped(
     worker: Arc<Worker>,
     settings: &ScheduleSettings,
+    before_run: BeforeRun,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut ticker = Ticker::start(settings.schedule.clone()).await?;
     let mut running: Option<Running> = None;
     if settings.run_on_start || (settings.catch_up && missed_a_tick(&worker, &settings.schedule).await?) {
-        running = Some(start(&worker, Trigger::Startup, stop));
+        running = Some(start(&worker, &before_run, Trigger::Startup, stop));
     }
     while !stop.is_cancelled() {
         tokio::select! {
@@ -53,7 +58,7 @@ pub async fn run_until_stopped(
                 if running.is_some() {
                     tracing::warn!(%tick, "tick skipped: the run before it is still going on");
                 } else {
-                    running = Some(start(&worker, Trigger::Cron, stop));
+                    running = Some(start(&worker, &before_run, Trigger::Cron, stop));
                 }
             }
         }
@@ -64,9 +69,10 @@ pub async fn run_until_stopped(
     ticker.stop().await
 }
 
-fn start(worker: &Arc<Worker>, trigger: Trigger, stop: &CancellationToken) -> Running {
-    let (worker, stop) = (Arc::clone(worker), stop.clone());
+fn start(worker: &Arc<Worker>, before_run: &BeforeRun, trigger: Trigger, stop: &CancellationToken) -> Running {
+    let (worker, before_run, stop) = (Arc::clone(worker), Arc::clone(before_run), stop.clone());
     tokio::spawn(async move {
+        before_run().await;
         let request = Request { trigger, only: None, limit: None };
         worker.run(&request, &stop, &Progress::default()).await
     })

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use crate::config::{self, DatabaseLocation, Patience};
-use crate::db::embedded::{self, Embedded, Place};
+use crate::db::embedded::{Embedded, Place};
 use crate::db::{self, Store};
 use crate::waits::Waits;
 
@@ -79,9 +79,9 @@ impl Database {
         let database = match &settings.location {
             DatabaseLocation::Url(url) => Self::connect(url, settings, stop, None, wait).await?,
             DatabaseLocation::Embedded => {
-                let data_dir = match &environment.data_dir {
-                    Some(data_dir) => data_dir.clone(),
-                    None => embedded::default_data_dir()?,
+                let data_dir = match migrations {
+                    Migrations::Never => environment.existing_data_dir(settings)?,
+                    Migrations::AsConfigured | Migrations::Always => environment.data_dir(settings)?,
                 };
                 Self::start(Place::Kept(data_dir), settings, stop).await?
             }
@@ -140,6 +140,21 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// Starts an embedded server again that has gone. What keeps it from starting is logged; the run that follows fails.
+    pub(super) async fn revive(&self) {
+        let Some(embedded) = &self.embedded else { return };
+        let revived = async {
+            let url = embedded.revive().await?;
+            if url != embedded.url() {
+                self.pool.set_connect_options(db::options(&SecretString::from(url))?);
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = revived.await {
+            tracing::error!("the embedded PostgreSQL is down: {error}");
+        }
     }
 
     /// The embedded server, if there is one.

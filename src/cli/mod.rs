@@ -12,6 +12,7 @@ mod migrate;
 mod output;
 mod plan;
 mod progress;
+mod psql;
 mod retry;
 mod run;
 mod simulate;
@@ -28,6 +29,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Needs, Problems, Settings, Sources};
+use crate::db::embedded;
 use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
@@ -73,6 +75,8 @@ enum Command {
     Retry(retry::Args),
     /// Believe results that the storm guard holds back
     Confirm(confirm::Args),
+    /// Open psql on the configured database
+    Psql(psql::Args),
     /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
     Demo(demo::Args),
     /// Serve a simulated Connect API
@@ -88,6 +92,8 @@ enum End {
     Partial,
     /// It could not proceed; the reason was told.
     Failed,
+    /// As another program ended.
+    Code(u8),
 }
 
 impl From<End> for ExitCode {
@@ -95,6 +101,7 @@ impl From<End> for ExitCode {
         match end {
             End::Good => Self::SUCCESS,
             End::Failed => Self::from(1),
+            End::Code(code) => Self::from(code),
             End::Partial => Self::from(3),
         }
     }
@@ -137,6 +144,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         shutdown: Shutdown::on_signals().context("cannot listen for signals")?,
         screen: Screen::default(),
     };
+    let is_interactive = matches!(cli.command, Command::Psql(_));
     let command = async {
         match cli.command {
             Command::Migrate => migrate::migrate(&environment).await,
@@ -148,10 +156,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
             Command::Plan(args) => plan::plan(&environment, args).await,
             Command::Retry(args) => retry::retry(&environment, args).await,
             Command::Confirm(args) => confirm::confirm(&environment, args).await,
+            Command::Psql(args) => psql::psql(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,
         }
     };
+    if is_interactive {
+        // Its signals are those of the program that it runs.
+        return command.await;
+    }
     // Dropping the command stops an embedded PostgreSQL on the way.
     match environment.shutdown.hard.run_until_cancelled(Box::pin(command)).await {
         Some(end) => end,
@@ -160,6 +173,33 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
 }
 
 impl Environment {
+    /// The directory of the embedded PostgreSQL. Says so if nobody chose a database: another one may be meant.
+    fn data_dir(&self, settings: &config::Database) -> anyhow::Result<PathBuf> {
+        let data_dir = match &self.data_dir {
+            Some(data_dir) => data_dir.clone(),
+            None => embedded::default_data_dir()?,
+        };
+        if settings.is_default {
+            note(format!(
+                "no database is configured (DATABASE_URL, database.url): using the one in {}",
+                data_dir.display()
+            ));
+        }
+        Ok(data_dir)
+    }
+
+    /// The same for a command that only looks, and makes no database.
+    fn existing_data_dir(&self, settings: &config::Database) -> anyhow::Result<PathBuf> {
+        let data_dir = self.data_dir(settings)?;
+        if !embedded::exists(&data_dir) {
+            anyhow::bail!(
+                "there is no database in {}: `chatsync enqueue` makes one, or set database.url to yours",
+                data_dir.display()
+            );
+        }
+        Ok(data_dir)
+    }
+
     /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::database::Database;
 use super::{End, Environment, sync};
 use crate::config::Needs;
 use crate::schedule;
 
 pub(super) async fn run(environment: &Environment) -> anyhow::Result<End> {
-    let settings = environment.settings(Needs::Credentials)?;
+    let settings = environment.settings(Needs::Daemon)?;
     if let Some(listen) = settings.admin.listen {
         tracing::warn!(%listen, "this version has no admin HTTP server; admin.listen has no effect");
     }
@@ -16,10 +18,21 @@ pub(super) async fn run(environment: &Environment) -> anyhow::Result<End> {
         tracing::info!("stopped");
         return Ok(End::Good);
     };
+    let database = Arc::new(database);
     let worker = Arc::new(sync::worker(&settings, &database)?);
     tracing::info!(worker = worker.name, version = env!("CARGO_PKG_VERSION"), "chatsync runs");
-    schedule::run_until_stopped(worker, &settings.schedule, &environment.shutdown.soft).await?;
-    database.close().await?;
+    let before_run = {
+        let database = Arc::clone(&database);
+        move || -> BoxFuture<'static, ()> {
+            let database = Arc::clone(&database);
+            Box::pin(async move { database.revive().await })
+        }
+    };
+    let stop = &environment.shutdown.soft;
+    schedule::run_until_stopped(worker, &settings.schedule, Arc::new(before_run), stop).await?;
+    if let Some(database) = Arc::into_inner(database) {
+        database.close().await?;
+    }
     tracing::info!("stopped");
     Ok(End::Good)
 }

@@ -123,6 +123,8 @@ pub struct Patience {
 pub struct Database {
     /// The server.
     pub location: DatabaseLocation,
+    /// Whether nobody chose it.
+    pub is_default: bool,
     /// Size of the connection pool.
     pub max_connections: u32,
     /// Whether `sync` and `run` apply migrations first.
@@ -212,6 +214,8 @@ pub enum Needs {
     Database,
     /// Credentials for the API too.
     Credentials,
+    /// And a database that somebody chose: the daemon runs for months on what is found out once.
+    Daemon,
 }
 
 /// Where settings come from besides the built-in defaults.
@@ -260,7 +264,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let auth_mode = reader.get("auth.mode", values::auth_mode);
     let auth = auth(&mut reader, auth_mode, needs);
     let pace = pace(&mut reader);
-    let database = database(&mut reader);
+    let database = database(&mut reader, needs);
     let queue = queue(&mut reader);
     let rejects = rejects(&mut reader);
     let breaker = reader.get("breaker.give_up_after", values::positive_duration);
@@ -315,7 +319,7 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     let scope = reader.text("auth.scope");
     let client_scope = reader.text("auth.client_scope");
     let token = reader.secret("auth.token", "auth.token_file");
-    if needs != Needs::Credentials {
+    if needs == Needs::Database {
         return Some(None);
     }
     let mode = mode?;
@@ -351,7 +355,13 @@ fn pace(reader: &mut Reader) -> Option<Pace> {
     })
 }
 
-fn database(reader: &mut Reader) -> Option<Database> {
+fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
+    let is_default = reader.is_default("database.url") && reader.is_default("database.url_file");
+    if is_default && needs == Needs::Daemon {
+        let hint =
+            "set DATABASE_URL, database.url or database.url_file; \"embedded\" is a PostgreSQL of chatsync's own";
+        reader.refuse("database.url", "is not set, and `chatsync run` does not choose a database by itself", hint);
+    }
     let url = reader.secret("database.url", "database.url_file");
     let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
     let location = url
@@ -364,6 +374,7 @@ fn database(reader: &mut Reader) -> Option<Database> {
     let wait_at_start = reader.get("database.wait_at_start", values::duration);
     Some(Database {
         location: location?,
+        is_default,
         max_connections: max_connections?,
         auto_migrate: auto_migrate?,
         patience: Patience { timeout: timeout?, give_up_after: give_up_after? },

@@ -139,7 +139,8 @@ impl Reader {
         }
     }
 
-    fn is_default(&self, key: &str) -> bool {
+    /// Whether only the defaults name the key.
+    pub(super) fn is_default(&self, key: &str) -> bool {
         self.values.get(key).is_none_or(|value| value.origin().is_none())
     }
 

@@ -69,18 +69,24 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOC
 
 /// Connects to a server and makes sure that its database can be used: new enough, and in UTF-8.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
-    let options = PgConnectOptions::from_str(url.expose_secret())
-        .map_err(Error::Url)?
-        // A pooler refuses start-up parameters that it does not know; the server's default has been exact since 12.
-        .extra_float_digits(None)
-        .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT)
-        .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
+    let options = options(url)?;
     // A first connection by hand: the pool would try again until the time-out and then hide the reason.
     tokio::time::timeout(CONNECT_TIMEOUT, check(&options))
         .await
         .map_err(|_| Error::ConnectTimeout { place: place(&options) })??;
     let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
+}
+
+/// How connections to the server are made.
+pub fn options(url: &SecretString) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(Error::Url)?
+        // A pooler refuses start-up parameters that it does not know; the server's default has been exact since 12.
+        .extra_float_digits(None)
+        .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT)
+        .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
+    Ok(options)
 }
 
 async fn check(options: &PgConnectOptions) -> Result<(), Error> {

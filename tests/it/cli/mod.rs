@@ -9,6 +9,7 @@ mod exports;
 mod feed;
 mod losses;
 mod maintenance;
+mod own;
 mod plan;
 mod servers;
 mod status;
@@ -41,6 +42,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         feed::tests,
         losses::tests,
         maintenance::tests,
+        own::tests,
         plan::tests,
         servers::tests,
         status::tests,

@@ -1,0 +1,133 @@
+//! The PostgreSQL of chatsync's own, outside the demo: when it is used, when it is not, and what revives it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Command;
+
+use super::eventually;
+use crate::support::http::{Answer, Recorder};
+use crate::support::{Finished, Lab, tests};
+use crate::sync::Process;
+
+tests!(
+    a_database_that_nobody_chose_is_named,
+    commands_that_only_look_make_no_database,
+    the_daemon_wants_a_database_that_somebody_chose,
+    psql_opens_the_configured_database_and_ends_as_it_does,
+    psql_opens_the_own_database_and_stops_what_it_started,
+    a_killed_server_is_started_again_before_the_next_run,
+);
+
+/// A directory that the server's account can reach, where nothing is yet.
+struct Own(tempfile::TempDir);
+
+impl Own {
+    fn new() -> anyhow::Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir()?;
+        std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self(parent))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("own")
+    }
+
+    fn command(&self, lab: &Lab, arguments: &[&str]) -> Command {
+        let path = self.path();
+        let before = ["--data-dir", path.to_str().expect("UTF-8")];
+        lab.command(&before.iter().chain(arguments).copied().collect::<Vec<_>>())
+    }
+}
+
+async fn a_database_that_nobody_chose_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    let told =
+        format!("no database is configured (DATABASE_URL, database.url): using the one in {}", own.path().display());
+    let enqueued = Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
+    assert!(enqueued.stderr.lines().any(|line| line == told), "{}", enqueued.stderr);
+    let mut chosen = own.command(&lab, &["status"]);
+    chosen.env("DATABASE_URL", "embedded");
+    let status = Finished::of(chosen).await?.expect_code(0);
+    assert!(!status.stderr.contains("no database is configured"), "{}", status.stderr);
+    assert!(status.stdout.contains("pending"), "{}", status.stdout);
+    Ok(())
+}
+
+async fn commands_that_only_look_make_no_database(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    for arguments in [&["status"][..], &["plan"], &["why", "A-1"], &["psql"]] {
+        let finished = Finished::of(own.command(&lab, arguments)).await?.expect_code(1);
+        let told = format!("error: there is no database in {}: ", own.path().display());
+        assert!(finished.stderr.contains(&told), "{arguments:?}: {}", finished.stderr);
+    }
+    assert!(!own.path().exists());
+    Ok(())
+}
+
+async fn the_daemon_wants_a_database_that_somebody_chose(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    let mut command = own.command(&lab, &["run"]);
+    command.env("CHATSYNC__AUTH__CLIENT_ID", "id").env("CHATSYNC__AUTH__CLIENT_SECRET", "secret");
+    let refused = Finished::of(command).await?.expect_code(2);
+    assert!(refused.stderr.contains("database.url") && refused.stderr.contains("DATABASE_URL"), "{}", refused.stderr);
+    assert!(!own.path().exists());
+    Ok(())
+}
+
+async fn psql_opens_the_configured_database_and_ends_as_it_does(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["A-1", "A-2"]).await?;
+    let query = ["psql", "--", "-XAtc", "SELECT order_id FROM sync.order_queue ORDER BY 1"];
+    let shown = Finished::of(lab.with_database(&query)).await?.expect_code(0);
+    assert_eq!((shown.stdout.as_str(), shown.stderr.as_str()), ("A-1\nA-2\n", ""));
+    let mistake = ["psql", "--", "-X", "-v", "ON_ERROR_STOP=1"];
+    Finished::of_input(lab.with_database(&mistake), b"SELECT nothing;\n").await?.expect_code(3);
+    let mut without = lab.with_database(&query);
+    without.env("PATH", lab.home.path());
+    let missing = Finished::of(without).await?.expect_code(1);
+    assert!(missing.stderr.contains("psql is not installed"), "{}", missing.stderr);
+    Ok(())
+}
+
+async fn psql_opens_the_own_database_and_stops_what_it_started(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
+    let query = ["psql", "--", "-XAtc", "SELECT order_id FROM sync.order_queue"];
+    let shown = Finished::of(own.command(&lab, &query)).await?.expect_code(0);
+    assert_eq!(shown.stdout, "A-1\n");
+    assert!(!own.path().join("data/postmaster.pid").exists());
+    Ok(())
+}
+
+async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    let api = Recorder::start(|_| Answer::not_found()).await;
+    let mut command = own.command(&lab, &["run"]);
+    command
+        .env("DATABASE_URL", "embedded")
+        .env("CHATSYNC__API__BASE_URL", api.url())
+        .env("CHATSYNC__AUTH__MODE", "static_token")
+        .env("CHATSYNC__AUTH__TOKEN", "token")
+        .env("CHATSYNC__DATABASE__GIVE_UP_AFTER", "1s")
+        .env("CHATSYNC__SCHEDULE__CRON", "* * * * * *");
+    let daemon = Process::start(&lab, command)?;
+    daemon.logs("run finished").await?;
+    let killed = postmaster(&own.path())?;
+    kill(Pid::from_raw(killed), Signal::SIGKILL)?;
+    eventually("another server runs", async || Ok(postmaster(&own.path()).ok().filter(|process| *process != killed)))
+        .await?;
+    Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
+    eventually("the daemon asks for the order", async || Ok((!api.asked().is_empty()).then_some(()))).await?;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert!(log.contains("the embedded PostgreSQL has gone: starting it again"), "{log}");
+    Ok(())
+}
+
+fn postmaster(own: &Path) -> anyhow::Result<i32> {
+    let file = std::fs::read(own.join("data/postmaster.pid"))?;
+    Ok(String::from_utf8_lossy(&file).lines().next().unwrap_or_default().parse()?)
+}
