@@ -31,6 +31,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, SqlSafeStr as _};
 
 pub use error::Error;
+pub use locks::holders_of_orders;
 pub use store::{Link, Store};
 
 /// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.

@@ -126,9 +126,10 @@ async fn a_million_lines_need_little_memory(lab: Arc<Lab>) -> anyhow::Result<()>
 async fn a_signal_ends_the_wait_for_standard_input(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut child = lab.with_database(&["enqueue"]).stdin(Stdio::piped()).spawn()?;
     let silent = child.stdin.take();
-    eventually("it is connected, so it listens for signals", async || {
+    eventually("it has looked at the database, so it waits for orders", async || {
         let connections = "SELECT count(*) FROM pg_stat_activity
-                           WHERE datname = current_database() AND application_name LIKE 'chatsync/%'";
+                           WHERE datname = current_database() AND application_name LIKE 'chatsync/%'
+                             AND state = 'idle' AND query = 'COMMIT'";
         Ok(Some(lab.count(connections).await?).filter(|connections| *connections > 0))
     })
     .await?;
