@@ -161,6 +161,13 @@ impl Worker {
         })
     }
 
+    /// The latest run of any worker on the database.
+    pub async fn latest_run(&self, stop: &CancellationToken) -> Result<Option<Run>, db::Error> {
+        let store = Store::new(self.pool.clone(), self.patience, stop.clone(), self.waits.clone());
+        let latest = |mut connection: db::Link| async move { runs::latest(&mut *connection, 1).await };
+        Ok(store.run(latest).await?.pop())
+    }
+
     /// Works off what is due now. Ends early, in good order, once `stop` is cancelled.
     ///
     /// Fails if the run could not even be recorded; a run that was recorded ends in a [`Report`] unless the database
