@@ -309,6 +309,9 @@ impl Worker {
                 waiting = None;
                 continue;
             }
+            if due.orders <= pipeline.failures.unsettled() {
+                return Ok(End::Left);
+            }
             let now = Instant::now();
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
             let (what, until) = match due.free_in {
