@@ -60,7 +60,7 @@ struct Outage {
     locked_told: Option<Instant>,
 }
 
-/// A connection with an open transaction, lent to an operation: dropped, it is back in its [`Loan`].
+/// A connection with an open transaction, lent to an operation: dropped, it is back with its [`Store`].
 pub struct Link {
     connection: Option<PoolConnection<Postgres>>,
     lender: Lender,
