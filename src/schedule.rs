@@ -14,7 +14,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ScheduleSettings;
-use crate::db::runs::{self, Trigger};
+use crate::db::runs::Trigger;
 use crate::domain::Schedule;
 use crate::sync::{self, Progress, Report, Request, Worker};
 
@@ -43,7 +43,13 @@ pub async fn run_until_stopped(
 ) -> Result<(), Error> {
     let mut ticker = Ticker::start(settings.schedule.clone()).await?;
     let mut running: Option<Running> = None;
-    if settings.run_on_start || (settings.catch_up && missed_a_tick(&worker, &settings.schedule).await?) {
+    let look = async {
+        Ok::<_, Error>(
+            settings.run_on_start || (settings.catch_up && missed_a_tick(&worker, &settings.schedule, stop).await?),
+        )
+    };
+    // A look at a locked table may take long.
+    if stop.run_until_cancelled(look).await.transpose()?.unwrap_or(false) {
         running = Some(start(&worker, &before_run, Trigger::Startup, stop));
     }
     while !stop.is_cancelled() {
@@ -95,9 +101,8 @@ fn report(ended: Result<Result<Report, sync::Error>, JoinError>) {
 }
 
 /// Whether a tick passed since the last run started. Nothing was missed before the first run ever.
-async fn missed_a_tick(worker: &Worker, schedule: &Schedule) -> Result<bool, Error> {
-    let latest = runs::latest(&worker.pool, 1).await?;
-    let next = latest.first().and_then(|run| schedule.next_after(run.started_at));
+async fn missed_a_tick(worker: &Worker, schedule: &Schedule, stop: &CancellationToken) -> Result<bool, Error> {
+    let next = worker.latest_run(stop).await?.and_then(|run| schedule.next_after(run.started_at));
     Ok(next.is_some_and(|tick| tick <= Utc::now()))
 }
 

@@ -141,7 +141,7 @@ impl Error {
         }
     }
 
-    /// The connection is of no use any more: nobody answers at its other end, it is out of step, or its server will
+    /// The connection is of no use any more: no one answers at its other end, it is out of step, or its server will
     /// never take a write.
     #[must_use]
     pub fn spoils_the_connection(&self) -> bool {

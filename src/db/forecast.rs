@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::pace::{self, KnownPace};
-use super::{Error, SNAPSHOT, interval};
+use super::{Error, SNAPSHOT, interval, snapshot};
 
 /// What a run would meet.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Forecast {
         next_tick: Option<DateTime<Utc>>,
         limit: Option<u64>,
     ) -> Result<Self, Error> {
-        let mut snapshot = pool.begin_with(SNAPSHOT).await?;
+        let mut snapshot = snapshot(pool).await?;
         let start = sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *snapshot).await?;
         let limit = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let last = match limit {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Error, SNAPSHOT};
+use super::{Error, snapshot};
 use crate::domain::{Coverage, HeldKind, OrderState, TokenKind};
 
 /// Everything that is known of one order.
@@ -105,7 +105,7 @@ pub struct Reject {
 /// Looks an order up; `None` if it is not in the queue. At most `most_rejects` rejects are listed. Takes no locks.
 pub async fn life(pool: &PgPool, order_id: &str, most_rejects: i64) -> Result<Option<Life>, Error> {
     // One snapshot, or an attempt that is settled meanwhile would show in one part and not in another.
-    let mut snapshot = pool.begin_with(SNAPSHOT).await?;
+    let mut snapshot = snapshot(pool).await?;
     let row = sqlx::query_file!("src/db/sql/life.sql", order_id).fetch_optional(&mut *snapshot).await?;
     let Some(row) = row else { return Ok(None) };
     let (attempts, reject_count, rejects) = (

@@ -1,4 +1,4 @@
-//! Who keeps a session of chatsync waiting for a lock.
+//! Who keeps a session of chatsync waiting for a lock, and who has locked orders that it passes over.
 
 use sqlx::PgExecutor;
 
@@ -21,6 +21,23 @@ pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<Stri
              AND waiting.wait_event_type = 'Lock'
              -- One that waits in turn says what for itself.
              AND (holder.wait_event_type = 'Lock' AND holder.application_name = waiting.application_name) IS NOT TRUE"#
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(holders)
+}
+
+/// Sessions of others that may have locked rows of the queue: those that have not ended a transaction in which they wrote
+/// or locked some. `None` if there are none. Takes no locks.
+pub async fn holders_of_orders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
+    let holders = sqlx::query_scalar!(
+        r#"SELECT string_agg(DISTINCT 'pid ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''), ', ')
+           FROM pg_locks JOIN pg_stat_activity USING (pid)
+           WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND relation = 'sync.order_queue'::regclass
+             AND granted
+             AND mode <> 'AccessShareLock'
+             AND application_name <> current_setting('application_name')"#
     )
     .fetch_one(executor)
     .await?;

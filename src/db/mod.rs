@@ -28,9 +28,12 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, SqlSafeStr as _};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction,
+};
 
 pub use error::Error;
+pub use locks::holders_of_orders;
 pub use store::{Link, Store};
 
 /// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
@@ -66,6 +69,11 @@ pub const BY_KEY: &str = "\
 
 /// One snapshot for several statements that only look. Waits no longer for a lock than the others.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'";
+
+/// Begins such a snapshot.
+pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+    Ok(pool.begin_with(SNAPSHOT).await?)
+}
 
 /// Connects to a server and makes sure that its database can be used: new enough, and in UTF-8.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {

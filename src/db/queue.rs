@@ -152,7 +152,7 @@ pub struct Claimed {
 }
 
 /// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`. A row that cannot be used is
-/// settled as dead: whoever wrote it by SQL has to correct it.
+/// settled as dead: its feeder has to correct it.
 ///
 /// To be committed before anybody is asked for them. Locks the claimed rows until then, skips locked ones. Done again
 /// with the same lease it returns what it claimed before: the answer of a commit may be lost on the way.

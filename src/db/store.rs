@@ -64,7 +64,7 @@ struct Outage {
     locked_told: Option<Instant>,
 }
 
-/// A connection with an open transaction, lent to an operation: dropped, it is back in its [`Loan`].
+/// A connection with an open transaction, lent to an operation: dropped, it is back with its [`Store`].
 pub struct Link {
     connection: Option<PoolConnection<Postgres>>,
     lender: Lender,
@@ -186,6 +186,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             };
+            tracing::debug!("to be tried again: {error}");
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);

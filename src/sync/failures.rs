@@ -1,13 +1,20 @@
 //! The failures of a run by kind: a run that failed says in `sync.runs.error` what was wrong as a rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{HeldKind, Settlement, Verdict};
 
-/// How many orders failed in which way, and the first of each. As many entries as there are kinds.
+/// More orders than this that cannot be settled are no matter of single orders.
+const MOST_UNSETTLED: usize = 1_000;
+
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<BTreeMap<&'static str, (u64, String)>>);
+pub(super) struct Failures {
+    /// How many orders failed in which way, and the first of each. As many entries as there are kinds.
+    by_kind: Mutex<BTreeMap<&'static str, (u64, String)>>,
+    /// Orders whose queue rows accept no settlement: they stay leased, and are left to a later run.
+    unsettled: Mutex<HashSet<String>>,
+}
 
 impl Failures {
     /// Counts those of a batch that was written, and what the storm guard holds back.
@@ -29,18 +36,30 @@ impl Failures {
 
     /// Counts one order.
     pub(super) fn note(&self, kind: &'static str, order_id: &str) {
-        self.lock().entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
+        lock(&self.by_kind).entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
     }
 
     /// The most frequent kind, its count and an example.
     pub(super) fn most_frequent(&self) -> Option<String> {
-        let failures = self.lock();
+        let failures = lock(&self.by_kind);
         let (kind, (orders, example)) = failures.iter().max_by_key(|(_, (orders, _))| *orders)?;
         Some(format!("no order was answered; most often: {kind}, {orders} order(s), such as {example} (chatsync why)"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, (u64, String)>> {
-        // A map is whole after each of these operations, whatever happened in between.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Leaves an order to a later run; false if there are too many of them.
+    pub(super) fn leave(&self, order_id: &str) -> bool {
+        let mut unsettled = lock(&self.unsettled);
+        unsettled.insert(order_id.to_owned());
+        unsettled.len() <= MOST_UNSETTLED
     }
+
+    /// How many orders are left to a later run.
+    pub(super) fn unsettled(&self) -> u64 {
+        lock(&self.unsettled).len() as u64
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map is whole after each of these operations, whatever happened in between.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

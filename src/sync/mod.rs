@@ -42,7 +42,7 @@ use crate::connect::{self, Client};
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Finish, Run, Status, Trigger};
 use crate::db::{self, Store};
-use crate::waits::{For, Waiting, Waits};
+use crate::waits::{For, WORTH_A_WORD, Waiting, Waits};
 use clock::DatabaseClock;
 use explain::explain;
 use guard::Guard;
@@ -159,6 +159,13 @@ impl Worker {
             outage_after: settings.breaker.give_up_after,
             max_in_flight: settings.pace.max_in_flight,
         })
+    }
+
+    /// The latest run of any worker on the database.
+    pub async fn latest_run(&self, stop: &CancellationToken) -> Result<Option<Run>, db::Error> {
+        let store = Store::new(self.pool.clone(), self.patience, stop.clone(), self.waits.clone());
+        let latest = |mut connection: db::Link| async move { runs::latest(&mut *connection, 1).await };
+        Ok(store.run(latest).await?.pop())
     }
 
     /// Works off what is due now. Ends early, in good order, once `stop` is cancelled.
@@ -287,6 +294,7 @@ impl Worker {
         let mut look_away = SHORTEST_LOOK_AWAY;
         let mut idle_since = Instant::now();
         let mut waiting: Option<(For, Waiting)> = None;
+        let mut told_holders = false;
         while let Some(due) = pipeline.due().await? {
             if stop.is_cancelled() {
                 return Ok(End::Stopped);
@@ -301,6 +309,9 @@ impl Worker {
                 waiting = None;
                 continue;
             }
+            if due.orders <= pipeline.failures.unsettled() {
+                return Ok(End::Left);
+            }
             let now = Instant::now();
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
             let (what, until) = match due.free_in {
@@ -310,6 +321,10 @@ impl Worker {
                 }
                 _ => (For::Locks, (request.trigger != Trigger::Manual).then_some(idle_since + patience)),
             };
+            if what == For::Locks && !told_holders && idle_since.elapsed() >= WORTH_A_WORD.min(patience) {
+                told_holders = true;
+                tell_holders(store).await;
+            }
             if idle_since.elapsed() >= patience && request.trigger != Trigger::Manual {
                 let why = For::Locks.as_str();
                 tracing::warn!(orders = due.orders, "left to a later run: {why}");
@@ -330,6 +345,14 @@ impl Worker {
             look_away = (look_away * 2).min(LONGEST_LOOK_AWAY);
         }
         Ok(End::Done)
+    }
+}
+
+/// Says which sessions may have locked what is left. That they cannot be found out is no failure of the run.
+async fn tell_holders(store: &Store) {
+    let look = |mut connection: db::Link| async move { db::holders_of_orders(&mut *connection).await };
+    if let Ok(Some(holders)) = store.run(look).await {
+        tracing::warn!(%holders, "these sessions may have locked the orders that are waited for");
     }
 }
 

@@ -139,7 +139,7 @@ impl Foresight {
             let start = self.schedule.next_after(now).unwrap_or(now);
             return Ok(Next { start, then: self.schedule.next_after(start) });
         }
-        let turns = runs::turns(pool, LATEST_RUNS).await?;
+        let turns = runs::turns(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
         let next = turns.first().zip(usual_gap(&turns)).map(|(latest, gap)| {
             let start = (latest.started_at + gap).max(now);
             Next { start, then: Some(start + gap) }

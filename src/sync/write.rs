@@ -44,7 +44,6 @@ impl Writer<'_> {
         // By key, so that concurrent workers lock rows in one order.
         batch.sort_unstable_by(|one, other| one.order.order_id.cmp(&other.order.order_id));
         let mut parts = vec![batch];
-        let mut result = Ok(());
         while let Some(mut part) = parts.pop() {
             let at_rejects = AtomicBool::new(false);
             let Err(error) = self.transact(&part, sent, &at_rejects).await else { continue };
@@ -57,11 +56,22 @@ impl Writer<'_> {
             } else if part[0].give_way(&error, at_rejects.into_inner(), self.policy) {
                 parts.push(part);
             } else {
-                // Not even its queue row. All others are written first.
-                result = Err(error);
+                self.leave(part[0].order.order_id.as_str(), error).await?;
             }
         }
-        result
+        Ok(())
+    }
+
+    /// Not even its queue row accepts anything: the order stays leased, and counts as failed. Fails if there are many.
+    async fn leave(&self, order_id: &str, error: db::Error) -> Result<(), db::Error> {
+        if !self.failures.leave(order_id) {
+            return Err(error);
+        }
+        tracing::error!(order_id, "left to a later run: its row in sync.order_queue accepts no settlement: {error}");
+        self.failures.note(FailureKind::NotStorable.as_str(), order_id);
+        let counters = &Counters { claimed: 1, failed: 1, ..Counters::default() };
+        let count = |mut connection: db::Link| async move { runs::count(&mut connection, self.run_id, counters).await };
+        self.store.run(count).await
     }
 
     /// Says in `at_rejects` whether it had come to them when it failed.

@@ -236,7 +236,8 @@ async fn an_order_that_somebody_keeps_keeps_no_other_from_being_read(lab: Arc<La
     execute(&lab, "UPDATE sync.order_queue SET leased_until = NULL WHERE order_id = 'parked'").await?;
     until(&lab, "SELECT count(*) = 3 FROM chat.orders").await?;
     daemon.send(Signal::SIGTERM)?;
-    daemon.ends_with(0).await?;
+    let log = daemon.ends_with(0).await?;
+    assert!(log.contains("these sessions may have locked the orders that are waited for holders=pid "), "{log}");
     Ok(())
 }
 

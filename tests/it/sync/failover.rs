@@ -94,7 +94,9 @@ async fn a_connection_to_a_server_that_takes_no_writes_is_closed(lab: Arc<Lab>) 
     feed(&lab, ORDERS).await?;
     let proxy = Proxy::start(lab.url())?;
     let (door, api) = behind_a_door().await;
-    let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("database.url", proxy.url())]))?;
+    // The reason is logged once, and the cut may be the first.
+    let more = [("database.url", proxy.url()), ("log.level", "debug")];
+    let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &more))?;
     door.arrivals(32).await;
     read_only(&lab, "on").await?;
     proxy.cut(Ending::Fin);

@@ -13,6 +13,7 @@ use crate::support::{Lab, tests};
 
 tests!(
     a_lock_on_the_migrations_is_explained_and_a_signal_ends_the_wait,
+    a_daemon_that_starts_while_its_runs_are_locked_says_so,
     the_pace_is_joined_once_a_lock_on_it_is_gone,
     a_command_waits_for_a_row_and_says_who_has_locked_it,
     no_session_waits_on_in_the_server_for_a_client_that_is_gone,
@@ -33,6 +34,16 @@ async fn a_lock_on_the_migrations_is_explained_and_a_signal_ends_the_wait(lab: A
         no_one_waits(&lab, url).await
     })
     .await
+}
+
+async fn a_daemon_that_starts_while_its_runs_are_locked_says_so(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let (mut holder, pid) = named(lab.url(), "someone").await?;
+    sqlx::raw_sql("BEGIN; LOCK TABLE sync.runs").execute(&mut holder).await?;
+    let run = Process::start(&lab, lab.configured(&["run"], "http://127.0.0.1:9", &[]))?;
+    run.logs(&format!("another session holds a lock that is needed: pid {pid} (someone)")).await?;
+    run.send(Signal::SIGTERM)?;
+    run.ends_with(0).await?;
+    Ok(())
 }
 
 async fn the_pace_is_joined_once_a_lock_on_it_is_gone(lab: Arc<Lab>) -> anyhow::Result<()> {

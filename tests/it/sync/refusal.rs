@@ -14,6 +14,7 @@ tests!(
     rows_whose_order_was_deleted_by_hand_are_completed,
     a_reject_that_is_refused_too_is_kept_without_its_body,
     an_order_stops_no_other_if_nothing_of_it_can_be_kept,
+    an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run,
     a_conversation_is_stored_even_if_its_rejects_cannot_be,
     what_a_trigger_says_of_a_row_is_not_repeated,
 );
@@ -121,6 +122,29 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
     assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
+    Ok(())
+}
+
+async fn an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 100).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.order_id = 'order-7' AND NEW.lease_id IS NULL THEN RAISE EXCEPTION 'no'; END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON sync.order_queue FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    let run = lab.sync(api.url(), &[]).await?.run;
+    assert_eq!((run.status.as_str(), run.fetched, run.failed, run.claimed), ("partial", 99, 1, 100));
+    assert_eq!(api.chat_requests().len(), 100);
+
+    sqlx::raw_sql("DROP TRIGGER refuse ON sync.order_queue").execute(&lab.pool).await?;
+    execute(&lab, "UPDATE sync.order_queue SET leased_until = now() WHERE order_id = 'order-7'").await?;
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.fetched, 1);
     Ok(())
 }
 
