@@ -47,8 +47,8 @@ pub(super) struct Args {
     internal_ids: bool,
 
     /// Higher is fetched first
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    priority: i16,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i16>,
 
     /// Fetch known orders again, whatever their state
     #[arg(long)]
@@ -105,7 +105,11 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     let known = orders - added - updated;
     let updated = if args.reopen { format!("{updated} put back") } else { format!("{updated} updated") };
     print(format!("{added} added, {updated}, {known} already known, {rejected} rejected"))?;
-    if without_user > 0 && settings.auth_mode == AuthMode::UserAssertion {
+    if without_user > 0
+        && settings.auth_mode == AuthMode::UserAssertion
+        && let Ok(without_user) = queue::count_without_user(&database.pool, feeding.id).await
+        && without_user > 0
+    {
         note(format!(
             "warning: {without_user} of these orders have no user, and auth.mode = user_assertion needs one: add a column connect_user_id, or --user-id"
         ));
@@ -141,7 +145,10 @@ async fn add_all(
         if !orders.is_empty() {
             let orders = &orders;
             let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, orders, feeding).await };
-            let enqueued = store.run(add).await?;
+            // Not waited for after a signal. Whether these were added is not known then, so they do not count.
+            let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await.transpose()? else {
+                anyhow::bail!("stopped by a signal before the end");
+            };
             summary.added += enqueued.added;
             summary.updated += enqueued.updated;
             summary.without_user += enqueued.without_user;
@@ -173,21 +180,25 @@ fn start_reading(file: Option<PathBuf>, format: Choice) -> mpsc::Receiver<anyhow
 fn read(file: Option<&Path>, format: Choice, out: &mpsc::Sender<anyhow::Result<Batch>>) -> anyhow::Result<()> {
     let mut feed = Feed::open(open(file)?, format)?;
     let mut batch = Batch::default();
-    let mut failure = None;
+    let (mut failure, mut line) = (None, 0);
     while !batch.is_last && failure.is_none() {
         if out.blocking_send(Ok(batch)).is_err() {
             return Ok(());
         }
         batch = Batch::default();
-        while batch.orders.len() + batch.bad.len() < BATCH && !batch.is_last && failure.is_none() {
+        while batch.orders.len() + batch.bad.len() < BATCH && !batch.is_last {
             match feed.next() {
                 Some(Ok(Ok(order))) => batch.orders.push(order),
                 Some(Ok(Err(bad))) => batch.bad.push(bad),
-                Some(Err(error)) => failure = Some(error),
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    break;
+                }
                 None => batch.is_last = true,
             }
+            line = feed.line();
         }
-        batch.line = feed.line();
+        batch.line = line;
         batch.rounded = feed.rounded().cloned();
     }
     // What was read before is added and reported; then what ended the reading.
@@ -212,5 +223,5 @@ fn is_dash(file: &Path) -> bool {
 
 /// Checks a user's id as the column is checked; empty stands for none.
 fn user(text: &str) -> Result<String, String> {
-    if text.is_empty() { Ok(String::new()) } else { feed::id(text).map_err(|problem| problem.to_string()) }
+    feed::id(text).map(Option::unwrap_or_default)
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::{End, Environment};
-use crate::config::{DatabaseLocation, Needs};
+use crate::config::{DatabaseLocation, Needs, normalise_url};
 use crate::db::embedded::{Embedded, Place};
 
 /// Open psql on the configured database.
@@ -70,7 +70,7 @@ async fn run(program: &Path, url: &str, arguments: Vec<OsString>) -> anyhow::Res
 
 /// The connection as psql's environment: other users can see arguments.
 fn variables(url: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let url = Url::parse(url).context("the database URL is not one")?;
+    let url = Url::parse(&normalise_url(url)?)?;
     let mut variables: Vec<(&'static str, String)> = Vec::new();
     for (name, value) in url.query_pairs() {
         let variable = match &*name {

@@ -453,6 +453,14 @@ fn log(reader: &mut Reader) -> Option<Log> {
     Some(Log { level: level?, format: format? })
 }
 
+/// A database URL as libpq takes it, in the form that sqlx takes: everything in the query.
+pub fn normalise_url(url: &str) -> Result<String, Problems> {
+    database_url::normalise(url).map_err(|wrong| {
+        let (key, origin) = ("database.url".to_owned(), "the database URL".to_owned());
+        Problems(vec![Problem { key, origin, what: wrong.what, hint: wrong.hint }])
+    })
+}
+
 /// A duration as in the configuration, for flags.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     values::positive_duration(text).map_err(|wrong| format!("it {}: {}", wrong.what, wrong.hint))

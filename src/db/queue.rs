@@ -46,7 +46,7 @@ pub struct Feeding {
     /// the banner,
     pub retailer_id: Option<String>,
     /// and the priority.
-    pub priority: i16,
+    pub priority: Option<i16>,
 }
 
 impl Feeding {
@@ -60,7 +60,7 @@ impl Feeding {
             connect_user_id: None,
             ids_internal: None,
             retailer_id: None,
-            priority: 0,
+            priority: None,
         }
     }
 }
@@ -98,6 +98,15 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, orders: &[NewOrder], feeding
         updated: counts.updated.unsigned_abs(),
         without_user: counts.without_user.unsigned_abs(),
     })
+}
+
+/// Counts the orders of a feed that still have no user: a later line may have named one.
+pub async fn count_without_user(executor: impl PgExecutor<'_>, feed: Uuid) -> Result<u64, Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "orders!" FROM sync.order_queue WHERE fed_by = $1 AND connect_user_id IS NULL"#,
+        feed
+    );
+    Ok(count.fetch_one(executor).await?.unsigned_abs())
 }
 
 /// Sorted by id; what later lines say completes and corrects what earlier ones of the same order said.

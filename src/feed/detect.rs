@@ -4,7 +4,7 @@
 
 use super::rows::{Column, Header, first_fields};
 use super::values::clean;
-use super::{Choice, Refusal, json};
+use super::{Choice, Refusal, json, unbroken};
 
 /// How the lines of a feed are read.
 pub(super) enum Format {
@@ -27,22 +27,21 @@ pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Fo
     if choice == Choice::Plain {
         return Ok((Format::Plain { is_certain: true }, 0));
     }
-    let mut lines = (1..).zip(sample.lines().map(clean)).filter(|(_, line)| !line.is_empty());
+    let mut lines = (1..).zip(sample.lines().map(unbroken)).filter(|(_, line)| !clean(line).is_empty());
     let Some((mut number, mut first)) = lines.next() else { return Ok((Format::Plain { is_certain: false }, 0)) };
     let mut separator = None;
-    if let Some(named) = first.strip_prefix("sep=").map(|rest| rest.trim_matches('"'))
-        && let [byte] = named.as_bytes()
+    if let Some(named) = first.get(..4).filter(|word| word.eq_ignore_ascii_case("sep=")).map(|_| &first[4..])
+        && let [byte] = named.trim_matches('"').as_bytes()
     {
         separator = Some(*byte);
         (number, first) = lines.next().ok_or_else(|| Refusal::new("it ends after its line \"sep=\"", CSV))?;
-    } else if first == "sep=" {
-        // The tab was taken for a blank at its end.
-        separator = Some(b'\t');
-        (number, first) = lines.next().ok_or_else(|| Refusal::new("it ends after its line \"sep=\"", CSV))?;
     }
-    let rest: Vec<&str> = lines.map(|(_, line)| line).collect();
+    let rest: Vec<&str> = lines.map(|(_, line)| clean(line)).collect();
+    // Tabs at its ends are separators.
+    let raw = first;
+    let first = clean(first);
     if first.starts_with(['{', '[']) {
-        return json::detect(first, &rest, is_whole || !rest.is_empty()).map(|format| (format, 0));
+        return json::detect(sample, first, &rest, is_whole).map(|format| (format, 0));
     }
     refuse_markup(first)?;
     if std::iter::once(&first).chain(rest.iter().take(2)).any(|line| is_frame(line)) {
@@ -54,7 +53,7 @@ pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Fo
             "end lines with line feeds",
         ));
     }
-    if let Some(header) = Header::detect(first, separator, number)? {
+    if let Some(header) = Header::detect(raw, separator, number)? {
         return Ok((Format::Csv(Some(header)), number));
     }
     if separator.is_some() {
@@ -71,10 +70,13 @@ fn refuse_markup(first: &str) -> Result<(), Refusal> {
     if first.starts_with('<') {
         return Err(Refusal::new("it is HTML or XML", CSV));
     }
-    if begins(&["--", "/*", "insert into ", "copy ", "select ", "create ", "begin;", "set "]) {
+    if begins(&["-- ", "/*", "insert into ", "copy ", "select ", "create ", "begin;", "set "]) {
         return Err(Refusal::new("it is SQL", "run it with psql, or export its rows with psql --csv"));
     }
-    if begins(&["error:", "psql:", "curl:", "mysql:", "traceback "]) {
+    if begins(&["\\begin{", ".ts", ".lp", "#!", "version https://"]) {
+        return Err(Refusal::new("it is a document or a script", CSV));
+    }
+    if begins(&["error:", "error ", "(error)", "psql:", "curl:", "mysql:", "traceback "]) {
         return Err(Refusal::new("it is the error message of another program", "see what that program was to export"));
     }
     Ok(())
@@ -103,13 +105,54 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
     if rest.iter().take(10).find(is_header).is_some() {
         return Err(Refusal::new(line("stands above the header"), "remove what is not part of the table"));
     }
-    if is_word(first) && rest.iter().any(|line| line.contains(|c: char| c.is_ascii_digit())) {
+    if is_prose(first) || is_setting(first) {
+        return Err(Refusal::new(line("looks like a sentence, a list or a setting"), format!("{CSV}; {FORCE}")));
+    }
+    let has_digits = |line: &str| line.contains(|c: char| c.is_ascii_digit());
+    // Of ids of one length, some have no digits by chance.
+    let is_like_no_other = !has_digits(first)
+        && rest.len() >= 3
+        && rest.iter().all(|line| has_digits(line) && line.chars().count() != first.chars().count());
+    if is_like_no_other || (is_word(first) && rest.iter().any(|line| has_digits(line))) {
         return Err(Refusal::new(line("looks like the name of a column"), format!("name it order_id; {FORCE}")));
     }
     if rest.iter().filter(|line| has_separators(line)).count() * 2 > rest.len() {
         return Err(Refusal::new("most lines have separators, but no header names a column order_id", CSV));
     }
     Ok(())
+}
+
+/// Whether a line that should be an id is something else: a row of another kind of file, a frame, a message.
+pub(super) fn is_other(text: &str) -> bool {
+    let is_quoted =
+        text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote));
+    is_quoted
+        || text.starts_with(['{', '[', '<'])
+        || text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("sep="))
+        || is_frame(text)
+        || is_footer(text)
+        || is_prose(text)
+}
+
+/// Whether a text begins as messages do: `ERROR: …`, `bash: …`.
+fn is_message(text: &str) -> bool {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    !rest.is_empty() && (first.ends_with(':') || matches!(first, "ERROR" | "Error" | "error" | "(error)"))
+}
+
+/// Whether a text is a sentence, a line of a log, or an item of a list. Ids have three words at most.
+fn is_prose(text: &str) -> bool {
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).take(4).collect();
+    let first = words.first().copied().unwrap_or_default();
+    let is_item = matches!(first, "-" | "*" | "#" | "\u{2022}")
+        || first.strip_suffix(['.', ')']).is_some_and(|count| count.bytes().all(|byte| byte.is_ascii_digit()));
+    words.len() > 3 || (words.len() > 1 && (is_item || text.ends_with('.'))) || text.ends_with(':') || is_message(text)
+}
+
+/// Whether a text sets a variable: `DATABASE_URL=…`.
+fn is_setting(text: &str) -> bool {
+    let Some((name, _)) = text.strip_prefix("export ").unwrap_or(text).split_once('=') else { return false };
+    name.len() > 2 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// A line of a table's frame: dashes, crosses, bars.
@@ -123,21 +166,20 @@ pub(super) fn is_frame(line: &str) -> bool {
         || (line.starts_with("****") && line.ends_with("****"))
 }
 
-/// The last line of psql's and other programs' tables: `(2 rows)`.
+/// What psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`, `Time: 3 ms`, `\\.`.
 pub(super) fn is_footer(line: &str) -> bool {
-    let text = line.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(line);
-    let Some((count, rows)) = text.split_once(' ') else { return false };
-    let is_count = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-    is_count
-        && (rows == "row"
-            || rows == "rows"
-            || rows.starts_with("rows in set")
-            || rows.starts_with("row in set")
-            || rows.starts_with("rows selected"))
+    let is_count = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let in_brackets = line.strip_prefix(['(', '[']).and_then(|rest| rest.strip_suffix([')', ']']));
+    if let Some((count, word)) = in_brackets.and_then(|text| text.split_once(' ')) {
+        return is_count(count) && word.chars().all(|c| c.is_alphanumeric() || c == ' ');
+    }
+    let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let is_tag = matches!(first, "COPY" | "SELECT" | "Time:" | "Elapsed:" | "Fetched") || line.starts_with("Empty set");
+    line == r"\." || (is_tag && !rest.is_empty()) || (is_count(first) && rest.to_lowercase().starts_with("row"))
 }
 
 /// Whether a text is what people call a column of ids, such as "Order number" or "externalId".
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     const LAST_WORDS: [&str; 14] =
         ["id", "ids", "order", "orders", "number", "numbers", "no", "no.", "nr", "uuid", "guid", "key", "code", "ref"];
     if text.contains(|c: char| !c.is_ascii_alphabetic() && !matches!(c, '_' | '-' | ' ' | '.' | '#')) {
@@ -179,9 +221,21 @@ mod tests {
         ] {
             assert!(is_frame(line), "{line}");
         }
-        for line in ["(2 rows)", "(1 row)", "2 rows in set (0.00 sec)"] {
+        for line in [
+            "(2 rows)",
+            "(1 row)",
+            "(2 Zeilen)",
+            "(2 \u{884c})",
+            "[2 rows x 1 columns]",
+            "2 rows in set (0.00 sec)",
+            "2 Row(s) produced.",
+            "COPY 2",
+            "Time: 3.5 ms",
+            "Empty set (0.00 sec)",
+            r"\.",
+        ] {
             assert!(is_footer(line), "{line}");
         }
-        assert!(!is_frame("A-1") && !is_frame("-") && !is_footer("2 rowsX") && !is_footer("x rows"));
+        assert!(!is_frame("A-1") && !is_frame("-") && !is_footer("COPY") && !is_footer("(1)") && !is_footer("x rows"));
     }
 }

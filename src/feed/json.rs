@@ -11,18 +11,12 @@ use super::rows::{Cells, Column, order, order_id};
 use super::{COLUMNS, MAX_LINE_BYTES, Refusal};
 use crate::domain::NewOrder;
 
-/// Tells the two forms apart, and from others. `is_complete` says that the first line is there to its end.
-pub(super) fn detect(first: &str, rest: &[&str], is_complete: bool) -> Result<Format, Refusal> {
-    if let Some(rest_of_line) = first.strip_prefix('[') {
-        let next = rest_of_line.trim_start().chars().next();
-        let next = next.or_else(|| rest.first().and_then(|line| line.chars().next()));
-        return match next {
-            None | Some('{' | '"' | ']' | '0'..='9') => Ok(Format::Array),
-            Some(_) => {
-                Err(Refusal::new("it begins like a JSON array and is none", "write an array of objects, or of ids"))
-            }
-        };
+/// Tells the two forms apart, and from others.
+pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -> Result<Format, Refusal> {
+    if first.starts_with('[') {
+        return check_array(sample, is_whole).map(|()| Format::Array);
     }
+    let is_complete = is_whole || !rest.is_empty();
     let is_cut = |line: &str| serde_json::from_str::<Box<RawValue>>(line).is_err_and(|error| error.is_eof());
     if is_complete && is_cut(first) {
         let hint = "write one object per line (jq -c), or an array";
@@ -36,6 +30,36 @@ pub(super) fn detect(first: &str, rest: &[&str], is_complete: bool) -> Result<Fo
         return Err(Refusal::new("no line is a JSON object with order_id", format!("known names: {COLUMNS}")));
     }
     Ok(Format::Ndjson)
+}
+
+/// Walks through the beginning of an array: one without any order, or one that is not whole although the file ends, adds
+/// nothing.
+fn check_array(sample: &str, is_whole: bool) -> Result<(), Refusal> {
+    const HINT: &str = "write an array of objects with order_id, or of ids";
+    let (mut walk, mut input, mut element) = (Walk::default(), sample.as_bytes(), Vec::new());
+    let (mut line, mut next_line, mut elements, mut orders) = (1, 1, 0_u64, 0_u64);
+    loop {
+        // Memory can be read.
+        match walk.step(&mut input, &mut element, &mut line, &mut next_line).unwrap_or(Step::End) {
+            Step::Element => {
+                elements += 1;
+                let text = String::from_utf8_lossy(&element);
+                orders += u64::from(self::element(super::values::clean(&text)).is_ok());
+            }
+            Step::TooLong => elements += 1,
+            Step::Outside => {
+                return Err(Refusal::new(format!("line {next_line} has something outside the JSON array"), HINT));
+            }
+            Step::Torn if is_whole => {
+                let hint = "it is not complete: export it again";
+                return Err(Refusal::new(format!("line {next_line} ends within a JSON array"), hint));
+            }
+            Step::Torn | Step::End if elements > 0 && orders == 0 => {
+                return Err(Refusal::new("no element of the JSON array is an order", HINT));
+            }
+            Step::Torn | Step::End => return Ok(()),
+        }
+    }
 }
 
 /// An object with its names in order, repeated ones included.
@@ -75,7 +99,8 @@ pub(super) fn object(text: &str) -> Result<NewOrder, String> {
         if cell.is_some() {
             return Err(format!("it has a name twice, number {place}"));
         }
-        *cell = Some(scalar(value.get()).ok_or_else(|| format!("the value of name number {place} is no text"))?);
+        let value = scalar(value.get()).filter(|_| column == Column::IdsInternal || !is_truth(value.get()));
+        *cell = Some(value.ok_or_else(|| format!("the value of name number {place} is no text"))?);
     }
     order(cells)
 }
@@ -85,22 +110,25 @@ pub(super) fn element(text: &str) -> Result<NewOrder, String> {
     if text.starts_with('{') {
         return object(text);
     }
-    match scalar(text) {
-        Some(id) if text.starts_with(['"', '-']) || text.starts_with(|c: char| c.is_ascii_digit()) => {
-            Ok(NewOrder::new(order_id(super::values::clean(&id))?))
-        }
+    match scalar(text).as_deref().map(super::values::clean) {
+        Some(id) if !is_truth(text) && !super::values::is_absent(id) => Ok(NewOrder::new(order_id(id)?)),
         _ => Err("it is neither an object nor an id".to_owned()),
     }
 }
 
+fn is_truth(json: &str) -> bool {
+    matches!(json, "true" | "false")
+}
+
 /// A text as it is; a whole number, a truth value and null as they are written.
 fn scalar(json: &str) -> Option<String> {
-    match json.as_bytes() {
-        [b'"', ..] => serde_json::from_str(json).ok(),
-        [b'{' | b'[', ..] => None,
-        // 12.0 and 1e3 say no more what they once were.
-        _ if json.contains(['.', 'e', 'E']) && !matches!(json, "true" | "false") => None,
-        _ => Some(json.to_owned()),
+    let digits = json.strip_prefix('-').unwrap_or(json);
+    // 12.0 and 1e3 say no more what they once were.
+    let is_whole_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if json.starts_with('"') {
+        serde_json::from_str(json).ok()
+    } else {
+        (is_whole_number || is_truth(json) || json == "null").then(|| json.to_owned())
     }
 }
 
@@ -154,10 +182,13 @@ impl Walk {
                 if byte == b'\n' {
                     *next_line += 1;
                 }
-                let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']');
+                let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']' | b'{' | b'[' | b'\n');
                 if is_end {
-                    self.is_inside = byte == b',';
-                    input.consume(place + 1);
+                    // Of a number, or of what is no JSON. What ends it is looked at again.
+                    if byte == b'\n' {
+                        *next_line -= 1;
+                    }
+                    input.consume(place);
                     return Ok(if is_too_long { Step::TooLong } else { Step::Element });
                 }
                 if !has_begun {
@@ -184,13 +215,25 @@ impl Walk {
                 } else {
                     is_too_long = true;
                 }
+                let mut is_over = false;
                 match byte {
                     _ if is_escaped => is_escaped = false,
                     b'\\' if is_text => is_escaped = true,
-                    b'"' => is_text = !is_text,
+                    b'"' => {
+                        is_text = !is_text;
+                        is_over = !is_text && depth == 0;
+                    }
                     b'{' | b'[' if !is_text => depth += 1,
-                    b'}' | b']' if !is_text => depth = depth.saturating_sub(1),
+                    b'}' | b']' if !is_text => {
+                        depth = depth.saturating_sub(1);
+                        is_over = depth == 0;
+                    }
                     _ => {}
+                }
+                // A comma may be missing behind it.
+                if is_over {
+                    input.consume(place + 1);
+                    return Ok(if is_too_long { Step::TooLong } else { Step::Element });
                 }
             }
             let length = chunk.len();

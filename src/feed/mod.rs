@@ -98,7 +98,7 @@ pub struct Feed {
     has_failed: bool,
 }
 
-/// Ids in scientific notation: Excel writes long numbers so, without their last digits.
+/// Ids that are no whole numbers any more, as `1.23457E+15`: spreadsheets write long numbers so, without their last digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rounded {
     /// How many.
@@ -144,10 +144,15 @@ impl Feed {
                 Some(Err(reason)) => return Ok(Some(Err(reason))),
                 Some(Ok(text)) => text,
             };
-            if text.is_empty() || self.line <= self.header_lines {
+            if values::clean(&text).is_empty() || self.line <= self.header_lines {
                 continue;
             }
-            return Ok(Some(self.read(&text)));
+            match self.read(&text) {
+                // A row of separators alone, as spreadsheets write empty lines.
+                Ok(None) => {}
+                Ok(Some(order)) => return Ok(Some(Ok(order))),
+                Err(reason) => return Ok(Some(Err(reason))),
+            }
         }
     }
 
@@ -185,7 +190,7 @@ impl Feed {
             }
         }
         Ok(Some(match std::str::from_utf8(&self.buffer) {
-            Ok(text) => Ok(values::clean(text).to_owned()),
+            Ok(text) => Ok(unbroken(text).to_owned()),
             Err(error) => Err(format!("it is not UTF-8 from byte {} on", error.valid_up_to() + 1)),
         }))
     }
@@ -200,15 +205,12 @@ impl Feed {
         Ok(())
     }
 
-    fn read(&mut self, text: &str) -> Result<NewOrder, String> {
+    fn read(&mut self, text: &str) -> Result<Option<NewOrder>, String> {
         let order = match &mut self.format {
-            Format::Plain { is_certain } => plain(text, *is_certain),
-            Format::Csv(_) if detect::is_frame(text) || detect::is_footer(text) => {
-                Err("it is the frame or the end of a table, not a row".to_owned())
-            }
+            Format::Plain { is_certain } => plain(values::clean(text), *is_certain),
             Format::Csv(header) => {
                 let cells = header.as_ref().map_or(Err(BELOW_UNKNOWN.to_owned()), |header| header.cells(text));
-                if cells.as_ref().map_or(true, rows::name_the_id)
+                if cells.as_ref().map_or(true, rows::are_names)
                     && let Some(again) = Header::again(text, self.line)
                 {
                     // Files that were joined. It may name other columns, or in another order: without it, what follows
@@ -217,16 +219,20 @@ impl Feed {
                     *header = again.ok();
                     return Err(told);
                 }
-                cells.and_then(rows::order)
+                let cells = cells?;
+                if cells.iter().all(Option::is_none) {
+                    return Ok(None);
+                }
+                rows::order(cells)
             }
-            Format::Ndjson => json::object(text),
-            Format::Array => json::element(text),
+            Format::Ndjson => json::object(values::clean(text)),
+            Format::Array => json::element(values::clean(text)),
         }?;
-        if values::is_scientific(order.order_id.as_str()) {
+        if values::is_rounded(order.order_id.as_str()) {
             let example = (order.order_id.to_string(), self.line);
             self.rounded.get_or_insert(Rounded { ids: 0, example }).ids += 1;
         }
-        Ok(order)
+        Ok(Some(order))
     }
 }
 
@@ -251,15 +257,19 @@ fn too_long() -> String {
     format!("the line is longer than {MAX_LINE_BYTES} bytes")
 }
 
+/// A line without its line break, and without the byte order mark of a file that was joined. Tabs at its ends may be
+/// separators.
+fn unbroken(line: &str) -> &str {
+    line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
+}
+
 /// A line that is an id, unless it looks like something else.
 fn plain(text: &str, is_certain: bool) -> Result<NewOrder, String> {
     let is_other = !is_certain
         && (text.contains([',', ';', '|', '"'])
-            || text.starts_with(['{', '[', '<', '\''])
+            || detect::is_other(text)
             || rows::Column::of_name(text).is_some()
-            || values::is_absent(text)
-            || detect::is_frame(text)
-            || detect::is_footer(text));
+            || values::is_absent(text));
     if is_other {
         return Err("it looks like something else than an id; --format plain takes it for one".to_owned());
     }

@@ -1,6 +1,7 @@
 //! Rows with named columns, from CSV or JSON, and what they say of an order.
 
-use super::values::{self, clean, is_absent};
+use super::detect::{is_other, is_word};
+use super::values::{self, clean, is_absent, is_spreadsheet_error};
 use super::{COLUMNS, Refusal};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
 
@@ -19,14 +20,12 @@ pub(super) enum Column {
 pub(super) type Cells = [Option<String>; 6];
 
 impl Column {
-    /// By its name in any case, with `_`, `-`, a blank or nothing between words: `orderId`, `Order ID`.
+    /// By its name in any case, whatever stands between its words: `orderId`, `Order ID`, `order.id`.
     pub(super) fn of_name(name: &str) -> Option<Self> {
-        let name: String = clean(name)
-            .trim_matches(['"', '\''])
-            .chars()
-            .filter(|c| !matches!(c, '_' | '-' | ' '))
-            .map(|c| c.to_ascii_lowercase())
-            .collect();
+        if name.len() > 64 || name.contains('\'') {
+            return None;
+        }
+        let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
         match name.as_str() {
             "orderid" => Some(Self::OrderId),
             "connectuserid" => Some(Self::ConnectUserId),
@@ -78,14 +77,20 @@ impl Header {
         Ok(Self { separator, columns })
     }
 
-    /// The header that a later line is, if it is one; as an error if it names columns that are not known.
+    /// The header that a later line is, if it is one; as an error if it does not name the columns that are known.
     pub(super) fn again(line: &str, number: u64) -> Option<Result<Self, Refusal>> {
+        let fields = first_fields(line);
         let is_name = |field: &String| {
             let name = clean(field).trim_matches('"');
             !name.is_empty() && name.chars().all(|c| c.is_alphabetic() || matches!(c, '_' | '-' | ' '))
         };
+        let are_names = fields.iter().all(is_name);
+        let names_a_column = |field: &String| Column::of_name(field).is_some() || is_word(clean(field));
         match Self::detect(line, None, number) {
-            Err(_) if !first_fields(line).iter().all(is_name) => None,
+            Ok(None) if are_names && fields.iter().any(names_a_column) => {
+                Some(Err(Refusal::new(format!("line {number} is a header without a column order_id"), "name it")))
+            }
+            Err(_) if !are_names => None,
             header => header.transpose(),
         }
     }
@@ -96,17 +101,33 @@ impl Header {
         if fields.len() != self.columns.len() {
             return Err(format!("it has {} fields, the header has {}", fields.len(), self.columns.len()));
         }
+        if fields.iter().all(|field| clean(field).is_empty()) {
+            return Ok(Cells::default());
+        }
         let mut cells = Cells::default();
         for (column, field) in self.columns.iter().zip(&fields) {
-            cells[*column as usize] = Some(field.to_owned());
+            cells[*column as usize] = Some(unwrapped(field));
+        }
+        let id = cells[Column::OrderId as usize].as_deref().map_or("", clean);
+        let has_separators = self.columns.len() == 1 && !line.contains('"') && id.contains([',', ';', '\t', '|']);
+        if has_separators || is_other(id) {
+            return Err("it looks like something else than a row of this table".to_owned());
         }
         Ok(cells)
     }
 }
 
-/// Whether a cell holds the name of the column `order_id`, as in a second header.
-pub(super) fn name_the_id(cells: &Cells) -> bool {
-    cells.iter().flatten().any(|cell| (7..=10).contains(&cell.len()) && Column::of_name(cell) == Some(Column::OrderId))
+/// Whether the cells are those of a header rather than of a row.
+pub(super) fn are_names(cells: &Cells) -> bool {
+    let id = cells[Column::OrderId as usize].as_deref().map_or("", clean);
+    is_word(id) || cells.iter().flatten().any(|cell| Column::of_name(cell).is_some())
+}
+
+/// A field as it is meant: without the quotes that stand behind a blank, and `="00123"`, as Excel is kept from rounding.
+fn unwrapped(field: &str) -> String {
+    let text = clean(field);
+    let inner = text.strip_prefix('=').unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inner.map_or_else(|| field.to_owned(), |inner| inner.replace("\"\"", "\""))
 }
 
 /// The fields of a line that may be a header.
@@ -140,7 +161,7 @@ pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
     };
     let order_id = take(Column::OrderId).ok_or("it has no order id")?;
     let id = |name: &str, id: Option<String>| {
-        id.map(|id| self::id(&id)).transpose().map_err(|problem| format!("bad {name}: {problem}"))
+        self::id(id.as_deref().unwrap_or_default()).map_err(|problem| format!("bad {name}: {problem}"))
     };
     let retailer_id = id("retailer_id", take(Column::RetailerId))?;
     if retailer_id.as_ref().is_some_and(|id| !id.is_ascii()) {
@@ -166,13 +187,30 @@ pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
 
 /// An order id out of a feed.
 pub(super) fn order_id(text: &str) -> Result<OrderId, String> {
-    if text.contains(char::REPLACEMENT_CHARACTER) {
-        return Err("bad order id: a character of it was lost on the way (U+FFFD)".to_owned());
-    }
-    OrderId::new(text).map_err(|problem| format!("bad order id: {problem}"))
+    check(text)
+        .and_then(|()| OrderId::new(text).map_err(|problem| problem.to_string()))
+        .map_err(|problem| format!("bad order id: {problem}"))
 }
 
-/// The id of a user or retailer, as a feed and `--user-id` give it.
-pub(crate) fn id(text: &str) -> Result<String, InvalidId> {
-    checked_id(clean(text))
+/// The id of a user or retailer, as a feed and `--user-id` give it; `None` if it stands for no value.
+pub(crate) fn id(text: &str) -> Result<Option<String>, String> {
+    let text = clean(text);
+    if is_absent(text) {
+        return Ok(None);
+    }
+    check(text)?;
+    checked_id(text).map(Some).map_err(|problem| problem.to_string())
+}
+
+/// What was damaged on its way here. Stricter than the queue, which takes what other feeders write.
+fn check(id: &str) -> Result<(), String> {
+    if id.contains(char::REPLACEMENT_CHARACTER) {
+        Err("a character of it was lost on the way (U+FFFD)".to_owned())
+    } else if id.chars().any(char::is_control) {
+        Err(InvalidId::ControlCharacter.to_string())
+    } else if is_spreadsheet_error(id) {
+        Err("it is an error message of a spreadsheet".to_owned())
+    } else {
+        Ok(())
+    }
 }

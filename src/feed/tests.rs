@@ -136,11 +136,21 @@ fn an_array_that_is_not_whole_says_so_after_what_was_there() {
     for (text, complaint) in [
         ("[\"A-1\",\n\"A-2\"", "line 2 ends within a JSON array"),
         ("[\"A-1\",\"A-2\",\n{\"order_id\":\"A", "line 2 ends within a JSON array"),
-        ("[\"A-1\",\"A-2\"]\n\nA-3\n", "line 3 has something behind the JSON array"),
+        ("[\"A-1\",\"A-2\"]\n\nA-3\n", "line 3 has something outside the JSON array"),
     ] {
+        assert!(refusal(text).contains(complaint), "{text}");
+    }
+    // Beyond what is looked at first.
+    let many = "[".to_owned() + &"\"A-1\",\n".repeat(20_000);
+    for (end, complaint) in [
+        ("\"A-2\"", "ends within a JSON array"),
+        ("{\"order_id\":\"A", "ends within a JSON array"),
+        ("\"A-2\"]\n\nA-3\n", "has something behind the JSON array"),
+    ] {
+        let text = many.clone() + end;
         let results: Vec<_> = open(text).expect("a feed").collect();
         let (last, orders) = results.split_last().expect("an end");
-        assert!(orders.len() <= 2 && orders.iter().all(|order| matches!(order, Ok(Ok(_)))), "{text}");
+        assert!(orders.len() >= 20_000 && orders.iter().all(|order| matches!(order, Ok(Ok(_)))), "{end}");
         let error = last.as_ref().expect_err("it is torn").to_string();
         assert!(error.contains(complaint), "{error}");
     }
@@ -239,6 +249,18 @@ fn what_is_no_list_of_orders_is_refused() {
         ("{'order_id': 'A-1'}\n", "no line is a JSON object"),
         ("{\"id\":\"A-1\"}\n{\"id\":\"A-2\"}\n", "no line is a JSON object"),
         ("['A-1', 'A-2']\n", "JSON array"),
+        ("'order_id'\n'A-1'\n'A-2'\n", "quotes"),
+        ("404 page not found\n", "sentence"),
+        ("ERROR 1045 (28000): Access denied\n", "error message"),
+        ("2026-01-31T18:00:00Z INFO order A-1 done\n", "sentence"),
+        ("- A-1\n- A-2\n", "list"),
+        ("orders:\n  - id: A-1\n", "list"),
+        ("From: a@b.com\nTo: x\n", "sentence"),
+        ("DATABASE_URL=postgres://h/db\nPASSWORD=A-1\n", "setting"),
+        ("#!/bin/sh\necho A-1\n", "script"),
+        ("version https://git-lfs.github.com/spec/v1\n", "script"),
+        ("\\begin{tabular}{l}\nA-1 \\\\\n", "document"),
+        ("Bestellnummer\nA-1\nA-2\nA-3\n", "name of a column"),
         ("\"A-1\"\n\"A-2\"\n", "quotes"),
         ("'A-1'\n", "quotes"),
         ("<!DOCTYPE html>\n<html>\n", "HTML"),
@@ -271,6 +293,80 @@ fn what_is_no_list_of_orders_is_refused() {
         let told = refusal(text);
         assert!(told.contains(reason), "{text}: {told}");
         assert!(!told.contains("A-1") && told.len() < 250, "{told}");
+    }
+}
+
+#[test]
+fn tabs_at_the_ends_of_a_line_are_columns() {
+    let orders =
+        read("order_id\tconnect_user_id\tcompleted_at\n1001\tu1\t2026-01-31 18:00:00+00\n1002\tu2\t\n1003\t\t\n");
+    assert_eq!(ids(&orders), ["1001", "1002", "1003"]);
+    assert_eq!(orders[1].as_ref().expect("good").connect_user_id.as_deref(), Some("u2"));
+    assert_eq!(ids(&read("connect_user_id\torder_id\n\t1001\nu\t1002\n\tu9\t1003\n")), ["1001", "1002", "line 4"]);
+    assert!(refusal("\torder_id\tconnect_user_id\n0\t1001\t\n1\t1002\t\n").contains("not known, number 1"));
+    assert_eq!(ids(&read("order_id;connect_user_id\nA;u\n;\n ; \nB;v\n")), ["A", "B"]);
+}
+
+#[test]
+fn rows_of_other_files_below_a_header_are_no_orders() {
+    for line in [
+        "1;u",
+        "{\"a\":1}",
+        "[\"7\"]",
+        "<html>",
+        "'1'",
+        "1002;",
+        "[2 rows x 1 columns]",
+        "(2 Zeilen)",
+        "\\.",
+        "sep=;",
+        "NULL",
+        "nan",
+        "ERROR: connection lost, retrying",
+        "#REF!",
+        "A\u{85}B",
+    ] {
+        assert_eq!(ids(&read(format!("order_id\nA\n{line}\nB\n"))), ["A", "line 3", "B"], "{line}");
+    }
+    for line in [
+        "{\"order_id\":\"2\",\"connect_user_id\":\"v\"}",
+        "ERROR: connection lost, retrying",
+        "INSERT INTO x VALUES (1,2);",
+        "<a href=x>,</a>",
+        "---,---",
+    ] {
+        assert_eq!(ids(&read(format!("order_id,connect_user_id\nA,u\n{line}\nB,u\n"))), ["A", "line 3", "B"], "{line}");
+    }
+    for header in ["connect_user_id,retailer_id", "id,user", "Order Number,Customer"] {
+        let text = format!("order_id,connect_user_id\nA,u\n{header}\nv,5\norder_id,connect_user_id\nB,u\n");
+        assert_eq!(ids(&read(text)), ["A", "line 3", "line 4", "line 5", "B"], "{header}");
+    }
+}
+
+#[test]
+fn values_as_spreadsheets_and_pandas_write_them() {
+    let orders = read("order_id, connect_user_id\n=\"00123\", \"u\"\nA,nan\nB,<NA>\nC,None\n");
+    assert_eq!(ids(&orders), ["00123", "A", "B", "C"]);
+    let users: Vec<_> = orders.iter().map(|order| order.as_ref().expect("good").connect_user_id.as_deref()).collect();
+    assert_eq!(users, [Some("u"), None, None, None]);
+    assert_eq!(ids(&read("order_id,connect_user_id\nA,u\u{fffd}\nB,u\n")), ["line 2", "B"]);
+}
+
+#[test]
+fn elements_of_an_array_are_json() {
+    assert_eq!(
+        ids(&read("[\n\"1\",\n1 2 3,\n0x1F,\n1_0,\ntrue,\n\"NULL\",\n\"2\"]")),
+        ["1", "line 3", "line 4", "line 5", "line 6", "line 7", "2"]
+    );
+    assert_eq!(ids(&read("[\n{\"order_id\":\"1\"}\n{\"order_id\":\"2\"}\n]")), ["1", "2"]);
+    for text in [
+        "[2026-01-31 18:00:00] INFO order=1001\n",
+        "[18:00, 31/01/2026] Bob: 1001\n",
+        "[1]\nzz3\n",
+        "[{\"id\":1},{\"id\":2}]",
+        "[x]\ny = 1\n",
+    ] {
+        assert!(refusal(text).contains("JSON array"), "{text}");
     }
 }
 

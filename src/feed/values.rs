@@ -14,12 +14,15 @@ fn is_invisible(c: char) -> bool {
         c,
         '\u{ad}'
             | '\u{61c}'
+            | '\u{34f}'
             | '\u{115f}'
             | '\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
             | '\u{3164}'
             | '\u{feff}'
             | '\u{ffa0}'
@@ -27,9 +30,15 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// Whether a field stands for no value: empty, or the null of PostgreSQL's `COPY`, MySQL and others.
+/// Whether a field stands for no value: empty, or the null of a database, of pandas or of a spreadsheet.
 pub(super) fn is_absent(text: &str) -> bool {
-    text.is_empty() || text == r"\N" || text.eq_ignore_ascii_case("null")
+    const NULLS: [&str; 9] = ["null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "nil", "undefined"];
+    text.is_empty() || text == r"\N" || NULLS.iter().any(|null| text.eq_ignore_ascii_case(null))
+}
+
+/// Whether a spreadsheet could not compute the field: `#REF!`, or had no room for it: `####`.
+pub(super) fn is_spreadsheet_error(text: &str) -> bool {
+    text.starts_with('#') && (text.ends_with(['!', '?']) || (text.len() > 1 && text.bytes().all(|byte| byte == b'#')))
 }
 
 /// Reads the truth values of PostgreSQL, MySQL and Excel.
@@ -59,17 +68,31 @@ pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
         Some(clock) => format!("{date} {}+00", clock.trim_end()),
         None => format!("{date} {clock}"),
     };
-    let time = DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f %#z").ok()?;
+    // Java leaves out seconds that are zero.
+    let forms = ["%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M %#z"];
+    let time = forms.iter().find_map(|form| DateTime::parse_from_str(&text, form).ok())?;
     Some(time.with_timezone(&Utc))
 }
 
-/// Whether Excel may have rounded this id: a number in scientific notation.
-pub(super) fn is_scientific(id: &str) -> bool {
-    let Some((mantissa, exponent)) = id.split_once(['e', 'E']) else { return false };
+/// Whether a spreadsheet or pandas may have rounded this id: a number in scientific notation, or with a fraction of zero.
+pub(super) fn is_rounded(id: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let id = id.strip_prefix('-').unwrap_or(id);
+    let (mantissa, exponent) = id.split_once(['e', 'E']).map_or((id, None), |(mantissa, rest)| (mantissa, Some(rest)));
     let (whole, fraction) =
         mantissa.split_once(['.', ',']).map_or((mantissa, None), |(whole, rest)| (whole, Some(rest)));
-    exponent.strip_prefix('+').is_some_and(is_digits) && is_digits(whole) && fraction.is_none_or(is_digits)
+    if !is_digits(whole) || !fraction.is_none_or(is_digits) {
+        return false;
+    }
+    match (fraction, exponent) {
+        (Some(fraction), None) => fraction.bytes().all(|byte| byte == b'0') && mantissa.contains('.'),
+        // 12e34 may be an id in hexadecimal.
+        (fraction, Some(exponent)) => {
+            let power = exponent.strip_prefix('+');
+            (fraction.is_some() || power.is_some()) && is_digits(power.unwrap_or(exponent))
+        }
+        (None, None) => false,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +116,7 @@ mod tests {
             "2026-01-31 18:00:00.000 +0000",
             "2026-01-31 13:00:00.000 -0500",
             "2026-01-31 18:00:00 Z",
+            "2026-01-31T18:00Z",
         ] {
             assert_eq!(
                 time(text).map(|time| time.to_rfc3339()).as_deref(),
@@ -120,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn excel_rounds_ids_into_scientific_notation() {
-        for id in ["1.23457E+15", "1,23457E+15", "1E+12", "9e+10"] {
-            assert!(is_scientific(id), "{id}");
+    fn numbers_that_were_rounded_are_told_from_ids() {
+        for id in ["1.23457E+15", "1,23457E+15", "1E+12", "9e+10", "1.23457E15", "-1.2E+15", "1001.0", "7.00"] {
+            assert!(is_rounded(id), "{id}");
         }
-        for id in ["1.23457E15x", "A1E+15", "1E5", "12345", "E+5", "1.E+5", "1e+"] {
-            assert!(!is_scientific(id), "{id}");
+        for id in ["1.23457E15x", "A1E+15", "1E5", "12e34", "12345", "E+5", "1.E+5", "1e+", "1.5", "1.0.0", "1,0"] {
+            assert!(!is_rounded(id), "{id}");
         }
     }
 

@@ -36,10 +36,11 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// For sqlx and psql. The port and `sslmode` are given lest `PGPORT` and `PGSSLMODE` speak.
+    /// For sqlx. The host before the path is a placeholder that the parameter replaces; the port and `sslmode` are
+    /// given lest `PGPORT` and `PGSSLMODE` speak.
     pub(super) fn url(&self) -> String {
         let directory: String = byte_serialize(self.directory.as_os_str().as_bytes()).collect();
-        format!("postgres:///?host={directory}&port={}&user=chatsync&dbname=chatsync&sslmode=disable", self.port)
+        format!("postgres://chatsync@localhost:{}/chatsync?host={directory}&sslmode=disable", self.port)
     }
 
     fn answers(&self) -> bool {
@@ -107,10 +108,7 @@ mod tests {
         let file = PidFile::parse(READY, Path::new("/x/data")).unwrap();
         let endpoint = file.endpoint.unwrap();
         assert_eq!((file.pid, file.ready), (4711, true));
-        assert_eq!(
-            endpoint.url(),
-            "postgres:///?host=%2Fx%2Fsocket&port=5432&user=chatsync&dbname=chatsync&sslmode=disable"
-        );
+        assert_eq!(endpoint.url(), "postgres://chatsync@localhost:5432/chatsync?host=%2Fx%2Fsocket&sslmode=disable");
     }
 
     #[test]

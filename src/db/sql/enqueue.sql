@@ -2,22 +2,23 @@
 -- a feeder and a run deadlock. $7 to $13: source, reopen, the feed, its defaults (user, kind of ids, banner, priority).
 --
 -- A known order keeps what it has, and what was missing is filled in: feeders often learn facts later. The end of an
--- order may be corrected at any time. Within one feed (fed_by) later lines win, but a default never wins against a line.
--- With reopen a known order is fetched again, whatever its state, with what the line says.
+-- order may be corrected at any time. What this feed said before (fed_by, fed_facts), its later lines replace; a default
+-- replaces nothing that a line said. With reopen a known order is fetched again, whatever its state, with what the line
+-- says, or else the defaults.
 WITH incoming AS (
     SELECT order_id,
            coalesce(connect_user_id, $10) AS connect_user_id,
            coalesce(ids_internal, $11) AS ids_internal,
            coalesce(retailer_id, $12) AS retailer_id,
-           coalesce(priority, $13) AS priority,
+           coalesce(priority, $13::smallint, 0) AS priority,
            completed_at
     FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::smallint[], $6::timestamptz[])
          AS t (order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at)
 ),
 written AS (
     INSERT INTO sync.order_queue AS q
-        (order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, source, fed_by)
-    SELECT order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, $7, $9
+        (order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, source, fed_by, fed_facts)
+    SELECT order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, $7, $9, 15
     FROM incoming AS i
     -- An order that has ended is known even if its row was deleted since (queue.retention).
     WHERE $8
@@ -25,57 +26,77 @@ written AS (
        OR EXISTS (SELECT FROM sync.order_queue AS known WHERE known.order_id = i.order_id)
     ORDER BY order_id COLLATE "C"
     ON CONFLICT (order_id) DO UPDATE
-    SET connect_user_id = CASE WHEN excluded.connect_user_id IS NULL
-                                 OR (q.fed_by = $9 AND excluded.connect_user_id = $10)
-                                 OR (q.fed_by IS DISTINCT FROM $9 AND NOT $8 AND q.connect_user_id IS NOT NULL)
-                               THEN q.connect_user_id ELSE excluded.connect_user_id END,
-        ids_internal    = CASE WHEN excluded.ids_internal IS NULL
-                                 OR (q.fed_by = $9 AND excluded.ids_internal = $11)
-                                 OR (q.fed_by IS DISTINCT FROM $9 AND NOT $8 AND q.ids_internal IS NOT NULL)
-                               THEN q.ids_internal ELSE excluded.ids_internal END,
-        retailer_id     = CASE WHEN excluded.retailer_id IS NULL
-                                 OR (q.fed_by = $9 AND excluded.retailer_id = $12)
-                                 OR (q.fed_by IS DISTINCT FROM $9 AND NOT $8 AND q.retailer_id IS NOT NULL)
-                               THEN q.retailer_id ELSE excluded.retailer_id END,
-        priority        = CASE WHEN (q.fed_by = $9 AND excluded.priority = $13)
-                                 OR (q.fed_by IS DISTINCT FROM $9 AND NOT $8)
-                               THEN q.priority ELSE excluded.priority END,
-        completed_at    = coalesce(excluded.completed_at, q.completed_at),
+    SET connect_user_id = CASE
+            WHEN q.connect_user_id IS NULL THEN excluded.connect_user_id
+            WHEN q.fed_by = $9 AND q.fed_facts & 1 <> 0
+            THEN CASE WHEN excluded.connect_user_id IS DISTINCT FROM $10 THEN coalesce(excluded.connect_user_id, q.connect_user_id) ELSE q.connect_user_id END
+            WHEN $8 THEN coalesce(excluded.connect_user_id, q.connect_user_id)
+            ELSE q.connect_user_id
+        END,
+        ids_internal = CASE
+            WHEN q.ids_internal IS NULL THEN excluded.ids_internal
+            WHEN q.fed_by = $9 AND q.fed_facts & 2 <> 0
+            THEN CASE WHEN excluded.ids_internal IS DISTINCT FROM $11 THEN coalesce(excluded.ids_internal, q.ids_internal) ELSE q.ids_internal END
+            WHEN $8 THEN coalesce(excluded.ids_internal, q.ids_internal)
+            ELSE q.ids_internal
+        END,
+        retailer_id = CASE
+            WHEN q.retailer_id IS NULL THEN excluded.retailer_id
+            WHEN q.fed_by = $9 AND q.fed_facts & 4 <> 0
+            THEN CASE WHEN excluded.retailer_id IS DISTINCT FROM $12 THEN coalesce(excluded.retailer_id, q.retailer_id) ELSE q.retailer_id END
+            WHEN $8 THEN coalesce(excluded.retailer_id, q.retailer_id)
+            ELSE q.retailer_id
+        END,
+        priority = CASE
+            WHEN q.fed_by = $9 AND q.fed_facts & 8 <> 0
+            THEN CASE WHEN excluded.priority <> coalesce($13, 0) THEN excluded.priority ELSE q.priority END
+            -- Nobody who puts an order back without a word of its priority means 0.
+            WHEN $8 AND (excluded.priority <> 0 OR $13 IS NOT NULL) THEN excluded.priority
+            ELSE q.priority
+        END,
+        completed_at = coalesce(excluded.completed_at, q.completed_at),
         -- Given up for want of a user, it comes back with one.
-        state           = CASE WHEN $8 OR (q.state = 'dead' AND q.last_error_kind = 'no_user'
-                                           AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                               THEN CASE WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending' ELSE 'open' END
-                               ELSE q.state END,
-        due_at          = CASE WHEN $8 OR (q.last_error_kind = 'no_user'
-                                           AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                               THEN now() ELSE q.due_at END,
-        attempts        = CASE WHEN $8 OR (q.last_error_kind = 'no_user'
-                                           AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                               THEN 0 ELSE q.attempts END,
-        strikes         = CASE WHEN $8 OR (q.last_error_kind = 'no_user'
-                                           AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                               THEN 0 ELSE q.strikes END,
-        fed_by          = CASE WHEN $8 THEN excluded.fed_by ELSE q.fed_by END,
-        closed_at       = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
-        held_kind       = CASE WHEN $8 THEN NULL ELSE q.held_kind END,
-        held_since      = CASE WHEN $8 THEN NULL ELSE q.held_since END,
-        held_times      = CASE WHEN $8 THEN NULL ELSE q.held_times END,
-        held_id_space   = CASE WHEN $8 THEN NULL ELSE q.held_id_space END,
+        state = CASE
+            WHEN NOT ($8 OR (q.state = 'dead' AND q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)) THEN q.state
+            WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending'
+            ELSE 'open'
+        END,
+        due_at = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
+                 THEN now() ELSE q.due_at END,
+        attempts = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
+                   THEN 0 ELSE q.attempts END,
+        strikes = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
+                  THEN 0 ELSE q.strikes END,
+        fed_by = excluded.fed_by,
+        -- What it filled in, or with reopen may have replaced.
+        fed_facts = CASE WHEN q.fed_by = $9 THEN q.fed_facts ELSE 0 END
+            | CASE WHEN $8 THEN 15 ELSE 0 END
+            | CASE WHEN q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL THEN 1 ELSE 0 END
+            | CASE WHEN q.ids_internal IS NULL AND excluded.ids_internal IS NOT NULL THEN 2 ELSE 0 END
+            | CASE WHEN q.retailer_id IS NULL AND excluded.retailer_id IS NOT NULL THEN 4 ELSE 0 END,
+        closed_at = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
+        held_kind = CASE WHEN $8 THEN NULL ELSE q.held_kind END,
+        held_since = CASE WHEN $8 THEN NULL ELSE q.held_since END,
+        held_times = CASE WHEN $8 THEN NULL ELSE q.held_times END,
+        held_id_space = CASE WHEN $8 THEN NULL ELSE q.held_id_space END,
         -- The next good read then writes the order's status again even if the conversation is the same.
-        content_hash    = CASE WHEN $8 THEN NULL ELSE q.content_hash END,
+        content_hash = CASE WHEN $8 THEN NULL ELSE q.content_hash END,
         -- Whoever holds it now asked for the old facts: its lease is void.
-        lease_id        = CASE WHEN $8 THEN NULL ELSE q.lease_id END,
-        leased_until    = CASE WHEN $8 THEN NULL ELSE q.leased_until END
+        lease_id = CASE WHEN $8 THEN NULL ELSE q.lease_id END,
+        leased_until = CASE WHEN $8 THEN NULL ELSE q.leased_until END
     WHERE $8
        OR (excluded.completed_at IS NOT NULL AND excluded.completed_at IS DISTINCT FROM q.completed_at)
        OR (excluded.connect_user_id IS NOT NULL AND q.connect_user_id IS NULL)
        OR (excluded.ids_internal IS NOT NULL AND q.ids_internal IS NULL)
        OR (excluded.retailer_id IS NOT NULL AND q.retailer_id IS NULL)
-       OR (q.fed_by = $9
-           AND ((excluded.connect_user_id <> q.connect_user_id AND excluded.connect_user_id IS DISTINCT FROM $10)
-                OR (excluded.ids_internal <> q.ids_internal AND excluded.ids_internal IS DISTINCT FROM $11)
-                OR (excluded.retailer_id <> q.retailer_id AND excluded.retailer_id IS DISTINCT FROM $12)
-                OR (excluded.priority <> q.priority AND excluded.priority <> $13)))
+       OR (q.fed_by = $9 AND q.fed_facts & 1 <> 0
+           AND excluded.connect_user_id <> q.connect_user_id AND excluded.connect_user_id IS DISTINCT FROM $10)
+       OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0
+           AND excluded.ids_internal <> q.ids_internal AND excluded.ids_internal IS DISTINCT FROM $11)
+       OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0
+           AND excluded.retailer_id <> q.retailer_id AND excluded.retailer_id IS DISTINCT FROM $12)
+       OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0
+           AND excluded.priority <> q.priority AND excluded.priority <> coalesce($13, 0))
     RETURNING (xmax = 0) AS is_new, q.connect_user_id
 )
 SELECT count(*) FILTER (WHERE is_new) AS "added!",

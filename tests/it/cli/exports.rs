@@ -14,6 +14,7 @@ tests!(
     what_is_no_list_of_orders_is_refused_before_anything_is_added,
     what_exporters_write_reaches_the_queue,
     lines_of_one_order_complete_each_other_wherever_they_stand,
+    a_gap_filled_by_this_feed_is_filled_by_its_last_line,
     against_the_queue_only_gaps_are_filled_but_the_end_is_corrected,
     an_order_given_up_for_want_of_a_user_comes_back_with_one,
     orders_that_cannot_be_read_as_fed_are_warned_of_at_once,
@@ -98,6 +99,28 @@ async fn lines_of_one_order_complete_each_other_wherever_they_stand(lab: Arc<Lab
     Ok(())
 }
 
+async fn a_gap_filled_by_this_feed_is_filled_by_its_last_line(lab: Arc<Lab>) -> anyhow::Result<()> {
+    sqlx::query(
+        "INSERT INTO sync.order_queue (order_id, connect_user_id, priority)
+         VALUES ('gap', NULL, 7), ('default', NULL, 7), ('known', 'old', 7)",
+    )
+    .execute(&lab.pool)
+    .await?;
+    let far = "filler,,\n".repeat(6_000);
+    let csv = format!(
+        "order_id,connect_user_id,priority\ngap,first,\ndefault,,\nknown,first,\n{far}gap,last,\ndefault,last,3\nknown,last,3\n"
+    );
+    let command = lab.with_database(&["enqueue", "--user-id", "dd"]);
+    Finished::of_input(command, csv.as_bytes()).await?.expect_code(0);
+    let facts = "concat_ws(' ', connect_user_id, priority)";
+    assert_eq!(queue(&lab, facts).await?, ["default last 7", "filler dd 0", "gap last 7", "known old 7"]);
+    // Put back without a word of its priority, it keeps it.
+    let command = lab.with_database(&["enqueue", "--reopen"]);
+    Finished::of_input(command, b"known\n").await?.expect_code(0);
+    assert_eq!(queue(&lab, facts).await?[3], "known old 7");
+    Ok(())
+}
+
 async fn against_the_queue_only_gaps_are_filled_but_the_end_is_corrected(lab: Arc<Lab>) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO sync.order_queue (order_id, connect_user_id, retailer_id, ids_internal, priority, completed_at)
@@ -107,13 +130,13 @@ async fn against_the_queue_only_gaps_are_filled_but_the_end_is_corrected(lab: Ar
     .await?;
     let csv = "order_id,connect_user_id,retailer_id,ids_internal,priority,completed_at\n\
                full,new,new,true,9,2026-01-31 20:00+00\nempty,new,new,true,9,2026-01-31 20:00:00+00\nfull,,,,,2026-01-31 20:00:00+00\n";
-    let fed = Finished::of_input(lab.with_database(&["enqueue"]), csv.as_bytes()).await?.expect_code(3);
-    assert_eq!(fed.stdout, "0 added, 2 updated, 0 already known, 1 rejected\n");
+    let fed = Finished::of_input(lab.with_database(&["enqueue"]), csv.as_bytes()).await?.expect_code(0);
+    assert_eq!(fed.stdout, "0 added, 2 updated, 1 already known, 0 rejected\n");
     let facts = "concat_ws(' ', connect_user_id, retailer_id, ids_internal, priority, to_char(completed_at AT TIME ZONE 'UTC', 'HH24'))";
     assert_eq!(queue(&lab, facts).await?, ["empty new new t 5 20", "full old old f 5 20"]);
     let before = lab.dump("sync").await?;
-    let again = Finished::of_input(lab.with_database(&["enqueue"]), csv.as_bytes()).await?.expect_code(3);
-    assert_eq!(again.stdout, "0 added, 0 updated, 2 already known, 1 rejected\n");
+    let again = Finished::of_input(lab.with_database(&["enqueue"]), csv.as_bytes()).await?.expect_code(0);
+    assert_eq!(again.stdout, "0 added, 0 updated, 3 already known, 0 rejected\n");
     assert_eq!(lab.dump("sync").await?, before);
     Ok(())
 }
