@@ -64,7 +64,7 @@ const STATEMENTS: [Statement; 15] = [
     statement!("retry" "" "true, '{}', NULL" [ENDED, KEY, "order_queue_held"]),
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),
     statement!("forget" "" "'90 days', 5000" [ENDED]),
-    statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false" [KEY]),
+    statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false, gen_random_uuid(), NULL, NULL, NULL, NULL" [KEY]),
 ];
 
 /// What a run does about all that is due, as it does it.
