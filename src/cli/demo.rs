@@ -10,7 +10,7 @@ use super::database::Database;
 use super::output::print;
 use super::table::{one_line, table};
 use super::{End, Environment, status, sync};
-use crate::config::{self, Auth, ClientCredentials, Needs, Settings, Sources};
+use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
 use crate::db::embedded::{self, Place};
 use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;
@@ -169,7 +169,7 @@ fn point_at(settings: &mut Settings, base_url: &str) -> anyhow::Result<()> {
     settings.api.base_url = base_url.parse()?;
     settings.auth = Some(Auth::UserAssertion(ClientCredentials {
         client_id: simulator::CLIENT_ID.to_owned(),
-        client_secret: SecretString::from(simulator::CLIENT_SECRET),
+        client_secret: Secret::fixed(SecretString::from(simulator::CLIENT_SECRET)),
         scope: "connect:post_checkout".to_owned(),
         client_scope: "connect:post_checkout".to_owned(),
     }));

@@ -7,16 +7,17 @@
 mod database_url;
 mod problem;
 mod reader;
+mod secret;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use url::Url;
 
 pub use problem::{Problem, Problems};
+pub use secret::Secret;
 pub(crate) use values::is_loopback;
 pub use values::{AuthMode, LogFormat};
 
@@ -82,7 +83,7 @@ pub enum Auth {
     /// One token for all.
     ClientCredentials(ClientCredentials),
     /// A token issued by hand.
-    StaticToken(SecretString),
+    StaticToken(Secret),
 }
 
 /// What a token is asked for with.
@@ -91,7 +92,7 @@ pub struct ClientCredentials {
     /// `client_id`.
     pub client_id: String,
     /// `client_secret`.
-    pub client_secret: SecretString,
+    pub client_secret: Secret,
     /// Scope of users' tokens.
     pub scope: String,
     /// Scope of the token for all orders.
@@ -141,7 +142,7 @@ pub enum DatabaseLocation {
     /// One of chatsync's own, in the user's data directory.
     Embedded,
     /// A running server; the URL may hold a password.
-    Url(SecretString),
+    Url(Secret),
 }
 
 /// How the queue behaves.
@@ -366,7 +367,7 @@ fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
     let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
     let location = url
         .and_then(|url| reader.require("database.url", url, hint))
-        .and_then(|url| reader.check("database.url", url, |url| values::database_location(&url)));
+        .and_then(|url| reader.check("database.url", url, values::database_location));
     let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
     let auto_migrate = reader.bool("database.auto_migrate");
     let timeout = reader.get("database.timeout", values::positive_duration);

@@ -3,13 +3,12 @@
 #![expect(clippy::option_option, reason = "outer: was it right; inner: is it set")]
 
 use std::collections::HashMap;
-use std::fs;
 
 use config::{Config, File, FileFormat, Value, ValueKind};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{Problem, Problems};
-use super::{ConfigFile, DEFAULTS, Sources};
+use super::{ConfigFile, DEFAULTS, Secret, Sources};
 
 const PREFIX: &str = "CHATSYNC__";
 const LOCAL_FILE: &str = "config/local.toml";
@@ -86,18 +85,19 @@ impl Reader {
 
     /// A secret, given itself or as the name of a file that holds it. The file wins over a default, not over a value
     /// that somebody set.
-    pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<SecretString>> {
+    pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<Secret>> {
         let path = self.text(file_key)?;
         let value = self.scalar(key)?;
         let Some(path) = path.filter(|_| self.is_default(key) || value.is_empty()) else {
-            return Some(Some(value).filter(|value| !value.is_empty()).map(SecretString::from));
+            let value = Some(value).filter(|value| !value.is_empty());
+            return Some(value.map(|value| Secret::fixed(SecretString::from(value))));
         };
-        match fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => {
+        match Secret::in_file(path.into()) {
+            Ok(secret) if secret.get().expose_secret().is_empty() => {
                 self.refuse(file_key, "names a file that is empty", "write the secret into it, on one line");
                 None
             }
-            Ok(text) => Some(Some(SecretString::from(text.trim().to_owned()))),
+            Ok(secret) => Some(Some(secret)),
             Err(error) => {
                 self.refuse(
                     file_key,

@@ -18,10 +18,10 @@ fn with_file(text: &str, variables: &[(&str, &str)]) -> (tempfile::NamedTempFile
     (file, sources)
 }
 
-fn database_url(settings: &Settings) -> &str {
+fn database_url(settings: &Settings) -> String {
     match &settings.database.location {
-        DatabaseLocation::Embedded => "embedded",
-        DatabaseLocation::Url(url) => url.expose_secret(),
+        DatabaseLocation::Embedded => "embedded".to_owned(),
+        DatabaseLocation::Url(url) => url.get().expose_secret().to_owned(),
     }
 }
 
@@ -118,7 +118,7 @@ fn secrets_come_from_files_and_show_nowhere() {
     let variables = [("CHATSYNC__AUTH__CLIENT_ID", "me"), ("CHATSYNC__AUTH__CLIENT_SECRET_FILE", path.as_str())];
     let settings = load(&environment(&variables), Needs::Credentials).expect("good");
     let Some(Auth::UserAssertion(credentials)) = &settings.auth else { panic!("wrong mode") };
-    assert_eq!(credentials.client_secret.expose_secret(), "hush-hush");
+    assert_eq!(credentials.client_secret.get().expose_secret(), "hush-hush");
     assert!(!format!("{settings:?}").contains("hush-hush"));
 
     let bad = [("CHATSYNC__DATABASE__URL", "mysql://me:hush-hush@host/db"), ("CHATSYNC__AUTH__TOKEN", "hush-hush")];

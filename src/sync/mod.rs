@@ -37,7 +37,7 @@ pub use guard::PROBES;
 pub use opening::AllRefused;
 pub use progress::Progress;
 
-use crate::config::{self, Patience, Settings};
+use crate::config::{self, DatabaseLocation, Patience, Secret, Settings};
 use crate::connect::{self, Client};
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Finish, Run, Status, Trigger};
@@ -70,6 +70,8 @@ const FORGOTTEN_BATCHES: usize = 200;
 pub struct Worker {
     /// The database.
     pub pool: sqlx::PgPool,
+    /// Where its log-in comes from; an embedded one has none.
+    database_url: Option<Secret>,
     /// Who this is, in `sync.runs`: new at every start.
     pub name: String,
     /// The API.
@@ -146,8 +148,13 @@ impl Worker {
         let auth = settings.auth.as_ref().expect("settings read with Needs::Credentials");
         let waits = Waits::default();
         let client = Client::new(&settings.api, auth, &settings.pace, waits.clone())?;
+        let database_url = match &settings.database.location {
+            DatabaseLocation::Url(url) => Some(url.clone()),
+            DatabaseLocation::Embedded => None,
+        };
         Ok(Self {
             pool,
+            database_url,
             name,
             client: Arc::new(client),
             waits,
@@ -188,7 +195,8 @@ impl Worker {
         progress: &Progress,
     ) -> Result<Report, Error> {
         let halt = stop.child_token();
-        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone());
+        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone())
+            .logging_in_by(self.database_url.clone());
         let (started_at, clock) = store
             .run(|mut connection| async move {
                 let (started_at, now) =

@@ -121,7 +121,7 @@ async fn migrate(lab: &Lab, url: &str) -> anyhow::Result<Finished> {
 }
 
 /// Writes a file below the lab's home and gives its path as an argument.
-fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
+pub(crate) fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
     let path = lab.home.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
     std::fs::write(&path, content)?;
