@@ -40,8 +40,8 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     crate::telemetry::init(&settings.log, environment.screen.log_writer());
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
-    let database =
-        Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft).await?;
+    let database = Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft);
+    let database = environment.unless_stopped(database).await?;
     // Some orders the API does not know, some it has forgotten already; one Connect user per order, each with a token
     // of its own; a little latency, so that there is something to watch.
     let options = Options { orders: args.orders, latency: std::time::Duration::from_millis(40), ..Options::default() };

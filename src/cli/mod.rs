@@ -147,15 +147,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     let is_interactive = matches!(cli.command, Command::Psql(_));
     let command = async {
         match cli.command {
-            Command::Migrate => migrate::migrate(&environment).await,
+            Command::Migrate => environment.unless_stopped(migrate::migrate(&environment)).await,
             Command::Enqueue(args) => enqueue::enqueue(&environment, args).await,
             Command::Sync(args) => sync::sync(&environment, args).await,
             Command::Run => run::run(&environment).await,
-            Command::Status(args) => status::status(&environment, args).await,
-            Command::Why(args) => why::why(&environment, args).await,
-            Command::Plan(args) => plan::plan(&environment, args).await,
-            Command::Retry(args) => retry::retry(&environment, args).await,
-            Command::Confirm(args) => confirm::confirm(&environment, args).await,
+            Command::Status(args) => environment.unless_stopped(status::status(&environment, args)).await,
+            Command::Why(args) => environment.unless_stopped(why::why(&environment, args)).await,
+            Command::Plan(args) => environment.unless_stopped(plan::plan(&environment, args)).await,
+            Command::Retry(args) => environment.unless_stopped(retry::retry(&environment, args)).await,
+            Command::Confirm(args) => environment.unless_stopped(confirm::confirm(&environment, args)).await,
             Command::Psql(args) => psql::psql(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,
@@ -198,6 +198,13 @@ impl Environment {
             );
         }
         Ok(data_dir)
+    }
+
+    /// Ends at the first signal: for work that may be broken off anywhere, such as a connection or a transaction.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        // On the heap: it is as large as the whole command.
+        let done = self.shutdown.soft.run_until_cancelled(Box::pin(work)).await;
+        done.unwrap_or_else(|| Err(anyhow::anyhow!("stopped by a signal")))
     }
 
     /// Reads the configuration and sets up logging as it says.

@@ -36,7 +36,7 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let worker = worker(&settings, &database)?;
     if !args.orders.is_empty() {
-        call_up(&database, &args.orders).await?;
+        environment.unless_stopped(call_up(&database, &args.orders)).await?;
     }
     let only = Some(args.orders).filter(|orders| !orders.is_empty());
     let request = Request { trigger: Trigger::Manual, only, limit: args.limit };

@@ -197,7 +197,11 @@ async fn stop_demo(lab: &Lab, moment: &str, signals: &[Signal]) -> anyhow::Resul
     let reading = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let finished = Finished::of_child(child).await?.expect_code(1);
     reading.await?;
-    let reason = if signals.len() == 1 { "error: interrupted before" } else { "error: aborted by a second signal" };
+    let reason = match signals.len() {
+        1 if moment.contains("enqueued") => "error: interrupted before",
+        1 => "error: stopped by a signal",
+        _ => "error: aborted by a second signal",
+    };
     assert!(finished.stderr.contains(reason), "{}", finished.stderr);
     place.assert_empty()
 }
