@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::database::Database;
 use super::output::print;
 use super::table::{one_line, table};
-use super::{End, Environment, status, sync};
+use super::{End, Environment, status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
 use crate::db::embedded::{self, Place};
 use crate::db::queue::{self, Feeding};
@@ -37,7 +37,7 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     let mut settings = config::load(&Sources::built_in(), Needs::Database)?;
     // Losses are explained below.
     settings.log.level = format!("warn,{}=off", crate::sync::LOSSES);
-    crate::telemetry::init(&settings.log, environment.screen.log_writer());
+    crate::telemetry::init(&settings.log, stderr::Log);
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
     let database = Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft);

@@ -17,6 +17,7 @@ mod retry;
 mod run;
 mod simulate;
 mod status;
+mod stderr;
 mod sync;
 mod table;
 mod times;
@@ -34,7 +35,6 @@ use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use output::note;
-use progress::Screen;
 
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
 ///
@@ -107,12 +107,11 @@ impl From<End> for ExitCode {
     }
 }
 
-/// What every command gets: the global options, the signals, the terminal.
+/// What every command gets: the global options and the signals.
 struct Environment {
     sources: Sources,
     data_dir: Option<PathBuf>,
     shutdown: Shutdown,
-    screen: Screen,
 }
 
 /// Runs the command to its exit code.
@@ -127,14 +126,16 @@ pub fn main(cli: Cli) -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(runtime.spawn(dispatch(cli))).context("a defect: the command broke off")?
         });
-    match result {
+    let code = match result {
         Ok(end) => end.into(),
         Err(error) => {
             note(format!("error: {}", failure::tell(&error)));
             let is_usage = error.is::<Problems>() || matches!(error.downcast_ref(), Some(FeedError::Refused(_)));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
-    }
+    };
+    stderr::flush();
+    code
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<End> {
@@ -142,7 +143,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         sources: Sources::of_process(cli.config),
         data_dir: cli.data_dir,
         shutdown: Shutdown::on_signals().context("cannot listen for signals")?,
-        screen: Screen::default(),
     };
     let is_interactive = matches!(cli.command, Command::Psql(_));
     let command = async {
@@ -210,7 +210,7 @@ impl Environment {
     /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
-        telemetry::init(&settings.log, self.screen.log_writer());
+        telemetry::init(&settings.log, stderr::Log);
         Ok(settings)
     }
 }

@@ -3,14 +3,17 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-/// Prints a line. A reader that has gone, as in `chatsync status | head -1`, is not an error.
+use super::stderr;
+
+/// Prints a line, after all notes so far. A reader that has gone, as in `chatsync status | head -1`, is not an error.
 pub(super) fn print(text: impl Display) -> io::Result<()> {
+    stderr::flush();
     unless_gone(writeln!(io::stdout().lock(), "{text}"))
 }
 
-/// Tells a person a line on standard error. The work goes on whether or not somebody can read it.
+/// Tells a person a line on standard error. The work goes on whether or not somebody reads it.
 pub(super) fn note(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    stderr::note(format!("{text}\n").as_bytes());
 }
 
 /// Forgives that the reader has gone.

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::database::{Database, Migrations};
 use super::output::{note, print};
+use super::progress::watch;
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
 use crate::db::runs::{Run, Status, Trigger};
@@ -68,7 +69,7 @@ pub(super) async fn run_with_progress(
     let run = |progress: Arc<Progress>| async move {
         Box::pin(worker.run(request, &environment.shutdown.soft, &progress)).await
     };
-    Ok(environment.screen.watch(&worker.waits, run).await?)
+    Ok(watch(&worker.waits, run).await?)
 }
 
 /// What a run means for the exit code; tells why if it could not proceed.

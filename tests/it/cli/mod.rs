@@ -14,6 +14,7 @@ mod plan;
 mod servers;
 mod status;
 mod sync;
+mod terminal;
 mod upgrade;
 mod why;
 
@@ -47,6 +48,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         servers::tests,
         status::tests,
         sync::tests,
+        terminal::tests,
         upgrade::tests,
         why::tests,
     ];
