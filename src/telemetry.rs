@@ -1,24 +1,20 @@
 //! Logging: set up once at the start of the program, to standard error, as text or JSON.
 //!
 //! What is logged never holds chat text, names or tokens; the types that carry them have no `Display` and secrets
-//! are `secrecy` strings. On a terminal, lines go around a progress bar (see `cli::progress`).
-
-use std::io::{self, IsTerminal};
+//! are `secrecy` strings. Where lines go, and what happens if nobody reads them, is the business of `cli::stderr`.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat};
 
-/// Installs the global subscriber. A second call changes nothing.
-pub fn init<W>(log: &Log, writer: W)
+/// Installs the global subscriber, with or without colours. A second call changes nothing.
+pub fn init<W>(log: &Log, writer: W, has_colours: bool)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.level))
-        .with_writer(writer)
-        .with_ansi(io::stderr().is_terminal());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(writer).with_ansi(has_colours);
     // Fails only if a subscriber is there already: tests may have one.
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),

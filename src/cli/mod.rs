@@ -21,6 +21,7 @@ mod stderr;
 mod sync;
 mod table;
 mod times;
+mod variables;
 mod why;
 
 use std::path::PathBuf;
@@ -35,13 +36,14 @@ use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use output::note;
+pub use variables::leave_out_empty_variables;
 
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
 ///
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
 /// some orders (or lines) failed, are held back, or were found lost.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = false)]
+#[command(version, propagate_version = false, color = stderr::colour_choice())]
 pub struct Cli {
     /// Configuration file (TOML); default: config/local.toml, if it is there
     #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
@@ -210,7 +212,7 @@ impl Environment {
     /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
-        telemetry::init(&settings.log, stderr::Log);
+        telemetry::init(&settings.log, stderr::Log, stderr::has_colours());
         Ok(settings)
     }
 }

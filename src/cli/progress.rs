@@ -1,7 +1,6 @@
 //! What happens on the terminal while a run goes on: a bar there, a line now and then elsewhere.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
 use std::thread;
@@ -11,7 +10,7 @@ use chrono::TimeDelta;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::oneshot;
 
-use super::stderr::BARS;
+use super::stderr::{BARS, has_colours, is_screen};
 use super::times::span;
 use crate::sync::Progress;
 use crate::waits::Waits;
@@ -27,7 +26,7 @@ const SPAN: Duration = Duration::from_secs(10);
 
 /// Shows how far it is, and what it waits for, while `work` goes on.
 pub(super) async fn watch<T, W: Future<Output = T>>(waits: &Waits, work: impl FnOnce(Arc<Progress>) -> W) -> T {
-    if io::stderr().is_terminal() {
+    if is_screen() {
         let progress = Arc::new(Progress::counted());
         draw(Arc::clone(&progress), waits.clone(), work(progress)).await
     } else {
@@ -39,7 +38,8 @@ pub(super) async fn watch<T, W: Future<Output = T>>(waits: &Waits, work: impl Fn
 /// Draws in a thread of its own: a terminal that was stopped keeps whoever writes to it.
 async fn draw<T>(progress: Arc<Progress>, waits: Waits, work: impl Future<Output = T>) -> T {
     // The message last: it is cut where the terminal ends.
-    let style = ProgressStyle::with_template("{bar:24.cyan/blue} {pos}/{len} orders  {wide_msg}")
+    let bar = if has_colours() { "{bar:24.cyan/blue}" } else { "{bar:24}" };
+    let style = ProgressStyle::with_template(&format!("{bar} {{pos}}/{{len}} orders  {{wide_msg}}"))
         .expect("the template is a constant")
         .progress_chars("█▉▊▋▌▍▎▏ ");
     let (goes_on, ended) = std_mpsc::channel::<()>();

@@ -6,7 +6,7 @@
 //! buffer unwritten at the end, however fast the reader is.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +49,26 @@ struct State {
     progress: u64,
     /// Lines dropped and not reported yet.
     dropped: u64,
+}
+
+/// Whether standard error can show a bar: a terminal that can move its cursor.
+pub(super) fn is_screen() -> bool {
+    io::stderr().is_terminal() && !console::is_dumb()
+}
+
+/// Whether standard error shows colours.
+pub(super) fn has_colours() -> bool {
+    is_screen() && !is_colourless()
+}
+
+/// What clap is told: it looks at the terminal itself, but would colour a dumb one in a CI.
+pub(super) fn colour_choice() -> clap::ColorChoice {
+    if is_colourless() || console::is_dumb() { clap::ColorChoice::Never } else { clap::ColorChoice::Auto }
+}
+
+/// <https://no-color.org>
+fn is_colourless() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Where log lines go: dropped if the buffer is full.

@@ -167,7 +167,7 @@ impl Wrong {
 
 const ENVIRONMENT: &str = "environment variable ";
 
-/// The variables as a layer in which each value remembers its variable.
+/// The variables as a layer in which each value remembers its variable. Empty ones count as unset.
 #[derive(Debug, Clone)]
 struct EnvironmentLayer(Vec<(String, String)>);
 
@@ -179,9 +179,9 @@ impl config::Source for EnvironmentLayer {
     fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
         let mut collected = config::Map::new();
         let is_set = |name: &str| self.0.iter().any(|(other, value)| other == name && !value.is_empty());
-        for (name, value) in &self.0 {
+        for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             // The name that PostgreSQL's users and hosting platforms know; the one of our own goes before it.
-            let own = if name == "DATABASE_URL" && !value.is_empty() && !is_set("CHATSYNC__DATABASE__URL") {
+            let own = if name == "DATABASE_URL" && !is_set("CHATSYNC__DATABASE__URL") {
                 "CHATSYNC__DATABASE__URL"
             } else {
                 name

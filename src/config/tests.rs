@@ -54,6 +54,22 @@ fn later_layers_win() {
 }
 
 #[test]
+fn empty_variables_count_as_unset() {
+    let empty = [
+        ("CHATSYNC__DATABASE__URL", ""),
+        ("DATABASE_URL", ""),
+        ("CHATSYNC__API__TIMEOUT", ""),
+        ("CHATSYNC__AUTH__MODE", ""),
+        ("CHATSYNC__QUEUE__RETENTION", ""),
+        ("CHATSYNC__NO__SUCH_KEY", ""),
+    ];
+    let (_file, sources) = with_file("[api]\ntimeout = \"9s\"\n", &empty);
+    let settings = load(&sources, Needs::Database).expect("good");
+    assert_eq!(database_url(&settings), "embedded");
+    assert_eq!(settings.api.timeout, Duration::from_secs(9));
+}
+
+#[test]
 fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
     let retention = |text| {
         let settings = load(&environment(&[("CHATSYNC__QUEUE__RETENTION", text)]), Needs::Database);
@@ -62,7 +78,7 @@ fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
     assert_eq!(load(&Sources::built_in(), Needs::Database).expect("good").queue.retention, None);
     assert_eq!(retention("0s"), Ok(None));
     assert_eq!(retention("24h"), Ok(Some(Duration::from_hours(24))));
-    for wrong in ["23h", "1", "-1d", ""] {
+    for wrong in ["23h", "1", "-1d"] {
         assert_eq!(retention(wrong), Err("queue.retention".to_owned()), "{wrong}");
     }
 }
@@ -105,7 +121,7 @@ fn plain_http_is_for_loopback_or_those_who_ask_for_it() {
     assert!(url("http://10.0.0.1/", "false").is_err());
     assert!(url("http://localhost.example.com/", "false").is_err());
     assert!(url("http://10.0.0.1/", "true").is_ok());
-    for bad in ["ftp://127.0.0.1/", "connect.example", "https://u:p@host/", "https://host/?a=b", ""] {
+    for bad in ["ftp://127.0.0.1/", "connect.example", "https://u:p@host/", "https://host/?a=b"] {
         assert!(url(bad, "true").is_err(), "{bad}");
     }
 }
@@ -124,8 +140,8 @@ fn secrets_come_from_files_and_show_nowhere() {
     let bad = [("CHATSYNC__DATABASE__URL", "mysql://me:hush-hush@host/db"), ("CHATSYNC__AUTH__TOKEN", "hush-hush")];
     let problems = load(&environment(&bad), Needs::Credentials).expect_err("bad");
     assert!(!format!("{problems} {problems:?}").contains("hush-hush"));
-    let empty = load(&environment(&[("CHATSYNC__DATABASE__URL", "")]), Needs::Database).expect_err("empty");
-    assert_eq!(empty.0[0].what, "is missing");
+    let (_file, empty) = with_file("[database]\nurl = \"\"\n", &[]);
+    assert_eq!(load(&empty, Needs::Database).expect_err("empty").0[0].what, "is missing");
     let missing = [("CHATSYNC__AUTH__CLIENT_SECRET_FILE", "/nowhere/at/all")];
     assert!(load(&environment(&missing), Needs::Database).is_err());
 }

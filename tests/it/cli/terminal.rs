@@ -1,5 +1,7 @@
-//! Standard error and terminals: readers that do not read.
+//! Standard error and terminals: readers that do not read, colours, empty variables.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -8,16 +10,19 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::http::Recorder;
 use crate::support::{Lab, tests};
-use crate::sync::{FOUND_LOSSES, PATIENCE, feed, simulated, until};
+use crate::sync::{FOUND_LOSSES, PATIENCE, Process, behind_a_door, feed, simulated, until};
 
 tests!(
     a_log_that_nobody_reads_does_not_stop_a_sync,
     lines_that_nobody_read_are_counted_once_somebody_reads,
     a_terminal_that_nobody_reads_does_not_stop_a_sync,
+    colours_are_for_terminals_whose_users_want_them,
+    empty_variables_are_unset_for_libraries_too,
 );
 
 /// Megabytes of them.
@@ -86,4 +91,97 @@ async fn a_terminal_that_nobody_reads_does_not_stop_a_sync(lab: Arc<Lab>) -> any
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 2_000);
     drop(terminal.master);
     Ok(())
+}
+
+async fn colours_are_for_terminals_whose_users_want_them(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let (door, api) = behind_a_door().await;
+    for (variables, is_coloured) in [
+        (&[("TERM", "xterm")][..], true),
+        (&[("TERM", "xterm"), ("NO_COLOR", "")], true),
+        (&[("TERM", "xterm"), ("NO_COLOR", "1")], false),
+        (&[("TERM", "xterm"), ("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], false),
+        (&[("TERM", "dumb")], false),
+        (&[("TERM", "dumb"), ("CI", "true")], false),
+    ] {
+        feed_anew(&lab).await?;
+        let sync = lab.configured(&["sync"], api.url(), &[]);
+        let running = tokio::spawn(on_terminal(sync, variables));
+        // Long enough for a bar to be drawn.
+        until(
+            &lab,
+            "SELECT count(*) = 1 FROM sync.runs WHERE status = 'running' AND started_at < now() - interval '0.5 s'",
+        )
+        .await?;
+        door.admit(1);
+        let output = running.await??;
+        assert_eq!(has_colours(&output), is_coloured, "{variables:?}: {output:?}");
+        assert_eq!(output.contains('\x1b'), !variables.contains(&("TERM", "dumb")), "{variables:?}: {output:?}");
+        assert!(output.contains("run started"), "{output:?}");
+        for arguments in [&["--help"][..], &["sync", "--fast"], &["status", "--help"]] {
+            let output = on_terminal(lab.with_database(arguments), variables).await?;
+            assert_eq!(output.contains('\x1b'), is_coloured, "{arguments:?} {variables:?}: {output:?}");
+        }
+        let status = on_terminal(lab.with_database(&["status"]), variables).await?;
+        assert!(!status.contains('\x1b'), "{status:?}");
+    }
+    Ok(())
+}
+
+async fn empty_variables_are_unset_for_libraries_too(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Recorder::start(simulated).await;
+    let mut command = lab.configured(&["run"], api.url(), &[("pace.max_in_flight", ""), ("schedule.timezone", "")]);
+    for name in ["DATABASE_URL", "PGSSLROOTCERT", "PGPORT", "HTTPS_PROXY", "RUST_LOG", "NO_COLOR"] {
+        command.env(name, "");
+    }
+    command.env("SPOKEN_FOR", "a b");
+    let daemon = Process::start(&lab, command)?;
+    daemon.logs("next run").await?;
+    if cfg!(target_os = "linux") {
+        let environment = std::fs::read_to_string(format!("/proc/{}/environ", daemon.id()?))?;
+        let empty: Vec<_> = environment.split('\0').filter(|variable| variable.ends_with('=')).collect();
+        assert_eq!(empty, Vec::<&str>::new());
+        assert!(environment.contains("SPOKEN_FOR=a b\0"), "{environment:?}");
+    }
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    Ok(())
+}
+
+/// One order, due.
+async fn feed_anew(lab: &Lab) -> anyhow::Result<()> {
+    sqlx::query("DELETE FROM sync.order_queue").execute(&lab.pool).await?;
+    feed(lab, 1).await
+}
+
+/// All that a command writes to a terminal.
+async fn on_terminal(mut command: Command, variables: &[(&str, &str)]) -> anyhow::Result<String> {
+    let terminal = openpty(None, None)?;
+    let slave = || terminal.slave.try_clone().map(Stdio::from);
+    command.stdin(slave()?).stdout(slave()?).stderr(slave()?).envs(variables.iter().copied());
+    let mut child = command.spawn()?;
+    let mut master = File::from(terminal.master);
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut output, mut piece) = (Vec::new(), [0; 4096]);
+        while !output.ends_with(LAST_WORD) {
+            let read = master.read(&mut piece)?;
+            output.extend_from_slice(&piece[..read]);
+        }
+        output.truncate(output.len() - LAST_WORD.len());
+        anyhow::Ok(output)
+    });
+    timeout(PATIENCE, child.wait()).await.context("it does not end")??;
+    // Not the end of the file: processes that other tests start may hold the terminal, too.
+    File::from(terminal.slave).write_all(LAST_WORD)?;
+    Ok(String::from_utf8(reading.await??)?)
+}
+
+/// What no command writes.
+const LAST_WORD: &[u8] = b"\x04the end\x04";
+
+/// Whether any sequence is one that sets colours or the like.
+fn has_colours(output: &str) -> bool {
+    let sequences = output.split("\x1b[").skip(1);
+    sequences
+        .filter_map(|rest| rest.find(|c: char| c.is_ascii_alphabetic()).map(|end| &rest[end..=end]))
+        .any(|end| end == "m")
 }
