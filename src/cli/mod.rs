@@ -45,7 +45,8 @@ pub use variables::leave_out_empty_variables;
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = false, color = stderr::colour_choice())]
 pub struct Cli {
-    /// Configuration file (TOML); default: config/local.toml, if it is there
+    /// Configuration file (TOML); default: the first that is there of config/local.toml,
+    /// ~/.config/chatsync/chatsync.toml and /etc/chatsync/chatsync.toml
     #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
     config: Option<PathBuf>,
 

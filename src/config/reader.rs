@@ -11,7 +11,9 @@ use super::problem::{Problem, Problems};
 use super::{ConfigFile, DEFAULTS, Secret, Sources};
 
 const PREFIX: &str = "CHATSYNC__";
-const LOCAL_FILE: &str = "config/local.toml";
+
+/// How variables begin that are meant for chatsync, or for a Kubernetes service of its name.
+const LIKE_PREFIX: &str = "CHATSYNC_";
 
 /// The merged layers, and the problems found so far.
 pub(super) struct Reader {
@@ -26,7 +28,7 @@ impl Reader {
     pub(super) fn open(sources: &Sources) -> Result<Self, Problems> {
         let file = match &sources.file {
             ConfigFile::Given(path) => path.display().to_string(),
-            ConfigFile::Local | ConfigFile::None => LOCAL_FILE.to_owned(),
+            ConfigFile::None => String::new(),
         };
         let broken = |error| broken(&error, &file);
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
@@ -34,7 +36,6 @@ impl Reader {
         let mut layers = Config::builder().add_source(defaults);
         layers = match &sources.file {
             ConfigFile::None => layers,
-            ConfigFile::Local => layers.add_source(File::new(LOCAL_FILE, FileFormat::Toml).required(false)),
             ConfigFile::Given(path) => layers.add_source(File::from(path.as_path()).format(FileFormat::Toml)),
         };
         let merged = layers.add_source(EnvironmentLayer(sources.environment.clone())).build().map_err(broken)?;
@@ -48,7 +49,28 @@ impl Reader {
             );
             reader.refuse(&key, "is not a setting of chatsync", &hint);
         }
+        reader.refuse_variables_like(&known, &sources.environment);
         Ok(reader)
+    }
+
+    /// Reports variables whose names differ from a setting's in their underscores only: they would have no effect.
+    /// Kubernetes has names of its own for a service called chatsync (`CHATSYNC_PORT`), which are no key's.
+    fn refuse_variables_like(&mut self, known: &HashMap<String, Value>, environment: &[(String, String)]) {
+        for (name, value) in environment {
+            let Some(rest) = name.strip_prefix(LIKE_PREFIX).filter(|_| !name.starts_with(PREFIX) && !value.is_empty())
+            else {
+                continue;
+            };
+            let key = rest.to_lowercase().replace("__", "_");
+            if let Some(meant) = known.keys().find(|known| known.replace('.', "_") == key) {
+                self.problems.push(Problem {
+                    key: meant.clone(),
+                    origin: name.clone(),
+                    what: "is set under a name that is not read".to_owned(),
+                    hint: format!("write {}", variable(meant)),
+                });
+            }
+        }
     }
 
     /// Ends reading: an error if anything was wrong.

@@ -54,6 +54,57 @@ fn later_layers_win() {
 }
 
 #[test]
+fn variables_with_single_underscores_are_told_their_right_names() {
+    let variables = [
+        ("CHATSYNC_DATABASE_URL", "postgres://me:hush-hush@host/db"),
+        ("CHATSYNC_AUTH__CLIENT_ID", "me"),
+        ("CHATSYNC_QUEUE_READABLE_WINDOW", "24h"),
+        ("CHATSYNC_LOG_LEVEL", ""),
+    ];
+    let problems = load(&environment(&variables), Needs::Database).expect_err("not read");
+    let told: Vec<_> = problems.0.iter().map(|problem| (problem.origin.as_str(), problem.hint.as_str())).collect();
+    let expected = [
+        ("CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL"),
+        ("CHATSYNC_AUTH__CLIENT_ID", "write CHATSYNC__AUTH__CLIENT_ID"),
+        ("CHATSYNC_QUEUE_READABLE_WINDOW", "write CHATSYNC__QUEUE__READABLE_WINDOW"),
+    ];
+    assert_eq!(told, expected);
+    assert!(!problems.to_string().contains("hush-hush"));
+    // Every key, so that none is one of Kubernetes' by chance.
+    let kubernetes = [
+        "CHATSYNC_PORT",
+        "CHATSYNC_SERVICE_HOST",
+        "CHATSYNC_SERVICE_PORT",
+        "CHATSYNC_SERVICE_PORT_ADMIN",
+        "CHATSYNC_PORT_8080_TCP",
+        "CHATSYNC_PORT_8080_TCP_ADDR",
+        "CHATSYNC_PORT_8080_TCP_PORT",
+        "CHATSYNC_PORT_8080_TCP_PROTO",
+        "CHATSYNC_DATABASE_SERVICE_HOST",
+        "CHATSYNC_API_PORT",
+        "CHATSYNC_HOME",
+        "CHATSYNC_",
+    ];
+    load(&environment(&kubernetes.map(|name| (name, "tcp://10.0.0.1:8080"))), Needs::Database).expect("no settings");
+}
+
+#[test]
+fn a_file_is_looked_for_where_developers_users_and_machines_have_theirs() {
+    let places = |variables: &[(&str, &str)]| {
+        let files = usual_files(&environment(variables).environment);
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (local, machine) = ("config/local.toml", "/etc/chatsync/chatsync.toml");
+    let home = [("HOME", "/home/me")];
+    assert_eq!(places(&home), format!("{local} /home/me/.config/chatsync/chatsync.toml {machine}"));
+    let xdg = [("HOME", "/home/me"), ("XDG_CONFIG_HOME", "/cfg")];
+    assert_eq!(places(&xdg), format!("{local} /cfg/chatsync/chatsync.toml {machine}"));
+    let relative = [("HOME", "/home/me"), ("XDG_CONFIG_HOME", "cfg")];
+    assert_eq!(places(&relative), places(&home));
+    assert_eq!(places(&[("XDG_CONFIG_HOME", "")]), format!("{local} {machine}"));
+}
+
+#[test]
 fn empty_variables_count_as_unset() {
     let empty = [
         ("CHATSYNC__DATABASE__URL", ""),
