@@ -24,6 +24,10 @@ use crate::domain::Fault;
 /// The name under which chatsync calls.
 const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
 
+/// After so long a silence an HTTP/2 connection is asked whether it is alive, and has as long to answer: within a
+/// third of `api.timeout`, and these limits, so that a request can be sent again before its time is over.
+const PINGS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
 /// Bytes decompressed at once.
 const PIECE: usize = 8 * 1024;
 
@@ -54,6 +58,7 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+        let ping = (api.timeout / 3).clamp(PINGS.0, PINGS.1);
         let builder = |idle_connections| {
             let builder = Client::builder()
                 .user_agent(USER_AGENT)
@@ -69,7 +74,11 @@ impl Http {
                 .pool_max_idle_per_host(idle_connections)
                 // Below the idle time-out after which servers answer 408 on a connection.
                 .pool_idle_timeout(Duration::from_secs(30))
-                .tcp_nodelay(true);
+                .tcp_nodelay(true)
+                // Many requests share an HTTP/2 connection: one that is dead would keep all of them, and the next ones.
+                .http2_keep_alive_interval(ping)
+                .http2_keep_alive_timeout(ping)
+                .http2_keep_alive_while_idle(true);
             // A company's proxy cannot reach this machine's loopback.
             if is_loopback(&api.base_url) { builder.no_proxy() } else { builder }
         };
