@@ -57,7 +57,7 @@ pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
     let name = format!("{}:{}:{random}", host.as_deref().unwrap_or("localhost"), std::process::id());
-    Worker::new(database.pool.clone(), name, settings).context("cannot set up the HTTP client")
+    Ok(Worker::new(database.pool.clone(), name, settings)?)
 }
 
 /// A run with what a terminal, or a log, shows of it.

