@@ -37,7 +37,7 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     let mut settings = config::load(&Sources::built_in(), Needs::Database)?;
     // Losses are explained below.
     settings.log.level = format!("warn,{}=off", crate::sync::LOSSES);
-    crate::telemetry::init(&settings.log, stderr::Log, stderr::has_colours());
+    crate::telemetry::init(&settings.log, stderr::log, stderr::has_colours());
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
     let database = Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft);

@@ -213,7 +213,7 @@ impl Environment {
     /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
-        telemetry::init(&settings.log, stderr::Log, stderr::has_colours());
+        telemetry::init(&settings.log, stderr::log, stderr::has_colours());
         Ok(settings)
     }
 }

@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// What waits to be written, at most: more than a thousand lines.
 const MOST_BYTES: usize = 256 * 1024;
@@ -41,7 +40,7 @@ struct Buffer {
 
 #[derive(Default)]
 struct State {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<String>,
     bytes: usize,
     /// Whether a line is on its way out.
     is_writing: bool,
@@ -71,32 +70,13 @@ fn is_colourless() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// Where log lines go: dropped if the buffer is full.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Log;
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        *self
-    }
-}
-
-impl Write for Log {
-    /// Takes a whole line at a time.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        STDERR.push(STDERR.lock(), line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Writes a line of the log; drops it if the buffer is full.
+pub(super) fn log(line: &str) {
+    STDERR.push(STDERR.lock(), line);
 }
 
 /// Writes a line for a person: waits for room as long as somebody reads.
-pub(super) fn note(line: &[u8]) {
+pub(super) fn note(line: &str) {
     let state = STDERR.wait_while(|state| state.dropped == 0 && !state.has_room(line));
     STDERR.push(state, line);
 }
@@ -107,7 +87,7 @@ pub(super) fn flush() {
 }
 
 impl State {
-    fn has_room(&self, line: &[u8]) -> bool {
+    fn has_room(&self, line: &str) -> bool {
         self.bytes + line.len() <= MOST_BYTES
     }
 }
@@ -119,7 +99,7 @@ impl Buffer {
     }
 
     /// Once a line was dropped, so are all until that is reported: the report stands where they would.
-    fn push(&self, mut state: MutexGuard<'_, State>, line: &[u8]) {
+    fn push(&self, mut state: MutexGuard<'_, State>, line: &str) {
         if state.dropped > 0 || !state.has_room(line) {
             state.dropped += 1;
             return;
@@ -152,7 +132,7 @@ impl Buffer {
             let line = state.lines.pop_front().unwrap_or_default();
             state.is_writing = true;
             drop(state);
-            BARS.suspend(|| self.write(&line));
+            BARS.suspend(|| self.write(line.as_bytes()));
             let mut state = self.lock();
             state.bytes -= line.len();
             let dropped = if state.bytes <= MOST_BYTES / 2 { std::mem::take(&mut state.dropped) } else { 0 };

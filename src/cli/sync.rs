@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::database::{Database, Migrations};
-use super::output::{note, print};
+use super::output::{note, print, print_json};
 use super::progress::watch;
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
@@ -43,7 +41,7 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     let request = Request { trigger: Trigger::Manual, only, limit: args.limit };
     let report = run_with_progress(environment, &worker, &request).await?;
     if args.json {
-        print(serde_json::to_string(&report.run).context("cannot print the run")?)?;
+        print_json(&report.run)?;
     } else {
         print(summary(&report.run))?;
     }

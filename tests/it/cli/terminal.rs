@@ -9,12 +9,13 @@ use anyhow::Context as _;
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::http::Recorder;
-use crate::support::{Lab, tests};
+use crate::support::http::{Answer, Recorder};
+use crate::support::{Finished, Lab, tests};
 use crate::sync::{FOUND_LOSSES, PATIENCE, Process, behind_a_door, feed, simulated, until};
 
 tests!(
@@ -23,6 +24,7 @@ tests!(
     a_terminal_that_nobody_reads_does_not_stop_a_sync,
     colours_are_for_terminals_whose_users_want_them,
     empty_variables_are_unset_for_libraries_too,
+    what_a_terminal_would_act_on_or_hide_is_escaped_everywhere,
 );
 
 /// Megabytes of them.
@@ -145,6 +147,57 @@ async fn empty_variables_are_unset_for_libraries_too(lab: Arc<Lab>) -> anyhow::R
     daemon.send(Signal::SIGTERM)?;
     daemon.ends_with(0).await?;
     Ok(())
+}
+
+async fn what_a_terminal_would_act_on_or_hide_is_escaped_everywhere(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // A C1 control, overrides, isolates, a joiner, an invisible space, a tag.
+    const ODD: &str = "A\u{9b}31m\u{202e}B\u{2066}C\u{200d}D\u{200b}\u{e0041}";
+    sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id, source) VALUES ($1, $1, $1)")
+        .bind(ODD)
+        .execute(&lab.pool)
+        .await?;
+    let api = Recorder::start(|_| Answer::new(500, "{}")).await;
+    for format in ["text", "json"] {
+        lab.make_all_due().await?;
+        let more = [("log.level", "debug"), ("log.format", format)];
+        let sync = Finished::of(lab.configured(&["sync"], api.url(), &more)).await?.expect_code(3);
+        expect_seen(&sync);
+        let line = sync.stderr.lines().find(|line| line.contains("trying again")).context("a line about the order")?;
+        if format == "json" {
+            assert_eq!(serde_json::from_str::<Value>(line)?["order_id"], ODD, "{line}");
+        } else {
+            assert!(line.contains(r"A\u{9b}31m\u{202e}B\u{2066}C\u{200d}D\u{200b}\u{e0041}"), "{line}");
+        }
+    }
+    for arguments in [
+        &["status"][..],
+        &["status", "--failing"],
+        &["status", "--json"],
+        &["status", "--failing", "--json"],
+        &["why", ODD],
+        &["why", ODD, "--json"],
+        &["plan"],
+        &["plan", "--json"],
+    ] {
+        let finished = Finished::of(lab.configured(arguments, api.url(), &[])).await?.expect_code(0);
+        expect_seen(&finished);
+        if arguments[0] == "why" && arguments.len() == 3 {
+            assert_eq!(super::only_json(&finished)?["order_id"], ODD);
+        }
+    }
+    for arguments in [["why", "\u{202e}unknown"], ["retry", "--order=\u{202e}unknown"]] {
+        let finished = Finished::of(lab.with_database(&arguments)).await?;
+        expect_seen(&finished);
+        assert!(finished.stderr.contains(r"\u{202e}unknown"), "{}", finished.stderr);
+    }
+    Ok(())
+}
+
+fn expect_seen(finished: &Finished) {
+    for output in [&finished.stdout, &finished.stderr] {
+        let hidden = output.chars().find(|c| *c != '\n' && chatsync::visible::is_hidden(*c));
+        assert_eq!(hidden, None, "{output:?}");
+    }
 }
 
 /// One order, due.
