@@ -24,4 +24,5 @@ pub mod shutdown;
 pub mod simulator;
 pub mod sync;
 pub mod telemetry;
+pub mod visible;
 pub mod waits;

@@ -6,5 +6,6 @@ use chatsync::cli::{self, Cli};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    cli::leave_out_empty_variables();
     cli::main(Cli::parse())
 }

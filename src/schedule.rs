@@ -1,12 +1,13 @@
 //! The daemon's clockwork: a run at every tick, never two at once.
 //!
 //! tokio-cron-scheduler watches the clock. Each tick is a one-shot job at the time that the [`Schedule`] names, so
-//! that a nightly run keeps its local hour when the clocks change. `cli::run` calls [`run_until_stopped`].
+//! that a nightly run keeps its local hour when the clocks change. Twice a minute the job is compared with the clock,
+//! which may have been set back meanwhile. `cli::run` calls [`run_until_stopped`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -32,6 +33,15 @@ pub enum Error {
 /// What is done before each run, such as starting a killed server again.
 pub type BeforeRun = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
+/// How often the next tick is compared with the clock.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The scheduler rings within two seconds.
+const LATE: TimeDelta = TimeDelta::seconds(5);
+
+/// A clock that is set back by less is corrected, and no tick comes twice for that.
+const CORRECTION: TimeDelta = TimeDelta::minutes(1);
+
 type Running = JoinHandle<Result<Report, sync::Error>>;
 
 /// Runs at every tick until `stop` is cancelled; then waits for the run that is going on, which stops as well.
@@ -52,21 +62,21 @@ pub async fn run_until_stopped(
     if stop.run_until_cancelled(look).await.transpose()?.unwrap_or(false) {
         running = Some(start(&worker, &before_run, Trigger::Startup, stop));
     }
-    while !stop.is_cancelled() {
-        tokio::select! {
-            () = stop.cancelled() => {}
+    loop {
+        let sign = tokio::select! {
+            () = stop.cancelled() => break,
             ended = ended(&mut running) => {
                 running = None;
                 report(ended);
+                continue;
             }
-            Some(tick) = ticker.ticks.recv() => {
-                ticker.wind(tick.max(Utc::now())).await?;
-                if running.is_some() {
-                    tracing::warn!(%tick, "tick skipped: the run before it is still going on");
-                } else {
-                    running = Some(start(&worker, &before_run, Trigger::Cron, stop));
-                }
-            }
+            sign = ticker.sign() => sign,
+        };
+        let Some(tick) = ticker.due(sign).await? else { continue };
+        if running.is_some() {
+            tracing::warn!(%tick, "tick skipped: the run before it is still going on");
+        } else {
+            running = Some(start(&worker, &before_run, Trigger::Cron, stop));
         }
     }
     if let Some(running) = running {
@@ -109,24 +119,61 @@ async fn missed_a_tick(worker: &Worker, schedule: &Schedule, stop: &Cancellation
 /// The ticks of a schedule, one after the other.
 struct Ticker {
     scheduler: JobScheduler,
-    schedule: Schedule,
+    awaited: Awaited,
     ticks: mpsc::Receiver<DateTime<Utc>>,
     bell: mpsc::Sender<DateTime<Utc>>,
+    looks: mpsc::Receiver<()>,
+}
+
+/// What a ticker goes by.
+enum Sign {
+    /// The job of this tick rings.
+    Rings(DateTime<Utc>),
+    /// It is time to look at the clock.
+    Look,
 }
 
 impl Ticker {
     async fn start(schedule: Schedule) -> Result<Self, Error> {
         let scheduler = JobScheduler::new().await?;
         scheduler.start().await?;
-        let (bell, ticks) = mpsc::channel(1);
-        let ticker = Self { scheduler, schedule, ticks, bell };
-        ticker.wind(Utc::now()).await?;
+        let (bell, ticks) = mpsc::channel(8);
+        let awaited = Awaited::new(schedule, Utc::now());
+        let ticker = Self { scheduler, awaited, ticks, bell, looks: looks() };
+        ticker.wind().await?;
         Ok(ticker)
     }
 
-    /// Sets the job for the first tick after `time`.
-    async fn wind(&self, time: DateTime<Utc>) -> Result<(), Error> {
-        let Some(tick) = self.schedule.next_after(time) else {
+    /// Waits until a job rings, or until it is time to look at the clock.
+    async fn sign(&mut self) -> Sign {
+        tokio::select! {
+            Some(tick) = self.ticks.recv() => Sign::Rings(tick),
+            Some(()) = self.looks.recv() => Sign::Look,
+        }
+    }
+
+    /// The tick that is due at a sign, if any; goes on to the next one.
+    async fn due(&mut self, sign: Sign) -> Result<Option<DateTime<Utc>>, Error> {
+        let tick = match sign {
+            Sign::Rings(tick) => Some(tick),
+            Sign::Look => {
+                if self.awaited.look(Utc::now()) {
+                    tracing::warn!("the clock was set back");
+                    self.wind().await?;
+                }
+                self.awaited.overdue(Utc::now())
+            }
+        };
+        let due = tick.filter(|tick| self.awaited.serve(*tick, Utc::now()));
+        if due.is_some() {
+            self.wind().await?;
+        }
+        Ok(due)
+    }
+
+    /// Sets a job for the tick that is waited for. A job that it replaces rings for nobody.
+    async fn wind(&self) -> Result<(), Error> {
+        let Some(tick) = self.awaited.tick else {
             tracing::warn!("the schedule has no further tick");
             return Ok(());
         };
@@ -138,7 +185,7 @@ impl Ticker {
         let job = Job::new_one_shot_at_instant_async(at, move |_, _| {
             let bell = bell.clone();
             Box::pin(async move {
-                // Full only if the last tick was not taken yet: then this one is late already.
+                // Full only if ticks were not taken yet: then this one is late already.
                 let _ = bell.try_send(tick);
             })
         })?;
@@ -148,5 +195,129 @@ impl Ticker {
 
     async fn stop(mut self) -> Result<(), Error> {
         Ok(self.scheduler.shutdown().await?)
+    }
+}
+
+/// A sign every now and then. From a thread that sleeps: the timers of the runtime rest on a clock that is as little to be
+/// relied on where time itself is simulated, or a virtual machine moves.
+fn looks() -> mpsc::Receiver<()> {
+    let (sign, looks) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        while !sign.is_closed() {
+            std::thread::sleep(LOOK_EVERY);
+            // Full if the last one was not seen yet.
+            let _ = sign.try_send(());
+        }
+    });
+    looks
+}
+
+/// Which tick is waited for, by the clock on the wall.
+struct Awaited {
+    schedule: Schedule,
+    /// Ticks up to here have been served, or lay before the start.
+    served: DateTime<Utc>,
+    tick: Option<DateTime<Utc>>,
+}
+
+impl Awaited {
+    fn new(schedule: Schedule, now: DateTime<Utc>) -> Self {
+        let tick = schedule.next_after(now);
+        Self { schedule, served: now, tick }
+    }
+
+    /// Goes on to the next tick if this is the one that is waited for.
+    fn serve(&mut self, tick: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        if self.tick != Some(tick) {
+            return false;
+        }
+        self.served = tick.max(now);
+        self.tick = self.schedule.next_after(self.served);
+        true
+    }
+
+    /// The tick that is waited for, if its job should have rung long ago.
+    fn overdue(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.tick.filter(|tick| *tick + LATE <= now)
+    }
+
+    /// Whether another tick is waited for from now on, because the clock was set back. A clock that was set forward rings
+    /// by itself, once for all that it leapt over.
+    fn look(&mut self, now: DateTime<Utc>) -> bool {
+        let is_set_back = now < self.served - CORRECTION;
+        if is_set_back {
+            // What was served will come again. It was set at some time since the last look.
+            self.served = now - LOOK_EVERY;
+            self.tick = self.schedule.next_after(self.served);
+        }
+        is_set_back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: &str) -> DateTime<Utc> {
+        format!("2026-05-05T{time}Z").parse().expect("a time")
+    }
+
+    fn hourly(now: &str) -> Awaited {
+        let cron = Schedule::parse_cron("0 0 * * * *").expect("cron");
+        Awaited::new(Schedule::new(cron, chrono_tz::UTC), at(now))
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_followed() {
+        let mut awaited = hourly("11:30:00");
+        assert!(awaited.serve(at("12:00:00"), at("12:00:01")));
+        assert!(!awaited.look(at("12:30:00")));
+        assert!(awaited.look(at("08:30:00")), "four hours back: not silent until one o'clock");
+        assert_eq!(awaited.tick, Some(at("09:00:00")));
+        assert!(!awaited.look(at("08:30:30")), "once");
+        assert!(!awaited.serve(at("13:00:00"), at("08:45:00")), "the job of before rings for nobody");
+        assert!(awaited.serve(at("09:00:00"), at("09:00:01")));
+        assert_eq!(awaited.tick, Some(at("10:00:00")));
+    }
+
+    #[test]
+    fn no_tick_is_lost_between_a_clock_that_is_set_back_and_the_next_look() {
+        let mut awaited = hourly("11:30:00");
+        assert!(awaited.look(at("09:00:20")));
+        assert_eq!(awaited.tick, Some(at("09:00:00")));
+        assert!(awaited.serve(at("09:00:00"), at("09:00:21")));
+        assert_eq!(awaited.tick, Some(at("10:00:00")));
+    }
+
+    #[test]
+    fn a_start_with_a_clock_far_ahead_is_no_reason_to_be_silent() {
+        let mut awaited = hourly("23:30:00");
+        assert!(awaited.look(at("03:59:59")));
+        assert_eq!(awaited.tick, Some(at("04:00:00")));
+    }
+
+    #[test]
+    fn a_tick_whose_job_does_not_ring_is_served_all_the_same() {
+        let mut awaited = hourly("11:30:00");
+        assert_eq!(awaited.overdue(at("12:00:04")), None, "the job may still ring");
+        assert_eq!(awaited.overdue(at("12:00:29")), Some(at("12:00:00")));
+        assert!(awaited.serve(at("12:00:00"), at("12:00:29")));
+        assert!(!awaited.serve(at("12:00:00"), at("12:00:30")), "rings late");
+    }
+
+    #[test]
+    fn a_correction_by_seconds_repeats_no_tick() {
+        let mut awaited = hourly("11:30:00");
+        assert!(awaited.serve(at("12:00:00"), at("12:00:01")));
+        assert!(!awaited.look(at("11:59:30")));
+        assert_eq!(awaited.tick, Some(at("13:00:00")));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_rings_once_for_all_that_it_leapt_over() {
+        let mut awaited = hourly("11:30:00");
+        assert!(!awaited.look(at("17:20:00")), "the job rings");
+        assert!(awaited.serve(at("12:00:00"), at("17:20:01")));
+        assert_eq!(awaited.tick, Some(at("18:00:00")));
     }
 }

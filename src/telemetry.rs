@@ -1,29 +1,56 @@
 //! Logging: set up once at the start of the program, to standard error, as text or JSON.
 //!
 //! What is logged never holds chat text, names or tokens; the types that carry them have no `Display` and secrets
-//! are `secrecy` strings. On a terminal, lines go around a progress bar (see `cli::progress`).
+//! are `secrecy` strings. Where lines go, and what happens if nobody reads them, is the business of `cli::stderr`.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat};
+use crate::visible::{visible_json, visible_line};
 
-/// Installs the global subscriber. A second call changes nothing.
-pub fn init<W>(log: &Log, writer: W)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.level))
-        .with_writer(writer)
-        .with_ansi(io::stderr().is_terminal());
+/// Installs the global subscriber, with or without colours; `write` gets whole lines. A second call changes nothing.
+pub fn init(log: &Log, write: fn(&str), has_colours: bool) {
+    let lines = Lines { write, is_json: log.format == LogFormat::Json, has_colours };
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(lines).with_ansi(has_colours);
     // Fails only if a subscriber is there already: tests may have one.
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
+}
+
+/// Where formatted events go: on as lines in which all is seen.
+struct Lines {
+    write: fn(&str),
+    is_json: bool,
+    has_colours: bool,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Write for &Lines {
+    /// Takes a whole event at a time: the formatter writes it at once.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = if self.is_json { visible_json(line) } else { visible_line(line, self.has_colours) };
+        (self.write)(&format!("{line}\n"));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A bare level means chatsync at that level and its libraries at warn: their info is noise.

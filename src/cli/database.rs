@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Environment;
-use crate::config::{self, DatabaseLocation, Patience};
+use crate::config::{self, DatabaseLocation, Patience, Secret};
 use crate::db::embedded::{Embedded, Place};
 use crate::db::{self, Store};
 use crate::waits::Waits;
@@ -98,20 +98,20 @@ impl Database {
     ) -> anyhow::Result<Self> {
         let embedded = Embedded::start(place).await?;
         tracing::info!(server = embedded.description(), directory = %embedded.data_dir().display(), "embedded PostgreSQL");
-        let url = SecretString::from(embedded.url());
+        let url = Secret::fixed(SecretString::from(embedded.url()));
         Ok(Self::connect(&url, settings, stop, Some(embedded), Some(settings.wait_at_start)).await?)
     }
 
     async fn connect(
-        url: &SecretString,
+        url: &Secret,
         settings: &config::Database,
         stop: &CancellationToken,
         embedded: Option<Embedded>,
         wait: Option<Duration>,
     ) -> Result<Self, db::Error> {
-        let pool = until_there(wait, || db::connect(url, settings.max_connections)).await?;
+        let pool = until_there(wait, || db::connect_by(url, settings.max_connections)).await?;
         let patience = Patience { timeout: AS_LONG_AS_IT_TAKES, ..settings.patience };
-        let store = Store::new(pool.clone(), patience, stop.clone(), Waits::default());
+        let store = Store::new(pool.clone(), patience, stop.clone(), Waits::default()).logging_in_by(Some(url.clone()));
         Ok(Self { pool, store, embedded })
     }
 

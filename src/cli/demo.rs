@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use super::database::Database;
 use super::output::print;
 use super::table::{one_line, table};
-use super::{End, Environment, status, sync};
-use crate::config::{self, Auth, ClientCredentials, Needs, Settings, Sources};
+use super::{End, Environment, status, stderr, sync};
+use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
 use crate::db::embedded::{self, Place};
 use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;
@@ -37,11 +37,11 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     let mut settings = config::load(&Sources::built_in(), Needs::Database)?;
     // Losses are explained below.
     settings.log.level = format!("warn,{}=off", crate::sync::LOSSES);
-    crate::telemetry::init(&settings.log, environment.screen.log_writer());
+    crate::telemetry::init(&settings.log, stderr::log, stderr::has_colours());
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
-    let database =
-        Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft).await?;
+    let database = Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft);
+    let database = environment.unless_stopped(database).await?;
     // Some orders the API does not know, some it has forgotten already; one Connect user per order, each with a token
     // of its own; a little latency, so that there is something to watch.
     let options = Options { orders: args.orders, latency: std::time::Duration::from_millis(40), ..Options::default() };
@@ -169,7 +169,7 @@ fn point_at(settings: &mut Settings, base_url: &str) -> anyhow::Result<()> {
     settings.api.base_url = base_url.parse()?;
     settings.auth = Some(Auth::UserAssertion(ClientCredentials {
         client_id: simulator::CLIENT_ID.to_owned(),
-        client_secret: SecretString::from(simulator::CLIENT_SECRET),
+        client_secret: Secret::fixed(SecretString::from(simulator::CLIENT_SECRET)),
         scope: "connect:post_checkout".to_owned(),
         client_scope: "connect:post_checkout".to_owned(),
     }));

@@ -11,6 +11,7 @@ pub(super) fn tell(error: &anyhow::Error) -> String {
         if cause.is::<db::Error>()
             || cause.is::<db::embedded::Error>()
             || cause.is::<connect::Error>()
+            || cause.is::<connect::NoClient>()
             || cause.is::<sync::Error>()
             || cause.is::<config::Problems>()
             || cause.is::<feed::FeedError>()

@@ -17,9 +17,11 @@ mod retry;
 mod run;
 mod simulate;
 mod status;
+mod stderr;
 mod sync;
 mod table;
 mod times;
+mod variables;
 mod why;
 
 use std::path::PathBuf;
@@ -34,16 +36,17 @@ use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use output::note;
-use progress::Screen;
+pub use variables::leave_out_empty_variables;
 
 /// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
 ///
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
 /// some orders (or lines) failed, are held back, or were found lost.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = false)]
+#[command(version, propagate_version = false, color = stderr::colour_choice())]
 pub struct Cli {
-    /// Configuration file (TOML); default: config/local.toml, if it is there
+    /// Configuration file (TOML); default: the first that is there of config/local.toml,
+    /// ~/.config/chatsync/chatsync.toml and /etc/chatsync/chatsync.toml
     #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
     config: Option<PathBuf>,
 
@@ -107,12 +110,11 @@ impl From<End> for ExitCode {
     }
 }
 
-/// What every command gets: the global options, the signals, the terminal.
+/// What every command gets: the global options and the signals.
 struct Environment {
     sources: Sources,
     data_dir: Option<PathBuf>,
     shutdown: Shutdown,
-    screen: Screen,
 }
 
 /// Runs the command to its exit code.
@@ -127,14 +129,16 @@ pub fn main(cli: Cli) -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(runtime.spawn(dispatch(cli))).context("a defect: the command broke off")?
         });
-    match result {
+    let code = match result {
         Ok(end) => end.into(),
         Err(error) => {
             note(format!("error: {}", failure::tell(&error)));
             let is_usage = error.is::<Problems>() || matches!(error.downcast_ref(), Some(FeedError::Refused(_)));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
-    }
+    };
+    stderr::flush();
+    code
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<End> {
@@ -142,20 +146,19 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         sources: Sources::of_process(cli.config),
         data_dir: cli.data_dir,
         shutdown: Shutdown::on_signals().context("cannot listen for signals")?,
-        screen: Screen::default(),
     };
     let is_interactive = matches!(cli.command, Command::Psql(_));
     let command = async {
         match cli.command {
-            Command::Migrate => migrate::migrate(&environment).await,
+            Command::Migrate => environment.unless_stopped(migrate::migrate(&environment)).await,
             Command::Enqueue(args) => enqueue::enqueue(&environment, args).await,
             Command::Sync(args) => sync::sync(&environment, args).await,
             Command::Run => run::run(&environment).await,
-            Command::Status(args) => status::status(&environment, args).await,
-            Command::Why(args) => why::why(&environment, args).await,
-            Command::Plan(args) => plan::plan(&environment, args).await,
-            Command::Retry(args) => retry::retry(&environment, args).await,
-            Command::Confirm(args) => confirm::confirm(&environment, args).await,
+            Command::Status(args) => environment.unless_stopped(status::status(&environment, args)).await,
+            Command::Why(args) => environment.unless_stopped(why::why(&environment, args)).await,
+            Command::Plan(args) => environment.unless_stopped(plan::plan(&environment, args)).await,
+            Command::Retry(args) => environment.unless_stopped(retry::retry(&environment, args)).await,
+            Command::Confirm(args) => environment.unless_stopped(confirm::confirm(&environment, args)).await,
             Command::Psql(args) => psql::psql(&environment, args).await,
             Command::Demo(args) => demo::demo(&environment, args).await,
             Command::Simulate(args) => simulate::simulate(&environment, args).await,
@@ -200,10 +203,17 @@ impl Environment {
         Ok(data_dir)
     }
 
+    /// Ends at the first signal: for work that may be broken off anywhere, such as a connection or a transaction.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        // On the heap: it is as large as the whole command.
+        let done = self.shutdown.soft.run_until_cancelled(Box::pin(work)).await;
+        done.unwrap_or_else(|| Err(anyhow::anyhow!("stopped by a signal")))
+    }
+
     /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
-        telemetry::init(&settings.log, self.screen.log_writer());
+        telemetry::init(&settings.log, stderr::log, stderr::has_colours());
         Ok(settings)
     }
 }

@@ -3,14 +3,25 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-/// Prints a line. A reader that has gone, as in `chatsync status | head -1`, is not an error.
+use serde::Serialize;
+
+use super::stderr;
+use crate::visible::{visible, visible_json};
+
+/// Prints a line, after all notes so far. A reader that has gone, as in `chatsync status | head -1`, is not an error.
 pub(super) fn print(text: impl Display) -> io::Result<()> {
-    unless_gone(writeln!(io::stdout().lock(), "{text}"))
+    stderr::flush();
+    unless_gone(writeln!(io::stdout().lock(), "{}", visible(&text.to_string())))
 }
 
-/// Tells a person a line on standard error. The work goes on whether or not somebody can read it.
+/// Prints a value as one line of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print(visible_json(&serde_json::to_string(value)?))?)
+}
+
+/// Tells a person a line on standard error. The work goes on whether or not somebody reads it.
 pub(super) fn note(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    stderr::note(&format!("{}\n", visible(&text.to_string())));
 }
 
 /// Forgives that the reader has gone.

@@ -2,12 +2,11 @@
 //!
 //! Only looks; needs no credentials. `sync::outlook` foresees the run, this shows it.
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{print, print_json};
 use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
@@ -48,7 +47,7 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     database.close().await?;
     let plan = Plan { run, missed_later, next_tick };
     if args.json {
-        print(serde_json::to_string(&plan.as_json()).context("cannot print the plan")?)?;
+        print_json(&plan.as_json())?;
     } else {
         print(plan.text())?;
     }

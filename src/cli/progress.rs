@@ -1,14 +1,16 @@
 //! What happens on the terminal while a run goes on: a bar there, a line now and then elsewhere.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::fmt::MakeWriter;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::oneshot;
 
+use super::stderr::{BARS, has_colours, is_screen};
 use super::times::span;
 use crate::sync::Progress;
 use crate::waits::Waits;
@@ -16,42 +18,37 @@ use crate::waits::Waits;
 const REDRAW: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// How long the end of a run waits for its bar to go.
+const CLEARED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What the present is.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Standard error, shared by log lines and a progress bar.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Screen(MultiProgress);
-
-impl Screen {
-    /// Where log lines go: above the bar, if there is one.
-    pub(super) fn log_writer(&self) -> LogWriter {
-        LogWriter(self.0.clone())
+/// Shows how far it is, and what it waits for, while `work` goes on.
+pub(super) async fn watch<T, W: Future<Output = T>>(waits: &Waits, work: impl FnOnce(Arc<Progress>) -> W) -> T {
+    if is_screen() {
+        let progress = Arc::new(Progress::counted());
+        draw(Arc::clone(&progress), waits.clone(), work(progress)).await
+    } else {
+        let progress = Arc::new(Progress::default());
+        log(&progress, work(Arc::clone(&progress))).await
     }
+}
 
-    /// Shows how far it is, and what it waits for, while `work` goes on.
-    pub(super) async fn watch<T, W: Future<Output = T>>(
-        &self,
-        waits: &Waits,
-        work: impl FnOnce(Arc<Progress>) -> W,
-    ) -> T {
-        if io::stderr().is_terminal() {
-            let progress = Arc::new(Progress::counted());
-            self.draw(&progress, waits, work(Arc::clone(&progress))).await
-        } else {
-            let progress = Arc::new(Progress::default());
-            log(&progress, work(Arc::clone(&progress))).await
-        }
-    }
-
-    async fn draw<T>(&self, progress: &Progress, waits: &Waits, work: impl Future<Output = T>) -> T {
-        // The message last: it is cut where the terminal ends.
-        let style = ProgressStyle::with_template("{bar:24.cyan/blue} {pos}/{len} orders  {wide_msg}")
-            .expect("the template is a constant")
-            .progress_chars("█▉▊▋▌▍▎▏ ");
-        let bar = self.0.add(ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style));
+/// Draws in a thread of its own: a terminal that was stopped keeps whoever writes to it.
+async fn draw<T>(progress: Arc<Progress>, waits: Waits, work: impl Future<Output = T>) -> T {
+    // The message last: it is cut where the terminal ends.
+    let bar = if has_colours() { "{bar:24.cyan/blue}" } else { "{bar:24}" };
+    let style = ProgressStyle::with_template(&format!("{bar} {{pos}}/{{len}} orders  {{wide_msg}}"))
+        .expect("the template is a constant")
+        .progress_chars("█▉▊▋▌▍▎▏ ");
+    let (goes_on, ended) = std_mpsc::channel::<()>();
+    let (clears, cleared) = oneshot::channel::<()>();
+    thread::spawn(move || {
+        let _clears = clears;
+        let bar = BARS.add(ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style));
         let mut rate = Rate::new(Instant::now());
-        let result = during(work, REDRAW, || {
+        while ended.recv_timeout(REDRAW) == Err(RecvTimeoutError::Timeout) {
             let (settled, expected) = (progress.settled(), progress.expected());
             rate.note(Instant::now(), settled);
             bar.set_length(expected.max(settled));
@@ -60,12 +57,14 @@ impl Screen {
                 Some(wait) => wait.to_string(),
                 None => in_motion(rate.per_second(), expected.saturating_sub(settled)),
             });
-        })
-        .await;
+        }
         bar.finish_and_clear();
-        self.0.remove(&bar);
-        result
-    }
+        BARS.remove(&bar);
+    });
+    let result = work.await;
+    drop(goes_on);
+    let _ = tokio::time::timeout(CLEARED_WITHIN, cleared).await;
+    result
 }
 
 /// How fast it is, and how long it takes at that rate.
@@ -128,29 +127,6 @@ async fn during<T>(work: impl Future<Output = T>, every: Duration, mut tick: imp
             }
             _ = interval.tick() => tick(),
         }
-    }
-}
-
-/// Writes log lines to standard error without tearing the bar.
-#[derive(Debug, Clone)]
-pub(super) struct LogWriter(MultiProgress);
-
-impl MakeWriter<'_> for LogWriter {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A line that cannot be written is lost: the subscriber would panic over it.
-        Ok(self.0.suspend(|| io::stderr().write(bytes)).unwrap_or(bytes.len()))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
     }
 }
 

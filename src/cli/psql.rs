@@ -30,7 +30,7 @@ pub(super) struct Args {
 pub(super) async fn psql(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     match &settings.database.location {
-        DatabaseLocation::Url(url) => run(Path::new("psql"), url.expose_secret(), args.arguments).await,
+        DatabaseLocation::Url(url) => run(Path::new("psql"), url.get().expose_secret(), args.arguments).await,
         DatabaseLocation::Embedded => {
             let data_dir = environment.existing_data_dir(&settings.database)?;
             let embedded = Embedded::start(Place::Kept(data_dir)).await?;

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::database::{Database, Migrations};
-use super::output::{note, print};
+use super::output::{note, print, print_json};
+use super::progress::watch;
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
 use crate::db::runs::{Run, Status, Trigger};
@@ -36,13 +35,13 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let worker = worker(&settings, &database)?;
     if !args.orders.is_empty() {
-        call_up(&database, &args.orders).await?;
+        environment.unless_stopped(call_up(&database, &args.orders)).await?;
     }
     let only = Some(args.orders).filter(|orders| !orders.is_empty());
     let request = Request { trigger: Trigger::Manual, only, limit: args.limit };
     let report = run_with_progress(environment, &worker, &request).await?;
     if args.json {
-        print(serde_json::to_string(&report.run).context("cannot print the run")?)?;
+        print_json(&report.run)?;
     } else {
         print(summary(&report.run))?;
     }
@@ -56,7 +55,7 @@ pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
     let name = format!("{}:{}:{random}", host.as_deref().unwrap_or("localhost"), std::process::id());
-    Worker::new(database.pool.clone(), name, settings).context("cannot set up the HTTP client")
+    Ok(Worker::new(database.pool.clone(), name, settings)?)
 }
 
 /// A run with what a terminal, or a log, shows of it.
@@ -68,7 +67,7 @@ pub(super) async fn run_with_progress(
     let run = |progress: Arc<Progress>| async move {
         Box::pin(worker.run(request, &environment.shutdown.soft, &progress)).await
     };
-    Ok(environment.screen.watch(&worker.waits, run).await?)
+    Ok(watch(&worker.waits, run).await?)
 }
 
 /// What a run means for the exit code; tells why if it could not proceed.

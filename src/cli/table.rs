@@ -2,6 +2,8 @@
 
 use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 
+use crate::visible::visible;
+
 /// Width where standard output is not a terminal.
 const DEFAULT_WIDTH: u16 = 100;
 
@@ -30,9 +32,9 @@ pub(super) fn facts(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:<13}{value}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Text from a chat on one line, without what a terminal would act on.
+/// Text of others on one line, as it will be shown, so that tables know its width.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    visible(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }
 
 /// A text cut to so many characters.

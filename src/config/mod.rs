@@ -7,16 +7,17 @@
 mod database_url;
 mod problem;
 mod reader;
+mod secret;
 mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use url::Url;
 
 pub use problem::{Problem, Problems};
+pub use secret::Secret;
 pub(crate) use values::is_loopback;
 pub use values::{AuthMode, LogFormat};
 
@@ -82,7 +83,7 @@ pub enum Auth {
     /// One token for all.
     ClientCredentials(ClientCredentials),
     /// A token issued by hand.
-    StaticToken(SecretString),
+    StaticToken(Secret),
 }
 
 /// What a token is asked for with.
@@ -91,7 +92,7 @@ pub struct ClientCredentials {
     /// `client_id`.
     pub client_id: String,
     /// `client_secret`.
-    pub client_secret: SecretString,
+    pub client_secret: Secret,
     /// Scope of users' tokens.
     pub scope: String,
     /// Scope of the token for all orders.
@@ -141,7 +142,7 @@ pub enum DatabaseLocation {
     /// One of chatsync's own, in the user's data directory.
     Embedded,
     /// A running server; the URL may hold a password.
-    Url(SecretString),
+    Url(Secret),
 }
 
 /// How the queue behaves.
@@ -232,9 +233,7 @@ pub struct Sources {
 pub enum ConfigFile {
     /// None at all.
     None,
-    /// `config/local.toml` in the current directory, if it is there.
-    Local,
-    /// `--config FILE`.
+    /// `--config FILE`, or one in a usual place.
     Given(PathBuf),
 }
 
@@ -245,16 +244,37 @@ impl Sources {
         Self { file: ConfigFile::None, environment: Vec::new() }
     }
 
-    /// The process's environment and the given file.
+    /// The process's environment and the given file, or the first that is in a usual place.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
         // Values that are not UTF-8 cannot be settings; their names are of no interest either.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        let file = file.map_or(ConfigFile::Local, ConfigFile::Given);
-        Self { file, environment: std::env::vars_os().filter_map(text).collect() }
+        let environment: Vec<_> = std::env::vars_os().filter_map(text).collect();
+        let file = file.or_else(|| usual_files(&environment).into_iter().find(|file| file.is_file()));
+        Self { file: file.map_or(ConfigFile::None, ConfigFile::Given), environment }
     }
+}
+
+/// Where a file is looked for: the directory in which a developer stands, the user's, the machine's.
+fn usual_files(environment: &[(String, String)]) -> Vec<PathBuf> {
+    let directory = |name| {
+        let value = environment.iter().find(|(other, _)| other == name).map(|(_, value)| PathBuf::from(value));
+        // <https://specifications.freedesktop.org/basedir>: any other path is to be ignored.
+        value.filter(|path| path.is_absolute())
+    };
+    let of_the_user = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")));
+    let places = [
+        Some("config/local.toml".into()),
+        of_the_user.as_deref().map(in_directory),
+        Some(in_directory(Path::new("/etc"))),
+    ];
+    places.into_iter().flatten().collect()
+}
+
+fn in_directory(directory: &Path) -> PathBuf {
+    directory.join("chatsync/chatsync.toml")
 }
 
 /// Reads and checks all settings. The error holds everything that is wrong, not just the first thing.
@@ -366,7 +386,7 @@ fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
     let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
     let location = url
         .and_then(|url| reader.require("database.url", url, hint))
-        .and_then(|url| reader.check("database.url", url, |url| values::database_location(&url)));
+        .and_then(|url| reader.check("database.url", url, values::database_location));
     let max_connections = reader.get("database.max_connections", values::between::<u32, 1, 1_000>);
     let auto_migrate = reader.bool("database.auto_migrate");
     let timeout = reader.get("database.timeout", values::positive_duration);

@@ -3,16 +3,17 @@
 #![expect(clippy::option_option, reason = "outer: was it right; inner: is it set")]
 
 use std::collections::HashMap;
-use std::fs;
 
 use config::{Config, File, FileFormat, Value, ValueKind};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{Problem, Problems};
-use super::{ConfigFile, DEFAULTS, Sources};
+use super::{ConfigFile, DEFAULTS, Secret, Sources};
 
 const PREFIX: &str = "CHATSYNC__";
-const LOCAL_FILE: &str = "config/local.toml";
+
+/// How variables begin that are meant for chatsync, or for a Kubernetes service of its name.
+const LIKE_PREFIX: &str = "CHATSYNC_";
 
 /// The merged layers, and the problems found so far.
 pub(super) struct Reader {
@@ -27,7 +28,7 @@ impl Reader {
     pub(super) fn open(sources: &Sources) -> Result<Self, Problems> {
         let file = match &sources.file {
             ConfigFile::Given(path) => path.display().to_string(),
-            ConfigFile::Local | ConfigFile::None => LOCAL_FILE.to_owned(),
+            ConfigFile::None => String::new(),
         };
         let broken = |error| broken(&error, &file);
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
@@ -35,7 +36,6 @@ impl Reader {
         let mut layers = Config::builder().add_source(defaults);
         layers = match &sources.file {
             ConfigFile::None => layers,
-            ConfigFile::Local => layers.add_source(File::new(LOCAL_FILE, FileFormat::Toml).required(false)),
             ConfigFile::Given(path) => layers.add_source(File::from(path.as_path()).format(FileFormat::Toml)),
         };
         let merged = layers.add_source(EnvironmentLayer(sources.environment.clone())).build().map_err(broken)?;
@@ -49,7 +49,28 @@ impl Reader {
             );
             reader.refuse(&key, "is not a setting of chatsync", &hint);
         }
+        reader.refuse_variables_like(&known, &sources.environment);
         Ok(reader)
+    }
+
+    /// Reports variables whose names differ from a setting's in their underscores only: they would have no effect.
+    /// Kubernetes has names of its own for a service called chatsync (`CHATSYNC_PORT`), which are no key's.
+    fn refuse_variables_like(&mut self, known: &HashMap<String, Value>, environment: &[(String, String)]) {
+        for (name, value) in environment {
+            let Some(rest) = name.strip_prefix(LIKE_PREFIX).filter(|_| !name.starts_with(PREFIX) && !value.is_empty())
+            else {
+                continue;
+            };
+            let key = rest.to_lowercase().replace("__", "_");
+            if let Some(meant) = known.keys().find(|known| known.replace('.', "_") == key) {
+                self.problems.push(Problem {
+                    key: meant.clone(),
+                    origin: name.clone(),
+                    what: "is set under a name that is not read".to_owned(),
+                    hint: format!("write {}", variable(meant)),
+                });
+            }
+        }
     }
 
     /// Ends reading: an error if anything was wrong.
@@ -86,18 +107,19 @@ impl Reader {
 
     /// A secret, given itself or as the name of a file that holds it. The file wins over a default, not over a value
     /// that somebody set.
-    pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<SecretString>> {
+    pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<Secret>> {
         let path = self.text(file_key)?;
         let value = self.scalar(key)?;
         let Some(path) = path.filter(|_| self.is_default(key) || value.is_empty()) else {
-            return Some(Some(value).filter(|value| !value.is_empty()).map(SecretString::from));
+            let value = Some(value).filter(|value| !value.is_empty());
+            return Some(value.map(|value| Secret::fixed(SecretString::from(value))));
         };
-        match fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => {
+        match Secret::in_file(path.into()) {
+            Ok(secret) if secret.get().expose_secret().is_empty() => {
                 self.refuse(file_key, "names a file that is empty", "write the secret into it, on one line");
                 None
             }
-            Ok(text) => Some(Some(SecretString::from(text.trim().to_owned()))),
+            Ok(secret) => Some(Some(secret)),
             Err(error) => {
                 self.refuse(
                     file_key,
@@ -167,7 +189,7 @@ impl Wrong {
 
 const ENVIRONMENT: &str = "environment variable ";
 
-/// The variables as a layer in which each value remembers its variable.
+/// The variables as a layer in which each value remembers its variable. Empty ones count as unset.
 #[derive(Debug, Clone)]
 struct EnvironmentLayer(Vec<(String, String)>);
 
@@ -179,9 +201,9 @@ impl config::Source for EnvironmentLayer {
     fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
         let mut collected = config::Map::new();
         let is_set = |name: &str| self.0.iter().any(|(other, value)| other == name && !value.is_empty());
-        for (name, value) in &self.0 {
+        for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             // The name that PostgreSQL's users and hosting platforms know; the one of our own goes before it.
-            let own = if name == "DATABASE_URL" && !value.is_empty() && !is_set("CHATSYNC__DATABASE__URL") {
+            let own = if name == "DATABASE_URL" && !is_set("CHATSYNC__DATABASE__URL") {
                 "CHATSYNC__DATABASE__URL"
             } else {
                 name

@@ -18,10 +18,10 @@ fn with_file(text: &str, variables: &[(&str, &str)]) -> (tempfile::NamedTempFile
     (file, sources)
 }
 
-fn database_url(settings: &Settings) -> &str {
+fn database_url(settings: &Settings) -> String {
     match &settings.database.location {
-        DatabaseLocation::Embedded => "embedded",
-        DatabaseLocation::Url(url) => url.expose_secret(),
+        DatabaseLocation::Embedded => "embedded".to_owned(),
+        DatabaseLocation::Url(url) => url.get().expose_secret().to_owned(),
     }
 }
 
@@ -54,6 +54,73 @@ fn later_layers_win() {
 }
 
 #[test]
+fn variables_with_single_underscores_are_told_their_right_names() {
+    let variables = [
+        ("CHATSYNC_DATABASE_URL", "postgres://me:hush-hush@host/db"),
+        ("CHATSYNC_AUTH__CLIENT_ID", "me"),
+        ("CHATSYNC_QUEUE_READABLE_WINDOW", "24h"),
+        ("CHATSYNC_LOG_LEVEL", ""),
+    ];
+    let problems = load(&environment(&variables), Needs::Database).expect_err("not read");
+    let told: Vec<_> = problems.0.iter().map(|problem| (problem.origin.as_str(), problem.hint.as_str())).collect();
+    let expected = [
+        ("CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL"),
+        ("CHATSYNC_AUTH__CLIENT_ID", "write CHATSYNC__AUTH__CLIENT_ID"),
+        ("CHATSYNC_QUEUE_READABLE_WINDOW", "write CHATSYNC__QUEUE__READABLE_WINDOW"),
+    ];
+    assert_eq!(told, expected);
+    assert!(!problems.to_string().contains("hush-hush"));
+    // Every key, so that none is one of Kubernetes' by chance.
+    let kubernetes = [
+        "CHATSYNC_PORT",
+        "CHATSYNC_SERVICE_HOST",
+        "CHATSYNC_SERVICE_PORT",
+        "CHATSYNC_SERVICE_PORT_ADMIN",
+        "CHATSYNC_PORT_8080_TCP",
+        "CHATSYNC_PORT_8080_TCP_ADDR",
+        "CHATSYNC_PORT_8080_TCP_PORT",
+        "CHATSYNC_PORT_8080_TCP_PROTO",
+        "CHATSYNC_DATABASE_SERVICE_HOST",
+        "CHATSYNC_API_PORT",
+        "CHATSYNC_HOME",
+        "CHATSYNC_",
+    ];
+    load(&environment(&kubernetes.map(|name| (name, "tcp://10.0.0.1:8080"))), Needs::Database).expect("no settings");
+}
+
+#[test]
+fn a_file_is_looked_for_where_developers_users_and_machines_have_theirs() {
+    let places = |variables: &[(&str, &str)]| {
+        let files = usual_files(&environment(variables).environment);
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (local, machine) = ("config/local.toml", "/etc/chatsync/chatsync.toml");
+    let home = [("HOME", "/home/me")];
+    assert_eq!(places(&home), format!("{local} /home/me/.config/chatsync/chatsync.toml {machine}"));
+    let xdg = [("HOME", "/home/me"), ("XDG_CONFIG_HOME", "/cfg")];
+    assert_eq!(places(&xdg), format!("{local} /cfg/chatsync/chatsync.toml {machine}"));
+    let relative = [("HOME", "/home/me"), ("XDG_CONFIG_HOME", "cfg")];
+    assert_eq!(places(&relative), places(&home));
+    assert_eq!(places(&[("XDG_CONFIG_HOME", "")]), format!("{local} {machine}"));
+}
+
+#[test]
+fn empty_variables_count_as_unset() {
+    let empty = [
+        ("CHATSYNC__DATABASE__URL", ""),
+        ("DATABASE_URL", ""),
+        ("CHATSYNC__API__TIMEOUT", ""),
+        ("CHATSYNC__AUTH__MODE", ""),
+        ("CHATSYNC__QUEUE__RETENTION", ""),
+        ("CHATSYNC__NO__SUCH_KEY", ""),
+    ];
+    let (_file, sources) = with_file("[api]\ntimeout = \"9s\"\n", &empty);
+    let settings = load(&sources, Needs::Database).expect("good");
+    assert_eq!(database_url(&settings), "embedded");
+    assert_eq!(settings.api.timeout, Duration::from_secs(9));
+}
+
+#[test]
 fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
     let retention = |text| {
         let settings = load(&environment(&[("CHATSYNC__QUEUE__RETENTION", text)]), Needs::Database);
@@ -62,7 +129,7 @@ fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
     assert_eq!(load(&Sources::built_in(), Needs::Database).expect("good").queue.retention, None);
     assert_eq!(retention("0s"), Ok(None));
     assert_eq!(retention("24h"), Ok(Some(Duration::from_hours(24))));
-    for wrong in ["23h", "1", "-1d", ""] {
+    for wrong in ["23h", "1", "-1d"] {
         assert_eq!(retention(wrong), Err("queue.retention".to_owned()), "{wrong}");
     }
 }
@@ -105,7 +172,7 @@ fn plain_http_is_for_loopback_or_those_who_ask_for_it() {
     assert!(url("http://10.0.0.1/", "false").is_err());
     assert!(url("http://localhost.example.com/", "false").is_err());
     assert!(url("http://10.0.0.1/", "true").is_ok());
-    for bad in ["ftp://127.0.0.1/", "connect.example", "https://u:p@host/", "https://host/?a=b", ""] {
+    for bad in ["ftp://127.0.0.1/", "connect.example", "https://u:p@host/", "https://host/?a=b"] {
         assert!(url(bad, "true").is_err(), "{bad}");
     }
 }
@@ -118,14 +185,14 @@ fn secrets_come_from_files_and_show_nowhere() {
     let variables = [("CHATSYNC__AUTH__CLIENT_ID", "me"), ("CHATSYNC__AUTH__CLIENT_SECRET_FILE", path.as_str())];
     let settings = load(&environment(&variables), Needs::Credentials).expect("good");
     let Some(Auth::UserAssertion(credentials)) = &settings.auth else { panic!("wrong mode") };
-    assert_eq!(credentials.client_secret.expose_secret(), "hush-hush");
+    assert_eq!(credentials.client_secret.get().expose_secret(), "hush-hush");
     assert!(!format!("{settings:?}").contains("hush-hush"));
 
     let bad = [("CHATSYNC__DATABASE__URL", "mysql://me:hush-hush@host/db"), ("CHATSYNC__AUTH__TOKEN", "hush-hush")];
     let problems = load(&environment(&bad), Needs::Credentials).expect_err("bad");
     assert!(!format!("{problems} {problems:?}").contains("hush-hush"));
-    let empty = load(&environment(&[("CHATSYNC__DATABASE__URL", "")]), Needs::Database).expect_err("empty");
-    assert_eq!(empty.0[0].what, "is missing");
+    let (_file, empty) = with_file("[database]\nurl = \"\"\n", &[]);
+    assert_eq!(load(&empty, Needs::Database).expect_err("empty").0[0].what, "is missing");
     let missing = [("CHATSYNC__AUTH__CLIENT_SECRET_FILE", "/nowhere/at/all")];
     assert!(load(&environment(&missing), Needs::Database).is_err());
 }

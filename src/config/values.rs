@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 use super::reader::Wrong;
-use super::{DatabaseLocation, database_url};
+use super::{DatabaseLocation, Secret, database_url};
 use crate::domain::Schedule;
 
 /// Form of the log lines.
@@ -114,10 +114,11 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) fn database_location(url: &SecretString) -> Result<DatabaseLocation, Wrong> {
-    match url.expose_secret() {
-        "embedded" => Ok(DatabaseLocation::Embedded),
-        text => Ok(DatabaseLocation::Url(database_url::normalise(text)?.into())),
+pub(super) fn database_location(url: Secret) -> Result<DatabaseLocation, Wrong> {
+    if url.get().expose_secret() == "embedded" {
+        Ok(DatabaseLocation::Embedded)
+    } else {
+        Ok(DatabaseLocation::Url(url.in_form(database_url::normalise)?))
     }
 }
 

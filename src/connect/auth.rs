@@ -1,4 +1,5 @@
-//! Access tokens: asked for, cached until shortly before they expire, renewed once when refused.
+//! Access tokens: asked for, cached until shortly before they expire, renewed once when refused. A secret or a token
+//! that is kept in a file is read again when it is refused.
 //!
 //! [`Tokens`] serves the three modes. With client credentials there are two kinds of token, a user's and the one for all
 //! orders: `auth.mode` names the one that is tried first, and an order that wants the other gets it. Orders that wait
@@ -25,7 +26,7 @@ use super::error::{ApiError, Asked, Error};
 use super::http::Http;
 use super::session::Errand;
 use super::text::without_bom;
-use crate::config::{Auth, ClientCredentials};
+use crate::config::{Auth, ClientCredentials, Secret};
 use crate::domain::{ClaimedOrder, Fault, TokenKind};
 
 /// Users whose tokens are kept. A token is about a hundred bytes: a few MiB at most.
@@ -50,7 +51,7 @@ pub(super) struct Token {
 
 pub(super) enum Tokens {
     Issued(Box<Issued>),
-    Static(SecretString),
+    Static(Secret),
 }
 
 /// Tokens that are asked for with the client's credentials.
@@ -124,10 +125,11 @@ impl Tokens {
         errand: &mut Errand<'_>,
     ) -> Result<Token, Error> {
         let issued = match self {
-            Self::Static(_) if refused.is_some() => {
-                return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared: true });
+            Self::Static(token) => {
+                let secret = refused.map_or_else(|| Some(token.get()), |refused| token.renewed(&refused.secret));
+                let secret = secret.ok_or(Error::Unauthorized { asked_for: Asked::Messages, is_shared: true })?;
+                return Ok(Token { secret, generation: 0 });
             }
-            Self::Static(secret) => return Ok(Token { secret: secret.clone(), generation: 0 }),
             Self::Issued(issued) => issued,
         };
         let token = issued.token(http, order, kind, refused, errand).await;
@@ -193,7 +195,7 @@ impl Slot {
         }
         state.live = None;
         let asked_at = Instant::now();
-        let (secret, life) = request(http, credentials, user, errand).await?;
+        let (secret, life) = issue(http, credentials, user, errand).await?;
         let generation = state.generation + 1;
         let renew_at = asked_at + life.saturating_sub(MARGIN.min(life / 10));
         *state = SlotState { generation, live: Some((secret.clone(), renew_at)) };
@@ -201,10 +203,32 @@ impl Slot {
     }
 }
 
+/// Asks for a token; once more if the client's secret is refused and its file holds another one by now.
+async fn issue(
+    http: &Http,
+    credentials: &ClientCredentials,
+    user: Option<&str>,
+    errand: &mut Errand<'_>,
+) -> Result<(SecretString, Duration), Error> {
+    let secret = credentials.client_secret.get();
+    let issued = request(http, credentials, &secret, user, errand).await;
+    let is_refused = match &issued {
+        Err(Error::Unauthorized { .. }) => true,
+        Err(Error::TokenRefused { answer, .. }) => answer.refuses_the_client(),
+        _ => false,
+    };
+    let renewed = is_refused.then(|| credentials.client_secret.renewed(&secret)).flatten();
+    match renewed {
+        Some(renewed) => request(http, credentials, &renewed, user, errand).await,
+        None => issued,
+    }
+}
+
 /// `POST /v2/oauth/token`.
 async fn request(
     http: &Http,
     credentials: &ClientCredentials,
+    client_secret: &SecretString,
     user: Option<&str>,
     errand: &mut Errand<'_>,
 ) -> Result<(SecretString, Duration), Error> {
@@ -217,7 +241,7 @@ async fn request(
     }
     let mut body = json!({
         "client_id": credentials.client_id,
-        "client_secret": credentials.client_secret.expose_secret(),
+        "client_secret": client_secret.expose_secret(),
     });
     if let Some(user) = user {
         body["grant_type"] = "fulfillment_user_assertion".into();

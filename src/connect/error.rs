@@ -116,6 +116,15 @@ pub enum Error {
     },
 }
 
+/// Why there is no client: on a system without root certificates, none for HTTPS.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot set up HTTPS: {}; install the system's root certificates (package ca-certificates), or name a file that \
+     holds them in SSL_CERT_FILE",
+    innermost(.0)
+)]
+pub struct NoClient(#[from] reqwest::Error);
+
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::encoding::{ACCEPTED, Encoding};
-use super::error::{ApiError, Asked, Broken, Error};
+use super::error::{ApiError, Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
 use super::session::Errand;
@@ -23,6 +23,10 @@ use crate::domain::Fault;
 
 /// The name under which chatsync calls.
 const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
+
+/// After so long a silence an HTTP/2 connection is asked whether it is alive, and has as long to answer: within a
+/// third of `api.timeout`, and these limits, so that a request can be sent again before its time is over.
+const PINGS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Bytes decompressed at once.
 const PIECE: usize = 8 * 1024;
@@ -48,12 +52,13 @@ pub(super) struct Reply {
 }
 
 impl Http {
-    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
         // Fails only if a provider was installed before, which is then as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+        let ping = (api.timeout / 3).clamp(PINGS.0, PINGS.1);
         let builder = |idle_connections| {
             let builder = Client::builder()
                 .user_agent(USER_AGENT)
@@ -69,13 +74,22 @@ impl Http {
                 .pool_max_idle_per_host(idle_connections)
                 // Below the idle time-out after which servers answer 408 on a connection.
                 .pool_idle_timeout(Duration::from_secs(30))
-                .tcp_nodelay(true);
+                .tcp_nodelay(true)
+                // Many requests share an HTTP/2 connection: one that is dead would keep all of them, and the next ones.
+                .http2_keep_alive_interval(ping)
+                .http2_keep_alive_timeout(ping)
+                .http2_keep_alive_while_idle(true);
             // A company's proxy cannot reach this machine's loopback.
             if is_loopback(&api.base_url) { builder.no_proxy() } else { builder }
         };
+        let client = |idle_connections| match builder(idle_connections).build() {
+            // Only HTTPS needs the platform's certificates.
+            Err(_) if api.base_url.scheme() == "http" => builder(idle_connections).tls_certs_only([]).build(),
+            client => client,
+        };
         Ok(Self {
-            client: builder(max_in_flight).build()?,
-            once: builder(0).build()?,
+            client: client(max_in_flight)?,
+            once: client(0)?,
             base_url: api.base_url.clone(),
             pace,
             memory: Memory::new(),

@@ -24,7 +24,7 @@ use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_LANGUAGE, AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
-pub use error::{ApiError, Asked, Broken, Error};
+pub use error::{ApiError, Asked, Broken, Error, NoClient};
 pub use memory::Reservation;
 pub use pace::Pace;
 pub use reply::decode;
@@ -53,8 +53,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client as configured. Says in `waits` what it waits for. Fails if the platform's certificates cannot be loaded.
-    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace, waits: Waits) -> Result<Self, reqwest::Error> {
+    /// A client as configured. Says in `waits` what it waits for. Fails if HTTPS is needed and the platform has no
+    /// certificates.
+    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace, waits: Waits) -> Result<Self, NoClient> {
         let controller = Pace::new(pace.initial_requests_per_second, pace.max_requests_per_second);
         Ok(Self {
             http: Http::new(api, controller.explaining(waits.clone()), pace.max_in_flight)?,

@@ -159,6 +159,12 @@ impl Error {
         })
     }
 
+    /// The log-in was refused: the password or the role is another one by now.
+    #[must_use]
+    pub fn is_refused_log_in(&self) -> bool {
+        matches!(self.sql_state(), Some("28P01" | "28000"))
+    }
+
     /// A row with the same key is there already.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {

@@ -36,6 +36,8 @@ pub use error::Error;
 pub use locks::holders_of_orders;
 pub use store::{Link, Store};
 
+use crate::config::Secret;
+
 /// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
 const OLDEST_SERVER: i32 = 150_000;
 
@@ -73,6 +75,17 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOC
 /// Begins such a snapshot.
 pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
     Ok(pool.begin_with(SNAPSHOT).await?)
+}
+
+/// The same as [`connect`], by a URL that is read again if its log-in is refused.
+pub async fn connect_by(url: &Secret, max_connections: u32) -> Result<PgPool, Error> {
+    let used = url.get();
+    let connected = connect(&used, max_connections).await;
+    let is_refused = connected.as_ref().is_err_and(Error::is_refused_log_in);
+    match is_refused.then(|| url.renewed(&used)).flatten() {
+        Some(renewed) => connect(&renewed, max_connections).await,
+        None => connected,
+    }
 }
 
 /// Connects to a server and makes sure that its database can be used: new enough, and in UTF-8.
@@ -121,6 +134,12 @@ fn place(options: &PgConnectOptions) -> String {
         Some(directory) => format!("{}/.s.PGSQL.{}", directory.display(), options.get_port()),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     }
+}
+
+/// Lets new connections log in as the file of the URL says by now, after `refused` was. False if it says nothing new.
+fn log_in_anew(pool: &PgPool, url: &Secret, refused: &SecretString) -> bool {
+    let renewed = url.renewed(refused).and_then(|url| options(&url).ok());
+    renewed.map(|options| pool.set_connect_options(options)).is_some()
 }
 
 /// Applies the embedded migrations, all in one transaction; returns how many were new.

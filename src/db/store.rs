@@ -19,8 +19,8 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{BY_KEY, Error, LOCK_LIMIT, locks, place};
-use crate::config::Patience;
+use super::{BY_KEY, Error, LOCK_LIMIT, locks, log_in_anew, place};
+use crate::config::{Patience, Secret};
 use crate::waits::{For, Waiting, Waits};
 
 /// The wait after the first failure; it doubles up to the longest one.
@@ -33,8 +33,6 @@ const LAST_ACQUIRE: Duration = Duration::from_secs(1);
 
 /// A lock that lasts is logged once in this time.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
-/// More reasons of one outage are not logged.
-const MOST_REASONS: usize = 10;
 /// To find out who holds a lock takes a second connection, if one can be had at once.
 const LOOK: Duration = Duration::from_secs(1);
 /// PostgreSQL counts milliseconds in an integer.
@@ -44,6 +42,8 @@ const MOST_MILLISECONDS: u128 = i32::MAX as u128;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// Where the log-in comes from, if it is not fixed.
+    url: Option<Secret>,
     patience: Patience,
     stop: CancellationToken,
     waits: Waits,
@@ -55,8 +55,6 @@ pub struct Store {
 struct Outage {
     /// Since when the database is away, which is waited for.
     since: Option<(Instant, Waiting)>,
-    /// Why, as far as that was logged: a restart begins with a cut and goes on with refused log-ins.
-    reasons: Vec<String>,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
     /// Who held a lock when last looked, and when that was logged.
@@ -128,7 +126,13 @@ impl Store {
     /// The database behind `pool`. Once `stop` is cancelled patience is short. Says in `waits` what it waits for.
     #[must_use]
     pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken, waits: Waits) -> Self {
-        Self { pool, patience, stop, waits, outage: Arc::default() }
+        Self { pool, url: None, patience, stop, waits, outage: Arc::default() }
+    }
+
+    /// Reads a URL that is kept in a file again when its log-in is refused.
+    #[must_use]
+    pub fn logging_in_by(self, url: Option<Secret>) -> Self {
+        Self { url, ..self }
     }
 
     /// Does an operation in a transaction of its own, again and again while the database is away or locked. Fails with
@@ -201,25 +205,17 @@ impl Store {
     fn is_back(&self) {
         let mut outage = self.outage();
         if outage.since.take().is_some() {
-            outage.reasons.clear();
             tracing::info!("the database is back");
         }
     }
 
-    /// Logs each reason once, however many operations meet it.
+    /// Tells it once, however many operations meet it.
     fn is_away(&self, error: &Error) {
-        if self.patience.give_up_after.is_zero() {
-            return;
-        }
         let mut outage = self.outage();
-        let now = Instant::now();
-        outage
-            .since
-            .get_or_insert_with(|| (now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
-        let reason = error.to_string();
-        if outage.reasons.len() < MOST_REASONS && !outage.reasons.contains(&reason) {
-            tracing::warn!("the database is away, waiting for it: {reason}");
-            outage.reasons.push(reason);
+        if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
+            let now = Instant::now();
+            outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
+            tracing::warn!("the database is away, waiting for it: {error}");
         }
     }
 
@@ -273,7 +269,17 @@ impl Store {
         outage.is_given_up || (outage.since.is_some() && self.stop.is_cancelled())
     }
 
+    /// A connection; tries again at once if the log-in is refused and another one is known by now.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
+        let Some(url) = &self.url else { return self.acquire_once().await };
+        let used = url.get();
+        match self.acquire_once().await {
+            Err(error) if error.is_refused_log_in() && log_in_anew(&self.pool, url, &used) => self.acquire_once().await,
+            acquired => acquired,
+        }
+    }
+
+    async fn acquire_once(&self) -> Result<PoolConnection<Postgres>, Error> {
         let acquired = if self.is_in_a_hurry() {
             let acquired = tokio::time::timeout(LAST_ACQUIRE, self.pool.acquire()).await;
             acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))

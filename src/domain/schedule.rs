@@ -2,16 +2,24 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset as _, SubsecRound as _, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+const DAY: TimeDelta = TimeDelta::days(1);
+
 /// A cron expression (second, minute, hour, day of month, month, day of week) read in an IANA time zone.
+///
+/// When the clocks change, a fixed time runs once: one that is skipped at the first instant after the gap, one that
+/// comes twice the first time. An expression with `*` or `/` in the hour or minute field asks for intervals rather than
+/// for times: it runs whenever the clock shows a time that it names, so that its intervals stay as long as they are.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     cron: Cron,
     timezone: Tz,
+    names_intervals: bool,
 }
 
 /// Why a text is not a schedule.
@@ -32,7 +40,8 @@ impl Schedule {
     /// A schedule of parts that were checked before.
     #[must_use]
     pub fn new(cron: Cron, timezone: Tz) -> Self {
-        Self { cron, timezone }
+        let names_intervals = cron.pattern.as_str().split_whitespace().skip(1).take(2).any(|f| f.contains(['*', '/']));
+        Self { cron, timezone, names_intervals }
     }
 
     /// Checks a cron expression; six fields, seconds first.
@@ -50,21 +59,68 @@ impl Schedule {
     }
 
     /// The first tick after `time`; `None` if there is none within the range of the calendar.
+    ///
+    /// Croner searches in plain local time, without a zone: its own rules at a change of the clocks are others. Between
+    /// two changes, local and elapsed time run alike.
     #[must_use]
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // Ticks fall on whole seconds; the search keeps the fraction that it starts from.
-        let local = time.trunc_subsecs(0).with_timezone(&self.timezone);
-        let by_zone = self.cron.find_next_occurrence(&local, false).ok()?.with_timezone(&Utc);
-        // When the clocks go back, that search leaps over the hour that comes twice, or back into it. Going on at the
-        // offset of the moment finds the ticks in it, if they are ticks by the zone too.
-        let by_offset = self.cron.find_next_occurrence(&local.fixed_offset(), false).ok()?.with_timezone(&Utc);
-        let is_tick = self.cron.is_time_matching(&by_offset.with_timezone(&self.timezone)).unwrap_or(false);
-        [Some(by_zone), Some(by_offset).filter(|_| is_tick)].into_iter().flatten().filter(|tick| *tick > time).min()
+        let time = time.trunc_subsecs(0);
+        let mut from = time.checked_add_signed(SECOND)?;
+        let mut done = if self.names_intervals { self.local(from) - SECOND } else { self.latest_shown(time) };
+        loop {
+            let next = self.cron.find_next_occurrence(&done.and_utc(), false).ok()?.naive_utc();
+            // Earlier than `from` only if the clock leapt over it.
+            let tick = (next - self.offset(from)).and_utc().max(from);
+            let Some(change) = self.first_change(from, tick) else { return Some(tick) };
+            from = change;
+            if self.names_intervals {
+                done = self.local(from) - SECOND;
+            }
+        }
+    }
+
+    /// The latest local time that the clock has shown up to `time`: after it was put back, not the one that it shows.
+    fn latest_shown(&self, time: DateTime<Utc>) -> NaiveDateTime {
+        let shown = self.local(time);
+        // No clock was ever put back by more than a day.
+        match self.first_change(time - DAY, time) {
+            Some(change) => shown.max(self.local(change - SECOND)),
+            None => shown,
+        }
+    }
+
+    /// The first instant in `from..=to` with another offset than `from`. No zone changes twice within a day.
+    fn first_change(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let offset = self.offset(from);
+        let mut before = from;
+        while before < to {
+            let mut after = (before + DAY).min(to);
+            if self.offset(after) == offset {
+                before = after;
+                continue;
+            }
+            while after - before > SECOND {
+                let middle = before + TimeDelta::seconds((after - before).num_seconds() / 2);
+                *(if self.offset(middle) == offset { &mut before } else { &mut after }) = middle;
+            }
+            return Some(after);
+        }
+        None
+    }
+
+    fn local(&self, time: DateTime<Utc>) -> NaiveDateTime {
+        time.naive_utc() + self.offset(time)
+    }
+
+    fn offset(&self, time: DateTime<Utc>) -> FixedOffset {
+        self.timezone.offset_from_utc_datetime(&time.naive_utc()).fix()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::{NaiveDate, NaiveTime};
+
     use super::*;
 
     fn schedule(cron: &str, timezone: &str) -> Schedule {
@@ -96,6 +152,99 @@ mod tests {
         }
         let nightly = schedule("0 30 1 * * *", "America/New_York");
         assert_eq!(next(&nightly, "2026-11-01T05:30:00Z"), "2026-11-02T06:30:00+00:00");
+    }
+
+    #[test]
+    fn a_fixed_time_runs_once_when_the_clocks_change() {
+        let nightly = schedule("0 30 2 * * *", "America/New_York");
+        assert_eq!(next(&nightly, "2026-03-08T06:59:59Z"), "2026-03-08T07:00:00+00:00", "skipped: right after the gap");
+        assert_eq!(next(&nightly, "2026-03-08T07:00:00Z"), "2026-03-09T06:30:00+00:00");
+        let before_the_gap = schedule("0 30 1 * * *", "America/New_York");
+        assert_eq!(next(&before_the_gap, "2026-03-08T06:30:00Z"), "2026-03-09T05:30:00+00:00", "not again at 03:00");
+        assert_eq!(next(&before_the_gap, "2026-11-01T05:00:00Z"), "2026-11-01T05:30:00+00:00", "the first 01:30");
+        assert_eq!(next(&before_the_gap, "2026-11-01T06:10:00Z"), "2026-11-02T06:30:00+00:00", "not the second");
+        // The 30th of December 2011 did not take place.
+        let no_day = schedule("0 0 12 30 12 *", "Pacific/Apia");
+        assert_eq!(next(&no_day, "2011-12-29T00:00:00Z"), "2011-12-30T10:00:00+00:00");
+        assert_eq!(next(&no_day, "2011-12-30T10:00:00Z"), "2012-12-29T22:00:00+00:00");
+    }
+
+    /// The rule, minute by minute: an interval's tick is any minute that shows a time of the expression; a fixed time is
+    /// due at the first minute that shows it or a later one.
+    fn by_the_rule(
+        cron: &Cron,
+        zone: Tz,
+        names_intervals: bool,
+        from: DateTime<Utc>,
+        hours: i64,
+    ) -> Vec<DateTime<Utc>> {
+        let local = |time: DateTime<Utc>| time.with_timezone(&zone).naive_local();
+        let is_named = |time: NaiveDateTime| cron.is_time_matching(&time.and_utc()).expect("a date");
+        let minute = TimeDelta::minutes(1);
+        let mut shown = (1..=25 * 60).map(|back| local(from - minute * back)).max().expect("minutes");
+        let mut ticks = Vec::new();
+        for time in (0..hours * 60).map(|minutes| from + TimeDelta::minutes(minutes)) {
+            let now = local(time);
+            let mut newly_shown = std::iter::successors(Some(shown + minute), |time| Some(*time + minute));
+            let is_due = newly_shown.by_ref().take_while(|time| *time <= now).any(is_named);
+            if if names_intervals { is_named(now) } else { is_due } {
+                ticks.push(time);
+            }
+            shown = shown.max(now);
+        }
+        ticks
+    }
+
+    #[test]
+    fn every_change_of_every_zone_is_as_the_rule_says() {
+        let expressions = [
+            ("0 30 1 * * *", false),
+            ("0 30 2 * * *", false),
+            ("0 0 0 * * *", false),
+            ("0 15,45 0,2,23 * * *", false),
+            ("0 0 12 30 12 *", false),
+            ("0 20 * * * *", true),
+            ("0 */20 * * * *", true),
+            ("0 10 */2 * * *", true),
+            ("0 5/30 1-3 * * *", true),
+        ];
+        let (mut zones, mut seen, mut forward, mut back) = (0, std::collections::HashSet::new(), 0, 0);
+        for zone in chrono_tz::TZ_VARIANTS {
+            let local = |time: DateTime<Utc>| time.with_timezone(&zone).naive_local();
+            let mut changes = 0;
+            for year in [2011, 2026] {
+                let start = NaiveDate::from_ymd_opt(year, 1, 1).expect("a date").and_time(NaiveTime::MIN).and_utc();
+                let six_hours = TimeDelta::hours(6);
+                let leap = |time: DateTime<Utc>| local(time) - local(time - six_hours) - six_hours;
+                let times = (0..366 * 4).map(|count| start + six_hours * count);
+                for change in times.filter(|time| !leap(*time).is_zero()) {
+                    changes += 1;
+                    *(if leap(change) > TimeDelta::zero() { &mut forward } else { &mut back }) += 1;
+                    // Zones that change alike are one case.
+                    if !seen.insert((change, local(change), leap(change))) {
+                        continue;
+                    }
+                    let (from, hours) = (change - TimeDelta::hours(10), 36);
+                    for (text, names_intervals) in expressions {
+                        let schedule = schedule(text, zone.name());
+                        let expected = by_the_rule(&schedule.cron, zone, names_intervals, from, hours);
+                        // Asked at any time, not only from tick to tick.
+                        for minutes in (-1..(hours - 2) * 60).step_by(13) {
+                            let time = from + TimeDelta::minutes(minutes) + TimeDelta::milliseconds(500);
+                            let next = expected.iter().copied().find(|tick| *tick > time);
+                            let end = from + TimeDelta::hours(hours);
+                            let told = schedule.next_after(time).filter(|tick| *tick < end);
+                            assert_eq!(told, next, "{text} in {zone} after {time}");
+                        }
+                        let ticks = std::iter::successors(Some(from - SECOND), |tick| schedule.next_after(*tick));
+                        let ticks: Vec<_> = ticks.skip(1).take(expected.len()).collect();
+                        assert_eq!(ticks, expected, "{text} in {zone} around {change}");
+                    }
+                }
+            }
+            zones += usize::from(changes > 0);
+        }
+        assert!(zones >= 100 && forward >= 100 && back >= 100 && seen.len() >= 100, "{zones} {forward} {back}");
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub use guard::PROBES;
 pub use opening::AllRefused;
 pub use progress::Progress;
 
-use crate::config::{self, Patience, Settings};
-use crate::connect::{self, Client};
+use crate::config::{self, DatabaseLocation, Patience, Secret, Settings};
+use crate::connect::{self, Client, NoClient};
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Finish, Run, Status, Trigger};
 use crate::db::{self, Store};
@@ -70,6 +70,8 @@ const FORGOTTEN_BATCHES: usize = 200;
 pub struct Worker {
     /// The database.
     pub pool: sqlx::PgPool,
+    /// Where its log-in comes from; an embedded one has none.
+    database_url: Option<Secret>,
     /// Who this is, in `sync.runs`: new at every start.
     pub name: String,
     /// The API.
@@ -141,13 +143,18 @@ enum End {
 }
 
 impl Worker {
-    /// A worker as configured, with credentials. Fails if the platform's certificates cannot be loaded.
-    pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, reqwest::Error> {
+    /// A worker as configured, with credentials. Fails if HTTPS is needed and the platform has no certificates.
+    pub fn new(pool: sqlx::PgPool, name: String, settings: &Settings) -> Result<Self, NoClient> {
         let auth = settings.auth.as_ref().expect("settings read with Needs::Credentials");
         let waits = Waits::default();
         let client = Client::new(&settings.api, auth, &settings.pace, waits.clone())?;
+        let database_url = match &settings.database.location {
+            DatabaseLocation::Url(url) => Some(url.clone()),
+            DatabaseLocation::Embedded => None,
+        };
         Ok(Self {
             pool,
+            database_url,
             name,
             client: Arc::new(client),
             waits,
@@ -188,7 +195,8 @@ impl Worker {
         progress: &Progress,
     ) -> Result<Report, Error> {
         let halt = stop.child_token();
-        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone());
+        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone())
+            .logging_in_by(self.database_url.clone());
         let (started_at, clock) = store
             .run(|mut connection| async move {
                 let (started_at, now) =

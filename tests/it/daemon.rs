@@ -2,14 +2,17 @@
 //!
 //! Schedules tick every second or hardly ever. What the daemon does is seen in the database and in its log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chatsync::simulator;
 use nix::sys::signal::Signal;
+use tokio::process::Command;
 
+use crate::cli::write_file;
 use crate::support::http::{Answer, Recorder};
+use crate::support::proxy::{Ending, Proxy};
 use crate::support::{Lab, tests};
 use crate::sync::{Process, behind_a_door, execute, feed, simulated, until};
 
@@ -19,6 +22,10 @@ tests!(
     sigint_finishes_what_is_in_flight_and_gives_the_rest_back,
     a_signal_between_runs_ends_it_at_once,
     a_second_signal_aborts_and_the_leases_expire,
+    two_sigterms_of_a_moment_are_one_request,
+    a_sigterm_after_a_second_aborts,
+    an_ignored_hangup_stays_ignored,
+    one_signal_ends_the_wait_for_a_database_that_does_not_answer,
     a_tick_during_a_run_is_skipped,
     run_on_start_runs_at_once,
     a_tick_missed_while_it_was_down_is_caught_up,
@@ -28,6 +35,9 @@ tests!(
     a_failed_run_is_tried_again_at_the_next_tick,
     an_order_that_somebody_keeps_keeps_no_other_from_being_read,
     lost_database_connections_are_made_anew,
+    a_rotated_token_needs_no_restart,
+    a_rotated_client_secret_needs_no_restart,
+    a_rotated_database_url_needs_no_restart,
 );
 
 const EVERY_SECOND: (&str, &str) = ("schedule.cron", "* * * * * *");
@@ -103,7 +113,7 @@ async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::
     daemon.send(Signal::SIGTERM)?;
     daemon.logs("signal received").await?;
     let signalled = Instant::now();
-    daemon.send(Signal::SIGTERM)?;
+    daemon.send(Signal::SIGINT)?;
     let log = daemon.ends_with(1).await?;
     // Far from api.timeout, for which the first signal would have waited.
     assert!(signalled.elapsed() < Duration::from_secs(10), "it took {:?}", signalled.elapsed());
@@ -113,6 +123,96 @@ async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::
 
     door.open();
     assert_eq!(lab.sync(api.url(), &[short]).await?.run.claimed, 10);
+    Ok(())
+}
+
+async fn two_sigterms_of_a_moment_are_one_request(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 10).await?;
+    let (door, api) = behind_a_door().await;
+    let mut daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE])?;
+    door.arrivals(10).await;
+    let first = Instant::now();
+    daemon.send(Signal::SIGTERM)?;
+    daemon.logs("signal received").await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.send(Signal::SIGHUP)?;
+    assert!(first.elapsed() < Duration::from_millis(900), "too slow a machine to tell: {:?}", first.elapsed());
+    // An abort would be over by then.
+    until(&lab, "SELECT now() > started_at + interval '2 seconds' FROM sync.runs").await?;
+    assert!(!daemon.has_ended()?);
+    door.open();
+    daemon.ends_with(0).await?;
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 10);
+    Ok(())
+}
+
+async fn a_sigterm_after_a_second_aborts(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 1).await?;
+    let (door, api) = behind_a_door().await;
+    let short = ("queue.lease", "1s");
+    let mut daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE, short])?;
+    door.arrivals(1).await;
+    let first = Instant::now();
+    while !daemon.has_ended()? {
+        // It may end between the question and the signal.
+        let _ = daemon.send(Signal::SIGTERM);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        anyhow::ensure!(first.elapsed() < Duration::from_secs(20), "it does not end");
+    }
+    assert!(first.elapsed() >= Duration::from_secs(1), "{:?}", first.elapsed());
+    let log = daemon.ends_with(1).await?;
+    assert!(log.contains("error: aborted by a second signal"), "{log}");
+    door.open();
+    assert_eq!(lab.sync(api.url(), &[short]).await?.run.claimed, 1);
+    Ok(())
+}
+
+async fn an_ignored_hangup_stays_ignored(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = Recorder::start(simulated).await;
+    let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
+    daemon.logs("next run").await?;
+    daemon.send(Signal::SIGHUP)?;
+    daemon.ends_with(0).await?;
+
+    let command = lab.configured(&["run"], api.url(), &[EVERY_SECOND]);
+    // As nohup starts it.
+    let daemon = Process::start(&lab, by_shell(r#"trap "" HUP; exec "$0" "$@""#, &command))?;
+    daemon.logs("next run").await?;
+    daemon.send(Signal::SIGHUP)?;
+    lab.enqueue(&["later"]).await?;
+    until(&lab, "SELECT count(*) = 1 FROM chat.orders WHERE order_id = 'later'").await?;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert_eq!(log.matches("signal received").count(), 1, "{log}");
+    Ok(())
+}
+
+/// The same command, started by a shell script that finds it in its arguments.
+fn by_shell(script: &str, command: &Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(command.get_program()).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().expect("the lab's home")).kill_on_drop(true);
+    shell
+}
+
+async fn one_signal_ends_the_wait_for_a_database_that_does_not_answer(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let nowhere = format!("postgres://chatsync@{}/chatsync", silent.local_addr()?);
+    for arguments in [&["run"][..], &["sync"], &["status"], &["migrate"], &["plan"]] {
+        let command = lab.configured(arguments, "http://127.0.0.1:9", &[HARDLY_EVER, ("database.url", &nowhere)]);
+        let process = Process::start(&lab, command)?;
+        let (_connection, _) = silent.accept().await?;
+        let signalled = Instant::now();
+        process.send(Signal::SIGTERM)?;
+        // The daemon was asked to end, and nothing is left undone.
+        let code = i32::from(arguments != ["run"]);
+        let log = process.ends_with(code).await?;
+        assert!(code == 0 || log.contains("error: stopped by a signal"), "{log}");
+        // Without the signal it would give up after ten seconds.
+        assert!(signalled.elapsed() < Duration::from_secs(8), "{arguments:?} took {:?}", signalled.elapsed());
+    }
     Ok(())
 }
 
@@ -257,6 +357,102 @@ async fn lost_database_connections_are_made_anew(lab: Arc<Lab>) -> anyhow::Resul
     daemon.send(Signal::SIGTERM)?;
     daemon.ends_with(0).await?;
     Ok(())
+}
+
+async fn a_rotated_token_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let token = write_file(&lab, "token", "\u{feff}first-token\n")?;
+    let good = Arc::new(Mutex::new("Bearer first-token"));
+    let is_good = Arc::clone(&good);
+    let api = Recorder::start(move |asked| {
+        let token = asked.header("authorization").unwrap_or_default();
+        if token == *is_good.lock().expect("not poisoned") { simulated(asked) } else { Answer::new(401, "{}") }
+    });
+    let api = api.await;
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND, ("auth.token", ""), ("auth.token_file", &token)])?;
+    read_before_and_after(&lab, || {
+        *good.lock().expect("not poisoned") = "Bearer second-token";
+        write_file(&lab, "token", "\u{feff}second-token\r\n").map(drop)
+    })
+    .await?;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert!(!log.contains("-token"), "{log}");
+    Ok(())
+}
+
+async fn a_rotated_client_secret_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let secret = write_file(&lab, "secret", "first-secret")?;
+    // The server says in either way that it is the client that it refuses. No token outlives an order.
+    for (refusal, rotated) in [(Answer::new(401, "{}"), "second"), (invalid_client(), "third")] {
+        let good = Arc::new(Mutex::new(std::fs::read_to_string(lab.home.path().join(&secret))?));
+        let is_good = Arc::clone(&good);
+        let api = Recorder::start(move |asked| {
+            if !asked.is_token_request() {
+                return simulated(asked);
+            }
+            let is_good = asked.json()["client_secret"] == **is_good.lock().expect("not poisoned");
+            if is_good { Answer::token("a-token") } else { refusal.clone() }
+        });
+        let api = api.await;
+        let mode = [("auth.mode", "user_assertion"), ("auth.client_id", "me"), ("auth.client_secret_file", &secret)];
+        let daemon = start(&lab, api.url(), &[&mode[..], &[EVERY_SECOND]].concat())?;
+        read_before_and_after(&lab, || {
+            let new = format!("{rotated}-secret");
+            new.clone_into(&mut good.lock().expect("not poisoned"));
+            write_file(&lab, "secret", &new).map(drop)
+        })
+        .await?;
+        daemon.send(Signal::SIGTERM)?;
+        let log = daemon.ends_with(0).await?;
+        assert!(!log.contains("-secret"), "{log}");
+    }
+    Ok(())
+}
+
+async fn a_rotated_database_url_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let proxy = Proxy::start(lab.url())?;
+    // Stands for a password: something that comes with the log-in.
+    let with_key = |key: &str| {
+        let mut url = url::Url::parse(proxy.url())?;
+        let others = url.query().unwrap_or_default();
+        let query = format!("{others}&sslmode=disable&options=-c%20chatsync.key%3D{key}");
+        url.set_query(Some(query.trim_start_matches('&')));
+        anyhow::Ok(url.to_string())
+    };
+    let url = write_file(&lab, "url", with_key("first")?)?;
+    let api = Recorder::start(simulated).await;
+    let without = ("database.url", "");
+    let daemon = start(&lab, api.url(), &[EVERY_SECOND, without, ("database.url_file", &url)])?;
+    read_before_and_after(&lab, || {
+        write_file(&lab, "url", format!("{}\n", with_key("second")?))?;
+        proxy.refuse_log_ins_with("chatsync.key=first");
+        proxy.cut(Ending::Rst);
+        Ok(())
+    })
+    .await?;
+    daemon.send(Signal::SIGTERM)?;
+    daemon.ends_with(0).await?;
+    Ok(())
+}
+
+/// An order is read, the secret is rotated, another order is read.
+async fn read_before_and_after(lab: &Lab, rotate: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let name = uuid::Uuid::new_v4().simple().to_string();
+    let read = |order: String| async move {
+        // Another user each time: a token of its own.
+        sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id) VALUES ($1, $1)")
+            .bind(&order)
+            .execute(&lab.pool)
+            .await?;
+        until(lab, &format!("SELECT count(*) = 1 FROM chat.orders WHERE order_id = '{order}'")).await
+    };
+    read(format!("before-{name}")).await?;
+    rotate()?;
+    read(format!("after-{name}")).await
+}
+
+fn invalid_client() -> Answer {
+    Answer::json(400, &serde_json::json!({"error": "invalid_client"}))
 }
 
 /// Starts `chatsync run`.

@@ -6,13 +6,12 @@ mod runs_table;
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{print, print_json};
 use super::table::{one_line, shortened, table};
 use super::times::time;
 use super::{End, Environment};
@@ -69,19 +68,14 @@ struct Status {
 pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
-    let text = if args.failing {
+    if args.failing {
         let look = |mut connection: db::Link| async move { queue::failing(&mut *connection).await };
         let failing = database.store.run(look).await?;
-        if args.json { json!({ "failing": failing }).to_string() } else { failing_text(&failing) }
+        if args.json { print_json(&json!({ "failing": failing }))? } else { print(failing_text(&failing))? }
     } else {
         let status = Status::look(&settings, &database, args.runs.into()).await?;
-        if args.json {
-            serde_json::to_string(&status.as_json()).context("cannot print the status")?
-        } else {
-            status.text()
-        }
-    };
-    print(text)?;
+        if args.json { print_json(&status.as_json())? } else { print(status.text())? }
+    }
     database.close().await?;
     Ok(End::Good)
 }

@@ -4,11 +4,10 @@
 
 mod words;
 
-use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::database::{Database, Migrations};
-use super::output::print;
+use super::output::{print, print_json};
 use super::table::{self, one_line, table};
 use super::times::{distance, span, time};
 use super::{End, Environment};
@@ -43,8 +42,7 @@ pub(super) async fn why(environment: &Environment, args: Args) -> anyhow::Result
         anyhow::bail!("order {} is not in the queue: add it with `chatsync enqueue`", one_line(&args.order));
     };
     if args.json {
-        let life = as_json(&life, &settings);
-        print(serde_json::to_string(&life).context("cannot print the order")?)?;
+        print_json(&as_json(&life, &settings))?;
     } else {
         print(format!("{}\n", facts(&life, &settings)))?;
         print(format!("{}\n", attempts(&life.attempts)))?;

@@ -9,6 +9,7 @@ use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
 use crate::db::life::{Life, QueuedOrder};
 use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule, TokenKind};
+use crate::visible::is_hidden;
 
 pub(super) const fn state(state: OrderState) -> &'static str {
     match state {
@@ -176,5 +177,17 @@ fn because(life: &Life, policy: &QueuePolicy) -> String {
 /// An id as an argument of a shell command.
 fn quoted(id: &str) -> String {
     let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@%+".contains(&byte));
-    if is_plain && !id.starts_with('-') { id.to_owned() } else { format!("'{}'", one_line(id).replace('\'', r"'\''")) }
+    if is_plain && !id.starts_with('-') {
+        return id.to_owned();
+    }
+    if !id.contains(is_hidden) {
+        return format!("'{}'", id.replace('\'', r"'\''"));
+    }
+    // As bash, zsh and ksh read it.
+    let character = |c| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        c if is_hidden(c) => format!("\\U{:08x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("$'{}'", id.chars().map(character).collect::<String>())
 }

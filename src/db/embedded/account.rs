@@ -14,10 +14,20 @@ use std::{
 
 use nix::unistd::{Uid, User, geteuid};
 
-use super::error::Error;
+use super::{Place, error::Error};
 
 /// Taken in this order.
 const NAMES: [&str; 3] = ["chatsync", "postgres", "nobody"];
+
+/// Fails if the user who is to make a database has no name: PostgreSQL's `initdb` asks for it.
+pub(super) fn check_name(place: &Place) -> Result<(), Error> {
+    let is_made = matches!(place, Place::Kept(path) if path.join("data").exists());
+    // As root another account makes it, which was found by its name.
+    match User::from_uid(geteuid()) {
+        Ok(None) if !is_made && !geteuid().is_root() => Err(Error::NoPasswdEntry { uid: geteuid().as_raw() }),
+        _ => Ok(()),
+    }
+}
 
 /// An unprivileged account.
 #[derive(Clone, Debug)]

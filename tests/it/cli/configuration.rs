@@ -16,6 +16,8 @@ tests!(
     an_unknown_key_in_the_file_is_named_with_the_likely_one,
     a_file_that_is_missing_or_no_toml_is_a_configuration_error,
     the_file_yields_to_the_environment,
+    the_first_file_in_a_usual_place_is_read,
+    a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_are_not,
     unknown_flags_and_commands_are_usage_errors,
     every_command_explains_itself,
     an_unreachable_database_is_told_without_its_password,
@@ -108,6 +110,44 @@ async fn the_file_yields_to_the_environment(lab: Arc<Lab>) -> anyhow::Result<()>
     let file = write_file(&lab, "nowhere.toml", nowhere)?;
     Finished::of(lab.command(&["--config", &file, "status"])).await?.expect_code(1);
     Finished::of(lab.with_database(&["--config", &file, "status"])).await?.expect_code(0);
+    Ok(())
+}
+
+async fn the_first_file_in_a_usual_place_is_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Each of them is wrong in its own way, so that the error tells which was read.
+    let marked = |name: &str| format!("[auth]\n{name} = 'x'\n");
+    write_file(&lab, ".config/chatsync/chatsync.toml", marked("of_home"))?;
+    let of_user = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
+    assert_told(
+        &of_user,
+        "auth.of_home",
+        &lab.home.path().join(".config/chatsync/chatsync.toml").display().to_string(),
+        "",
+    );
+    let elsewhere = write_file(&lab, "elsewhere/chatsync/chatsync.toml", marked("of_xdg"))?;
+    let mut command = lab.with_database(&["status"]);
+    command.env("XDG_CONFIG_HOME", lab.home.path().join("elsewhere"));
+    assert_told(&Finished::of(command).await?.expect_code(2), "auth.of_xdg", &elsewhere, "");
+    write_file(&lab, "config/local.toml", marked("of_here"))?;
+    let local = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
+    assert_told(&local, "auth.of_here", "config/local.toml", "");
+    assert!(!local.stderr.contains("of_home"), "{}", local.stderr);
+    let good = write_file(&lab, "good.toml", "")?;
+    Finished::of(lab.with_database(&["--config", &good, "status"])).await?.expect_code(0);
+    Ok(())
+}
+
+async fn a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_are_not(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    let mut command = lab.with_database(&["status"]);
+    command.env("CHATSYNC_PORT", "tcp://10.0.0.1:80").env("CHATSYNC_SERVICE_HOST", "10.0.0.1");
+    Finished::of(command).await?.expect_code(0);
+    let mut command = lab.command(&["status"]);
+    command.env("CHATSYNC_DATABASE_URL", format!("postgres://chatsync:{SECRET}@db.example.com/chatsync"));
+    let finished = Finished::of(command).await?.expect_code(2);
+    assert_told(&finished, "database.url", "CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL");
+    assert_hides(&finished.stderr, [SECRET]);
     Ok(())
 }
 

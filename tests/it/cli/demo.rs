@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -17,6 +18,7 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     the_demo_shows_everything_and_leaves_nothing_behind,
     the_demo_ignores_whatever_is_configured,
+    a_user_without_a_name_is_told_what_to_do,
     a_demo_stopped_while_it_starts_leaves_nothing_behind,
     a_demo_stopped_while_it_syncs_leaves_nothing_behind,
     a_demo_aborted_by_a_second_signal_leaves_nothing_behind,
@@ -58,9 +60,42 @@ async fn the_demo_ignores_whatever_is_configured(lab: Arc<Lab>) -> anyhow::Resul
     command
         .env("DATABASE_URL", "postgres://nobody:nothing@127.0.0.1:1/nowhere")
         .env("CHATSYNC__API__BASE_URL", "not a URL")
-        .env("CHATSYNC__NO__SUCH_KEY", "1");
+        .env("CHATSYNC__NO__SUCH_KEY", "1")
+        // Nor does it need anything of the system but PostgreSQL.
+        .env("SSL_CERT_FILE", "/nowhere/ca.pem")
+        .env("SSL_CERT_DIR", "/nowhere");
     let finished = Finished::of(command).await?.expect_code(0);
     assert!(finished.stdout.contains("10 orders enqueued"), "{}", finished.stdout);
+    place.assert_empty()
+}
+
+async fn a_user_without_a_name_is_told_what_to_do(lab: Arc<Lab>) -> anyhow::Result<()> {
+    const NOBODY: u32 = 424_242;
+    // Only root can become somebody else.
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let place = Place::new(&lab)?;
+    let program = place.0.join("chatsync");
+    std::fs::copy(env!("CARGO_BIN_EXE_chatsync"), &program)?;
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).env_clear().env("HOME", "/root").current_dir("/").uid(NOBODY).gid(NOBODY);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    };
+    for arguments in [["demo"], ["migrate"]] {
+        let finished = Finished::of(command(&arguments)).await?.expect_code(1);
+        for advice in ["user id 424242 has no entry in /etc/passwd", "database.url"] {
+            assert!(finished.stderr.contains(advice), "{}", finished.stderr);
+        }
+    }
+    // With a server that is there already it needs no name.
+    let mut status = command(&["status"]);
+    status.env("DATABASE_URL", "postgres://chatsync@127.0.0.1:1/chatsync");
+    let finished = Finished::of(status).await?.expect_code(1);
+    assert!(finished.stderr.contains("cannot connect to the database"), "{}", finished.stderr);
+    std::fs::remove_file(program)?;
     place.assert_empty()
 }
 
@@ -197,7 +232,11 @@ async fn stop_demo(lab: &Lab, moment: &str, signals: &[Signal]) -> anyhow::Resul
     let reading = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let finished = Finished::of_child(child).await?.expect_code(1);
     reading.await?;
-    let reason = if signals.len() == 1 { "error: interrupted before" } else { "error: aborted by a second signal" };
+    let reason = match signals.len() {
+        1 if moment.contains("enqueued") => "error: interrupted before",
+        1 => "error: stopped by a signal",
+        _ => "error: aborted by a second signal",
+    };
     assert!(finished.stderr.contains(reason), "{}", finished.stderr);
     place.assert_empty()
 }

@@ -14,6 +14,7 @@ mod plan;
 mod servers;
 mod status;
 mod sync;
+mod terminal;
 mod upgrade;
 mod why;
 
@@ -47,6 +48,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         servers::tests,
         status::tests,
         sync::tests,
+        terminal::tests,
         upgrade::tests,
         why::tests,
     ];
@@ -121,7 +123,7 @@ async fn migrate(lab: &Lab, url: &str) -> anyhow::Result<Finished> {
 }
 
 /// Writes a file below the lab's home and gives its path as an argument.
-fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
+pub(crate) fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
     let path = lab.home.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
     std::fs::write(&path, content)?;

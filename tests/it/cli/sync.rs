@@ -23,6 +23,7 @@ tests!(
     an_order_that_cannot_be_fetched_is_refused_with_a_way_out,
     chat_texts_names_and_tokens_show_at_no_log_level,
     a_stopped_run_is_no_success_and_gives_its_orders_back,
+    plain_http_needs_no_certificates_and_https_names_the_package,
 );
 
 async fn json_is_the_run_as_recorded_and_nothing_else(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -247,4 +248,23 @@ fn one_message() -> Answer {
         "created_at": "2026-01-31T10:00:00Z",
     });
     Answer::json(200, &json!({"chat_messages": [message], "is_expired": false}))
+}
+
+async fn plain_http_needs_no_certificates_and_https_names_the_package(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let without_certificates = |base_url: &str| {
+        let mut command = lab.configured(&["sync"], base_url, &[]);
+        command.env("SSL_CERT_FILE", "/nowhere/ca.pem").env("SSL_CERT_DIR", lab.home.path());
+        command
+    };
+    lab.enqueue(&["one"]).await?;
+    let api = Recorder::start(crate::sync::simulated).await;
+    Finished::of(without_certificates(api.url())).await?.expect_code(0);
+    assert_eq!(api.chat_requests().len(), 1);
+    let finished = Finished::of(without_certificates("https://127.0.0.1:9")).await?.expect_code(1);
+    assert!(
+        finished.stderr.contains("ca-certificates") && finished.stderr.contains("SSL_CERT_FILE"),
+        "{}",
+        finished.stderr
+    );
+    Ok(())
 }

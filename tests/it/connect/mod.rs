@@ -5,6 +5,7 @@
 
 mod auth;
 mod bodies;
+mod http2;
 mod outage;
 mod refusals;
 mod requests;
@@ -25,6 +26,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     let tests = [
         auth::tests,
         bodies::tests,
+        http2::tests,
         outage::tests,
         refusals::tests,
         requests::tests,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use chatsync::simulator;
 
 use super::{Queued, conversation};
+use crate::cli::write_file;
 use crate::support::http::{Asked, Recorder};
-use crate::support::{Lab, tests};
+use crate::support::{Finished, Lab, tests};
 
 tests!(
     a_chat_request_carries_the_headers_of_the_contract,
@@ -45,8 +46,12 @@ async fn optional_headers_are_sent_as_configured(lab: Arc<Lab>) -> anyhow::Resul
 }
 
 async fn an_empty_setting_sends_no_header(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let settings = [("api.retailer_id", ""), ("api.accept_language", "")];
-    let asked = ask(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('a')", &settings).await?.remove(0);
+    // In a file: an empty variable counts as unset, and would leave the default.
+    let file = write_file(&lab, "empty.toml", "[api]\nretailer_id = ''\naccept_language = ''\n")?;
+    lab.enqueue(&["a"]).await?;
+    let recorder = Recorder::start(|_| conversation()).await;
+    Finished::of(lab.configured(&["--config", &file, "sync"], recorder.url(), &[])).await?.expect_code(0);
+    let asked = recorder.asked().remove(0);
     for absent in ["x-retailer-id", "accept-language"] {
         assert!(!asked.headers.contains_key(absent), "{absent}: {:?}", asked.header(absent));
     }

@@ -50,6 +50,8 @@ struct Line {
     is_stalled: watch::Sender<bool>,
     /// Whether anything was held back by the present stall.
     is_holding: watch::Sender<bool>,
+    /// Log-ins that are refused: those whose start-up message holds this text.
+    refused_log_ins: Mutex<Option<String>>,
     /// Bytes that may still pass before everything is cut.
     budget: Mutex<Option<(u64, Ending)>>,
     forwarded: AtomicU64,
@@ -76,6 +78,7 @@ impl Proxy {
             cuts: watch::Sender::new(Ending::Fin),
             is_stalled: watch::Sender::new(false),
             is_holding: watch::Sender::new(false),
+            refused_log_ins: Mutex::default(),
             budget: Mutex::default(),
             forwarded: AtomicU64::new(0),
             refusals: Mutex::default(),
@@ -117,6 +120,12 @@ impl Proxy {
     /// Refuses the next log-ins with FATAL and these SQLSTATEs, one each.
     pub(crate) fn refuse_log_ins(&self, codes: &[&'static str]) {
         self.line.refusals.lock().expect("not poisoned").extend(codes);
+    }
+
+    /// Refuses new connections whose start-up message holds a text, as a server does after a password was changed. Only for
+    /// URLs with `sslmode=disable`.
+    pub(crate) fn refuse_log_ins_with(&self, text: &str) {
+        *self.line.refused_log_ins.lock().expect("not poisoned") = Some(text.to_owned());
     }
 
     /// Falls silent: takes connections, but passes nothing on, in neither direction.
@@ -185,6 +194,14 @@ async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver
     let refusal = line.refusals.lock().expect("not poisoned").pop_front();
     if let Some(code) = refusal {
         return refuse_log_in(client, code).await;
+    }
+    let refused = line.refused_log_ins.lock().expect("not poisoned").clone();
+    if let Some(refused) = refused {
+        let mut start_up = [0; 1024];
+        let length = client.peek(&mut start_up).await?;
+        if start_up[..length].windows(refused.len()).any(|window| window == refused.as_bytes()) {
+            return refuse_log_in(client, "28P01").await;
+        }
     }
     let mut server = line.upstream.connect().await?;
     {

@@ -1,0 +1,129 @@
+//! Secrets, given themselves or in a file that may be written anew while chatsync runs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::reader::Wrong;
+
+/// A secret. Clones share what was read last.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    current: Arc<RwLock<SecretString>>,
+    file: Option<PathBuf>,
+    /// How it is written for its users.
+    form: Option<Form>,
+}
+
+/// Checks a secret and writes it in another way.
+type Form = fn(&str) -> Result<String, Wrong>;
+
+impl Secret {
+    /// A secret that stays as it is.
+    #[must_use]
+    pub fn fixed(secret: SecretString) -> Self {
+        Self { current: Arc::new(RwLock::new(secret)), file: None, form: None }
+    }
+
+    /// A secret that is in a file: all of it, without white space around it.
+    pub(super) fn in_file(path: PathBuf) -> io::Result<Self> {
+        let secret = read(&path)?;
+        Ok(Self { current: Arc::new(RwLock::new(secret)), file: Some(path), form: None })
+    }
+
+    /// The same in another form, also whenever it is read again.
+    pub(super) fn in_form(self, form: Form) -> Result<Self, Wrong> {
+        let formed = SecretString::from(form(self.get().expose_secret())?);
+        Ok(Self { current: Arc::new(RwLock::new(formed)), form: Some(form), ..self })
+    }
+
+    /// The secret, as it was read last.
+    #[must_use]
+    pub fn get(&self) -> SecretString {
+        // Nothing panics while it is held; a poisoned secret is still one.
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another secret than `refused`, if there is one by now: somebody else has read it, or the file is read again.
+    #[must_use]
+    pub fn renewed(&self, refused: &SecretString) -> Option<SecretString> {
+        let is_another = |secret: &SecretString| secret.expose_secret() != refused.expose_secret();
+        let current = self.get();
+        if is_another(&current) {
+            return Some(current);
+        }
+        // A pipe can be read once only.
+        let file = self.file.as_ref().filter(|file| file.is_file())?;
+        let read = read(file).ok().filter(|secret| !secret.expose_secret().is_empty())?;
+        let secret = match self.form {
+            Some(form) => SecretString::from(form(read.expose_secret()).ok()?),
+            None => read,
+        };
+        if !is_another(&secret) {
+            return None;
+        }
+        tracing::info!(file = %file.display(), "a refused secret was replaced by what its file holds now");
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = secret.clone();
+        Some(secret)
+    }
+}
+
+/// Text as editors of any system write it: UTF-8 or, behind a byte order mark, UTF-16.
+fn read(path: &Path) -> io::Result<SecretString> {
+    let bytes = fs::read(path)?;
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        String::from_utf16(&bytes.chunks(2).map(|pair| unit([pair[0], *pair.get(1).unwrap_or(&0)])).collect::<Vec<_>>())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-16"))
+    };
+    let text = match bytes.as_slice() {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+        _ => String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?,
+    };
+    Ok(SecretString::from(text.trim_start_matches('\u{feff}').trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_order_marks_and_white_space_are_no_part_of_a_secret() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("secret");
+        let utf16 = |unit: fn(u16) -> [u8; 2]| "\u{feff}hush \r\n".encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        for bytes in [
+            b"hush".to_vec(),
+            b"\xef\xbb\xbfhush\r\n".to_vec(),
+            b"\xef\xbb\xbf\n hush\n\n".to_vec(),
+            utf16(u16::to_le_bytes),
+            utf16(u16::to_be_bytes),
+        ] {
+            fs::write(&file, &bytes).expect("written");
+            assert_eq!(read(&file).expect("text").expose_secret(), "hush", "{bytes:?}");
+        }
+        fs::write(&file, b"\xff\xfe\x00\xd8").expect("written");
+        assert!(read(&file).is_err());
+    }
+
+    #[test]
+    fn a_refused_secret_is_read_again_and_shared() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("secret");
+        fs::write(&file, "old").expect("written");
+        let secret = Secret::in_file(file.clone()).expect("a secret");
+        let (old, other) = (secret.get(), secret.clone());
+        assert!(secret.renewed(&old).is_none(), "nothing new");
+        fs::write(&file, "").expect("written");
+        assert!(secret.renewed(&old).is_none(), "in the middle of a rotation");
+        fs::write(&file, "new").expect("written");
+        assert_eq!(secret.renewed(&old).expect("another").expose_secret(), "new");
+        fs::remove_file(&file).expect("removed");
+        assert_eq!(other.renewed(&old).expect("read by the other").expose_secret(), "new");
+        assert!(other.renewed(&other.get()).is_none());
+        assert!(!format!("{secret:?}").contains("new"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Characters on which a terminal acts, or that nobody sees, written so that they are seen.
+//!
+//! Order ids and texts of servers may hold them: C1 control characters move a cursor, bidirectional overrides turn text
+//! around, invisible ones make two ids look like one. Every output passes its text through here, once: `cli::output`
+//! what it prints and notes, `telemetry` the lines of the log.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Whether a character is a control character, or invisible and no mere space: formats, fillers, tags.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Text for a person, in lines: hidden characters but line breaks and tabs as `\u{9b}`. The joiner within an emoji stays.
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+/// A line of a log, without its line break. With colours, escape sequences stay: those within values are escaped by the
+/// formatter.
+#[must_use]
+pub fn visible_line(line: &str, has_colours: bool) -> Cow<'_, str> {
+    escaped(line, |c| c == '\u{1b}' && has_colours)
+}
+
+/// JSON, in which all such characters are within strings: as `\u009b`, which is the same text.
+#[must_use]
+pub fn visible_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(is_hidden) {
+        return json.into();
+    }
+    let mut visible = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(visible, "\\u{unit:04x}").expect("a string"));
+        } else {
+            visible.push(c);
+        }
+    }
+    visible.into()
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(|c| is_hidden(c) && !stays(c)) {
+        return text.into();
+    }
+    let mut visible = String::with_capacity(text.len());
+    let mut previous = ' ';
+    for c in text.chars() {
+        if is_hidden(c) && !stays(c) && !(c == '\u{200d}' && is_joined(previous)) {
+            visible.extend(c.escape_unicode());
+        } else {
+            visible.push(c);
+        }
+        previous = c;
+    }
+    visible.into()
+}
+
+/// What emoji of several characters are made of.
+fn is_joined(c: char) -> bool {
+    matches!(c, '\u{fe0f}' | '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_or_hides_is_escaped_and_nothing_else() {
+        assert_eq!(
+            visible("a\u{9b}31mb\u{202e}c\u{2066}\u{200b}d\r\u{1b}[0m"),
+            "a\\u{9b}31mb\\u{202e}c\\u{2066}\\u{200b}d\\u{d}\\u{1b}[0m"
+        );
+        assert_eq!(visible("a\u{200d}b \u{e0041}"), "a\\u{200d}b \\u{e0041}");
+        for plain in [
+            "",
+            "two\n\tlines",
+            "Zoë 東京 नमस्ते",
+            "👩\u{200d}🌾 🏳\u{fe0f}\u{200d}🌈 ❤\u{fe0f}",
+            "nbsp\u{a0}",
+            "\u{1f9d1}\u{1f3fe}",
+        ] {
+            assert!(matches!(visible(plain), Cow::Borrowed(_)) || visible(plain) == plain, "{plain}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_log_is_one_line_and_keeps_its_colours_only() {
+        assert_eq!(visible_line("\u{1b}[32mINFO\u{1b}[0m x\ny\t", true), "\u{1b}[32mINFO\u{1b}[0m x\\u{a}y\\u{9}");
+        assert_eq!(visible_line("\u{1b}[32m", false), "\\u{1b}[32m");
+    }
+
+    #[test]
+    fn json_says_the_same_in_characters_that_are_seen() {
+        let text: String = ('\0'..='\u{10ffff}').filter(|c| is_hidden(*c)).chain("é🥑\"\\".chars()).collect();
+        let json = serde_json::to_string(&text).expect("JSON");
+        let seen = visible_json(&json);
+        assert!(!seen.chars().any(is_hidden) && seen.contains("é🥑"));
+        assert_eq!(serde_json::from_str::<String>(&seen).expect("JSON"), text);
+    }
+}
