@@ -31,7 +31,7 @@ pub enum For {
     Throttling,
     /// A turn, at a low pace.
     Turn,
-    /// Orders whose rows a session has locked, or leased for long.
+    /// Orders whose rows a session has locked.
     Locks,
     /// Orders that another worker holds.
     Leases,
@@ -48,7 +48,7 @@ impl For {
             Self::Pause => "the end of the pause that the API asked for (Retry-After)",
             Self::Throttling => "the API, which answers 429 to every request",
             Self::Turn => "the next request that the pace allows",
-            Self::Locks => "orders whose rows a session has locked, or leased for long",
+            Self::Locks => "orders whose rows a session has locked",
             Self::Leases => "orders that another worker holds",
         }
     }

@@ -6,14 +6,16 @@
 use std::fs;
 use std::path::PathBuf;
 
-use percent_encoding::percent_decode_str;
-use url::Url;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::reader::Wrong;
 
 const ENCODE: &str =
     "write the characters / ? # @ : % of a user name or password percent-encoded: %2F %3F %23 %40 %3A %25";
 const FORM: &str = "write postgres://user:password@host:5432/name, or \"embedded\"";
+
+/// All but the characters that mean themselves everywhere in a URL.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Parameters that sqlx understands as psql does.
 const PASSED_ON: [&str; 4] = ["application_name", "options", "sslcert", "sslkey"];
@@ -75,6 +77,11 @@ impl Parts {
         for (name, value) in query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('=')) {
             parts.set(&decode(name)?, decode(value)?)?;
         }
+        let is_by_name = parts.ssl_mode.as_deref() == Some("verify-full") && parts.host.is_some();
+        if is_by_name && parts.address.is_some() {
+            let hint = "leave hostaddr out, so that the certificate is compared with the host's name";
+            return Err(Wrong::new("has both host and hostaddr with sslmode=verify-full", hint));
+        }
         if parts.port.as_ref().is_some_and(|port| port.parse::<u16>().is_err()) {
             return Err(Wrong::new("has a port that is no number from 0 to 65535", FORM));
         }
@@ -111,6 +118,15 @@ impl Parts {
             "sslmode" | "ssl-mode" => self.ssl_mode = filled(value),
             "sslrootcert" | "ssl-root-cert" => self.ssl_root_cert = filled(value),
             "statement-cache-capacity" if value.parse::<usize>().is_ok() => self.others.push((name.to_owned(), value)),
+            "target_session_attrs" if ["standby", "read-only"].contains(&value.as_str()) => {
+                return Err(Wrong::new(
+                    "asks for a server that takes no writes",
+                    "write target_session_attrs=read-write",
+                ));
+            }
+            "gssencmode" if value == "require" => {
+                return Err(Wrong::new("has gssencmode=require, which chatsync does not support", "use TLS: sslmode"));
+            }
             _ if PASSED_ON.contains(&name) => self.others.push((name.to_owned(), value)),
             _ if NOT_SUPPORTED.contains(&name) => {
                 let what = format!("has the parameter {name}, which chatsync does not support");
@@ -123,6 +139,9 @@ impl Parts {
 
     /// Makes `sslmode` and `sslrootcert` mean what they mean to psql.
     fn settle_tls(&mut self) -> Result<(), Wrong> {
+        // What the URL leaves open, libpq's variables say, and must be right as well.
+        self.ssl_mode = self.ssl_mode.take().or_else(|| variable("PGSSLMODE"));
+        self.ssl_root_cert = self.ssl_root_cert.take().or_else(|| variable("PGSSLROOTCERT"));
         let mode = self.ssl_mode.as_deref();
         if mode == Some("allow") {
             let hint = "write sslmode=prefer, or require";
@@ -159,24 +178,39 @@ impl Parts {
     }
 
     fn write(self) -> String {
-        let mut url = Url::parse("postgres:///").expect("a constant, and valid");
-        let mut query = url.query_pairs_mut();
-        // A name is needed to check a certificate, so it goes before an address.
-        let host = self.host.map(|host| ("host", host)).or(self.address.map(|address| ("hostaddr", address)));
+        // The address saves looking up the name, which is needed only to check a certificate.
+        let host = self.address.map(|address| ("hostaddr", address)).or(self.host.map(|host| ("host", host)));
         let named = [
             ("port", self.port),
-            ("user", self.user),
+            ("user", self.user.or_else(system_user)),
             ("password", self.password),
             ("dbname", self.database),
             ("sslmode", self.ssl_mode),
             ("sslrootcert", self.ssl_root_cert),
         ];
-        query.extend_pairs(host);
-        query.extend_pairs(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        query.extend_pairs(self.others);
-        drop(query);
-        url.into()
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let host = host.map(|(name, value)| (name.to_owned(), value));
+        let pairs: Vec<String> = host
+            .into_iter()
+            .chain(named)
+            .chain(self.others)
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(&value, ENCODED)))
+            .collect();
+        format!("postgres:///?{}", pairs.join("&"))
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().and_then(filled)
+}
+
+/// Who logs in if nobody says so: as with psql, the user that runs the program.
+fn system_user() -> Option<String> {
+    if variable("PGUSER").is_some() {
+        return None;
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    user.ok().flatten().map(|user| user.name)
 }
 
 fn several_hosts() -> Wrong {
@@ -209,6 +243,8 @@ fn decode(text: &str) -> Result<String, Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn good(url: &str) -> String {
@@ -223,7 +259,6 @@ mod tests {
     #[test]
     fn the_forms_of_libpq_mean_the_same() {
         for (url, same) in [
-            ("postgres://", "postgres:///?"),
             ("postgresql://u:p@h:1/db", "postgres:///?host=h&port=1&user=u&password=p&dbname=db"),
             ("postgres://u@/db?host=/dir", "postgres:///?host=%2Fdir&user=u&dbname=db"),
             ("postgres://u:p@/db?host=/dir&port=7", "postgres:///?host=%2Fdir&port=7&user=u&password=p&dbname=db"),
@@ -231,7 +266,8 @@ mod tests {
             ("postgres://u@localhost/db?host=/dir", "postgres:///?host=%2Fdir&user=u&dbname=db"),
             ("postgres://u@%2Fdir:7/db", "postgres:///?host=%2Fdir&port=7&user=u&dbname=db"),
             ("postgres://u@[::1]:7/db", "postgres:///?host=%3A%3A1&port=7&user=u&dbname=db"),
-            ("postgres://h/db?hostaddr=10.0.0.1", "postgres:///?host=h&dbname=db"),
+            ("postgres://h/db?hostaddr=10.0.0.1", "postgres:///?hostaddr=10.0.0.1&dbname=db"),
+            ("postgres://u@h/db?options=-c%20a%3Db", "postgres:///?host=h&user=u&dbname=db&options=-c%20a%3Db"),
             ("postgres:///db?hostaddr=10.0.0.1", "postgres:///?hostaddr=10.0.0.1&dbname=db"),
             ("postgres://u:a:b c\\d@h", "postgres:///?host=h&user=u&password=a%3Ab+c%5Cd"),
             ("postgres://u:%2F%3f%23%40%25@h", "postgres:///?host=h&user=u&password=%2F%3F%23%40%25"),
@@ -247,10 +283,14 @@ mod tests {
                     .query_pairs()
                     .map(|(name, value)| (name.into_owned(), value.into_owned()))
                     .collect();
+                // Who runs the tests logs in if the URL does not say who.
+                pairs.retain(|(name, value)| name != "user" || value != &system_user().unwrap_or_default());
                 pairs.sort();
                 pairs
             };
             assert_eq!(pairs(&good(url)), pairs(same), "{url}");
+            // psql is given what sqlx is given.
+            assert_eq!(good(&good(url)), good(url));
         }
     }
 

@@ -105,12 +105,19 @@ impl Reader {
         self.get(key, |text| text.parse().map_err(|_| Wrong::new("is neither true nor false", "write true or false")))
     }
 
-    /// A secret, given itself or as the name of a file that holds it. The file wins over a default, not over a value
-    /// that somebody set.
+    /// A secret, given itself or as the name of a file that holds it: one setting in two forms, of which the later layer
+    /// wins. Both in one layer contradict each other.
     pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<Secret>> {
         let path = self.text(file_key)?;
         let value = self.scalar(key)?;
-        let Some(path) = path.filter(|_| self.is_default(key) || value.is_empty()) else {
+        let (of_value, of_file) = (self.layer(key), self.layer(file_key));
+        if path.is_some() && !value.trim().is_empty() && of_value == of_file && of_value > Layer::Defaults {
+            let what = format!("is set although {file_key} is, in the same place");
+            self.refuse(key, &what, "leave out one of them");
+            return None;
+        }
+        let Some(path) = path.filter(|_| of_file > of_value || value.trim().is_empty()) else {
+            let value = value.trim().to_owned();
             let value = Some(value).filter(|value| !value.is_empty());
             return Some(value.map(|value| Secret::fixed(SecretString::from(value))));
         };
@@ -166,6 +173,14 @@ impl Reader {
         self.values.get(key).is_none_or(|value| value.origin().is_none())
     }
 
+    fn layer(&self, key: &str) -> Layer {
+        match self.values.get(key).and_then(Value::origin) {
+            None => Layer::Defaults,
+            Some(origin) if origin.starts_with(ENVIRONMENT) => Layer::Environment,
+            Some(_) => Layer::File,
+        }
+    }
+
     fn origin(&self, key: &str) -> String {
         match self.values.get(key).and_then(Value::origin) {
             None => "the defaults".to_owned(),
@@ -173,6 +188,14 @@ impl Reader {
             Some(_) => self.file.clone(),
         }
     }
+}
+
+/// Where a value comes from; later ones win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Layer {
+    Defaults,
+    File,
+    Environment,
 }
 
 /// What is wrong with a value, and how to mend it.

@@ -39,18 +39,41 @@ fn the_defaults_need_nothing_but_credentials() {
 }
 
 #[test]
+fn a_secret_and_its_file_are_one_setting_of_which_the_later_layer_wins() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(secret.path(), "postgres://u@mounted/db\n").expect("written");
+    let path = secret.path().to_str().expect("UTF-8");
+    let in_file = "[database]\nurl = \"postgres://u@baked/db\"\n";
+    let (_file, sources) = with_file(in_file, &[("CHATSYNC__DATABASE__URL_FILE", path)]);
+    let settings = load(&sources, Needs::Database).expect("good");
+    assert_eq!(database_url(&settings), "postgres:///?host=mounted&user=u&dbname=db");
+
+    let in_file = format!("[database]\nurl_file = \"{path}\"\n");
+    let (_file, sources) = with_file(&in_file, &[("DATABASE_URL", "postgres://u@variable/db\n")]);
+    let settings = load(&sources, Needs::Database).expect("good");
+    assert_eq!(database_url(&settings), "postgres:///?host=variable&user=u&dbname=db");
+
+    let both = [("CHATSYNC__DATABASE__URL_FILE", path), ("DATABASE_URL", "postgres://u@variable/db")];
+    let problems = load(&environment(&both), Needs::Database).expect_err("a contradiction").to_string();
+    assert!(problems.contains("leave out one of them"), "{problems}");
+}
+
+#[test]
 fn later_layers_win() {
-    let file = "[api]\ntimeout = \"9s\"\nconnect_timeout = \"2s\"\n[database]\nurl = \"postgres://file/db\"\n";
+    let file = "[api]\ntimeout = \"9s\"\nconnect_timeout = \"2s\"\n[database]\nurl = \"postgres://u@file/db\"\n";
     let (_file, sources) = with_file(file, &[("CHATSYNC__API__TIMEOUT", "7s")]);
     let settings = load(&sources, Needs::Database).expect("good");
     assert_eq!((settings.api.timeout, settings.api.connect_timeout), (Duration::from_secs(7), Duration::from_secs(2)));
-    assert_eq!(database_url(&settings), "postgres:///?host=file&dbname=db");
+    assert_eq!(database_url(&settings), "postgres:///?host=file&user=u&dbname=db");
 
-    let (_file, sources) = with_file(file, &[("DATABASE_URL", "postgres://platform/db")]);
-    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres:///?host=platform&dbname=db");
-    let both = [("DATABASE_URL", "postgres://platform/db"), ("CHATSYNC__DATABASE__URL", "postgres://own/db")];
+    let (_file, sources) = with_file(file, &[("DATABASE_URL", "postgres://u@platform/db")]);
+    assert_eq!(
+        database_url(&load(&sources, Needs::Database).expect("good")),
+        "postgres:///?host=platform&user=u&dbname=db"
+    );
+    let both = [("DATABASE_URL", "postgres://u@platform/db"), ("CHATSYNC__DATABASE__URL", "postgres://u@own/db")];
     let (_file, sources) = with_file(file, &both);
-    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres:///?host=own&dbname=db");
+    assert_eq!(database_url(&load(&sources, Needs::Database).expect("good")), "postgres:///?host=own&user=u&dbname=db");
 }
 
 #[test]

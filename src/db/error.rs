@@ -154,8 +154,12 @@ impl Error {
     #[must_use]
     pub fn is_about_the_rows(&self) -> bool {
         self.of_the_server().is_some_and(|error| {
-            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, and whatever a trigger raises.
-            !passes(error) && (["22", "23", "54", "44"].contains(&class(error.code())) || is_raised_by_code(error))
+            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, a policy of row level security (whose
+            // code is that of missing rights), and whatever a trigger raises.
+            !passes(error)
+                && (["22", "23", "54", "44"].contains(&class(error.code()))
+                    || error.routine() == Some("ExecWithCheckOptions")
+                    || is_raised_by_code(error))
         })
     }
 

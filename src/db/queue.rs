@@ -382,8 +382,9 @@ pub struct Due {
 const LOOKED_AT: i64 = 50_000;
 
 /// What is left of a run, whoever holds it; none if nothing is.
-pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<Option<Due>, Error> {
-    let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT)
+pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope, lease_length: Duration) -> Result<Option<Due>, Error> {
+    let lease_length = interval(lease_length);
+    let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT, lease_length)
         .fetch_one(executor)
         .await?;
     let Some(rank) = due.rank else { return Ok(None) };

@@ -55,7 +55,7 @@ const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(20);
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(1);
 
 /// After so many lengths of a lease in which there was nothing to do and no lease about to end, the daemon leaves what is
-/// left. A lease that lasts longer than that is taken for one that nobody renews.
+/// left.
 const PATIENCE_IN_LEASES: u32 = 2;
 
 /// Target of the log line about losses: `chatsync demo` has its own words for them.
@@ -281,8 +281,8 @@ impl Worker {
 
     /// Passes through the queue until nothing that was due is left, neither here nor with another worker. An order
     /// whose worker died is taken over when its lease ends. If nothing is left but orders whose rows a session has locked,
-    /// or whose leases somebody wrote far ahead, `sync` waits on, because a person wants to know that all is up to date;
-    /// the daemon leaves them to a later run, which sees orders that have come due meanwhile.
+    /// `sync` waits on, because a person wants to know that all is up to date; the daemon leaves them to a later run, which
+    /// sees orders that have come due since.
     async fn work(
         &self,
         pipeline: &Pipeline,
@@ -323,11 +323,11 @@ impl Worker {
             let now = Instant::now();
             let patience = self.queue.lease * PATIENCE_IN_LEASES;
             let (what, until) = match due.free_in {
-                Some(free_in) if free_in <= patience => {
+                Some(free_in) => {
                     idle_since = now;
                     (For::Leases, Some(now + free_in))
                 }
-                _ => (For::Locks, (request.trigger != Trigger::Manual).then_some(idle_since + patience)),
+                None => (For::Locks, (request.trigger != Trigger::Manual).then_some(idle_since + patience)),
             };
             if what == For::Locks && !told_holders && idle_since.elapsed() >= WORTH_A_WORD.min(patience) {
                 told_holders = true;

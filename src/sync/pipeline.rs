@@ -95,7 +95,8 @@ impl Pipeline {
 
     /// What is left to do, whoever holds it.
     pub(super) async fn due(&self) -> Result<Option<Due>, Error> {
-        let look = |mut connection: db::Link| async move { queue::due(&mut *connection, &self.scope).await };
+        let look =
+            |mut connection: db::Link| async move { queue::due(&mut *connection, &self.scope, self.lease).await };
         Ok(self.about_orders(look).await?)
     }
 

@@ -325,8 +325,9 @@ async fn a_failed_run_is_tried_again_at_the_next_tick(lab: Arc<Lab>) -> anyhow::
 }
 
 async fn an_order_that_somebody_keeps_keeps_no_other_from_being_read(lab: Arc<Lab>) -> anyhow::Result<()> {
-    lab.enqueue(&["parked"]).await?;
-    execute(&lab, "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 year'")
+    // As a clock that was set back by an hour leaves it, once its worker has died.
+    lab.enqueue(&["leased"]).await?;
+    execute(&lab, "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 hour'")
         .await?;
     lab.enqueue(&["locked"]).await?;
     let mut session = lab.pool.begin().await?;
@@ -336,9 +337,8 @@ async fn an_order_that_somebody_keeps_keeps_no_other_from_being_read(lab: Arc<La
     daemon.logs("left to a later run").await?;
     until(&lab, "SELECT count(*) > 0 FROM sync.runs WHERE status = 'partial' AND claimed = 0").await?;
     lab.enqueue(&["later"]).await?;
-    until(&lab, "SELECT count(*) = 1 FROM chat.orders WHERE order_id = 'later'").await?;
+    until(&lab, "SELECT count(*) = 2 FROM chat.orders WHERE order_id IN ('leased', 'later')").await?;
     session.commit().await?;
-    execute(&lab, "UPDATE sync.order_queue SET leased_until = NULL WHERE order_id = 'parked'").await?;
     until(&lab, "SELECT count(*) = 3 FROM chat.orders").await?;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;

@@ -49,7 +49,7 @@ const KEY: &str = "order_queue_pkey";
 
 const STATEMENTS: [Statement; 15] = [
     statement!("claim" "" "now(), 0, 'epoch', '', '{live-100,live-200}', 500, gen_random_uuid(), '1 minute'" [KEY]),
-    statement!("due" "" "now(), '{live-100,live-200}', 50000" [KEY]),
+    statement!("due" "" "now(), '{live-100,live-200}', 50000, '1 minute'" [KEY]),
     statement!("count_due" "" "now(), NULL" [DUE]),
     statement!("overview" "" "" [CLAIM, ENDED]),
     statement!("forecast_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
@@ -69,7 +69,7 @@ const STATEMENTS: [Statement; 15] = [
 
 /// What a run does about all that is due, as it does it.
 const OF_A_RUN: [Statement; 3] = [
-    statement!("due" "" "now(), NULL, 50000" [DUE]),
+    statement!("due" "" "now(), NULL, 50000, '1 minute'" [DUE]),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
     statement!("claim" "" "now(), 0, '2026-01-01', 'x', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
 ];
@@ -115,7 +115,7 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
 /// What each batch takes, from the look at what is due to the last upsert. One order each: however many there are, the
 /// plan is the same.
 const OF_A_BATCH: [Statement; 9] = [
-    statement!("due" "" "now(), NULL, 50000" []),
+    statement!("due" "" "now(), NULL, 50000, '1 minute'" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
     statement!("settle" "" "'{order-1}', ARRAY[gen_random_uuid()], '{open}', '{1 h}', '{0}', '{NULL}', '{NULL}', ARRAY[now()], '{NULL}', '{NULL}', '{NULL}', ARRAY[now()], '{0}', '{1}', '{1}', '{200}', '{read}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'" []),
     statement!("upsert_messages" "" "'{order-1}', '{1}', '{1}', '{0}', '{NULL}', '{user}', '{1}', '{driver}', '{2}', '{true}', '{NULL}', '{a}', '{NULL}', '{NULL}', '{NULL}', '{false}'" []),

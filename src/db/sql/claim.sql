@@ -1,5 +1,6 @@
 -- Claims the next orders in due order, after a cursor. Committed before any HTTP goes on.
--- Locks only rows that nobody else holds; an expired lease is taken over here and nowhere else.
+-- Locks only rows that nobody else holds; an expired lease is taken over here and nowhere else. So is one that ends later
+-- than any worker could have written: the clock was set back, or it was written by hand.
 WITH claimed AS (
     UPDATE sync.order_queue AS q
     SET lease_id = $7,
@@ -11,7 +12,7 @@ WITH claimed AS (
         WHERE state IN ('pending', 'open')
           AND due_at <= $1
           -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
-          AND (leased_until IS NULL OR leased_until <= now() OR lease_id = $7)
+          AND (leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $8::interval OR lease_id = $7)
           AND (-priority::integer, deadline_base, order_id) > ($2, coalesce($3::timestamptz, '-infinity'), $4)
           AND ($5::text[] IS NULL OR order_id = ANY ($5))
         ORDER BY -priority::integer, deadline_base, order_id

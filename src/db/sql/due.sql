@@ -1,12 +1,17 @@
 -- What is left of a run, by a look at up to $3 of its orders: how many there are and how many nobody holds, a place in
--- due order before all of them, and the seconds until the first lease ends, if any is held.
+-- due order before all of them, and the seconds until the first lease ends, if any is held. $4: the length of a lease; one
+-- that ends after twice that time is none.
 SELECT
     count(*) AS "orders!",
-    count(*) FILTER (WHERE leased_until IS NULL OR leased_until <= now()) AS "free!",
+    count(*) FILTER (
+        WHERE leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $4::interval
+    ) AS "free!",
     min(rank) AS rank,
     -- None: before all times.
     CASE WHEN min(deadline_base) > '-infinity' THEN sync.within_calendar(min(deadline_base)) END AS deadline_base,
-    extract(epoch FROM min(leased_until) FILTER (WHERE leased_until > now()) - now())::float8 AS free_in
+    extract(epoch FROM min(leased_until) FILTER (
+        WHERE leased_until > now() AND leased_until <= now() + 2 * $4::interval
+    ) - now())::float8 AS free_in
 FROM (
     SELECT -priority::integer AS rank, deadline_base, leased_until
     FROM sync.order_queue

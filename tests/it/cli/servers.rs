@@ -207,6 +207,20 @@ async fn row_level_security_works(lab: Arc<Lab>) -> anyhow::Result<()> {
         .await?;
         let log = works(&lab, &roles.url("chatsync_worker")?).await?;
         assert!(log.contains("row level security is in force"), "{log}");
+
+        // What a policy refuses costs its order only.
+        let policy = "CREATE POLICY none_of_it ON chat.messages AS RESTRICTIVE USING (true)
+                      WITH CHECK (order_id <> 'order-5')";
+        sqlx::raw_sql(policy).execute(&mut dba).await?;
+        let api = Recorder::start(simulated).await;
+        let (worker, more) = (roles.url("chatsync_worker")?, b"order-4\norder-5\norder-6\n");
+        let database = [("database.url", worker.as_str())];
+        Finished::of_input(lab.configured(&["enqueue"], api.url(), &database), more).await?.expect_code(0);
+        Finished::of(lab.configured(&["sync"], api.url(), &database)).await?.expect_code(3);
+        let failed = "SELECT string_agg(order_id || ' ' || last_error_kind, ',') FROM sync.order_queue
+                      WHERE last_error IS NOT NULL";
+        let failed: Option<String> = sqlx::query_scalar(failed).fetch_one(&mut dba).await?;
+        assert_eq!(failed.as_deref(), Some("order-5 not_storable"));
         Ok(())
     })
     .await

@@ -28,8 +28,11 @@ async fn a_worker_that_lost_its_lease_writes_nothing(lab: Arc<Lab>) -> anyhow::R
     let (door, api) = behind_a_door().await;
     let run = start_run(&lab, &api, &[]);
     door.arrivals(1).await;
-    execute(&lab, "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 hour'")
-        .await?;
+    execute(
+        &lab,
+        "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 minute'",
+    )
+    .await?;
     let stolen = queue_row(&lab).await?;
     door.open();
     // Requests are counted in the transaction that would have written the order.
@@ -186,7 +189,7 @@ async fn one_free_and_one_held(lab: &Lab) -> anyhow::Result<()> {
     lab.enqueue(&["free", "held"]).await?;
     execute(
         lab,
-        "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 hour'
+        "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 minute'
          WHERE order_id = 'held'",
     )
     .await
