@@ -51,7 +51,11 @@ pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
 
 /// A few wrong bytes in a text cost those bytes. What came is kept as a fault as well.
 fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
-    let Ok(mut conversation) = decode_carefully(&String::from_utf8_lossy(json), json) else { return Err(fault) };
+    let text = String::from_utf8_lossy(json);
+    // The name of the list may be what was damaged: without it, the conversation is not known to be empty.
+    let has_list = serde_json::from_str(&text)
+        .is_ok_and(|root: &RawValue| Object::read(root.get(), "$").is_ok_and(|root| root.has("chat_messages")));
+    let Some(mut conversation) = decode_carefully(&text, json).ok().filter(|_| has_list) else { return Err(fault) };
     for message in &mut conversation.messages {
         let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
         let texts = [&message.body, &message.image_url].into_iter().flatten().map(|text| &**text);

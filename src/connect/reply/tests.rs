@@ -509,3 +509,9 @@ fn usual_reply(ids: [i64; 3]) -> String {
         "is_expired":false,"metadata":{{"customer":{{"id":2,"display_name":"C","avatar_url":""}},"shoppers":[{{"id":3}},null]}}}}"#
     )
 }
+
+#[test]
+fn a_list_whose_name_was_damaged_is_no_empty_conversation() {
+    let damaged = b"{\"\xffchat_messages\":[{\"id\":1,\"body\":\"a\"}],\"metadata\":{\"customer\":{\"id\":7}}}";
+    decode(damaged).expect_err("no list");
+}
