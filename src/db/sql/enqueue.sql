@@ -27,46 +27,47 @@ written AS (
     ORDER BY order_id COLLATE "C"
     ON CONFLICT (order_id) DO UPDATE
     SET connect_user_id = CASE
-            WHEN q.connect_user_id IS NULL THEN excluded.connect_user_id
             WHEN q.fed_by = $9 AND q.fed_facts & 1 <> 0
-            THEN CASE WHEN excluded.connect_user_id IS DISTINCT FROM $10 THEN coalesce(excluded.connect_user_id, q.connect_user_id) ELSE q.connect_user_id END
+            THEN coalesce(nullif(excluded.connect_user_id, $10), q.connect_user_id)
             WHEN $8 THEN coalesce(excluded.connect_user_id, q.connect_user_id)
-            ELSE q.connect_user_id
+            ELSE coalesce(q.connect_user_id, excluded.connect_user_id)
         END,
         ids_internal = CASE
-            WHEN q.ids_internal IS NULL THEN excluded.ids_internal
             WHEN q.fed_by = $9 AND q.fed_facts & 2 <> 0
-            THEN CASE WHEN excluded.ids_internal IS DISTINCT FROM $11 THEN coalesce(excluded.ids_internal, q.ids_internal) ELSE q.ids_internal END
+            THEN coalesce(nullif(excluded.ids_internal, $11), q.ids_internal)
             WHEN $8 THEN coalesce(excluded.ids_internal, q.ids_internal)
-            ELSE q.ids_internal
+            ELSE coalesce(q.ids_internal, excluded.ids_internal)
         END,
         retailer_id = CASE
-            WHEN q.retailer_id IS NULL THEN excluded.retailer_id
             WHEN q.fed_by = $9 AND q.fed_facts & 4 <> 0
-            THEN CASE WHEN excluded.retailer_id IS DISTINCT FROM $12 THEN coalesce(excluded.retailer_id, q.retailer_id) ELSE q.retailer_id END
+            THEN coalesce(nullif(excluded.retailer_id, $12), q.retailer_id)
             WHEN $8 THEN coalesce(excluded.retailer_id, q.retailer_id)
-            ELSE q.retailer_id
+            ELSE coalesce(q.retailer_id, excluded.retailer_id)
         END,
         priority = CASE
             WHEN q.fed_by = $9 AND q.fed_facts & 8 <> 0
-            THEN CASE WHEN excluded.priority <> coalesce($13, 0) THEN excluded.priority ELSE q.priority END
-            -- Nobody who puts an order back without a word of its priority means 0.
+            THEN coalesce(nullif(excluded.priority, coalesce($13, 0)), q.priority)
+            -- Put back without a word of its priority, it keeps it.
             WHEN $8 AND (excluded.priority <> 0 OR $13 IS NOT NULL) THEN excluded.priority
             ELSE q.priority
         END,
         completed_at = coalesce(excluded.completed_at, q.completed_at),
-        -- Given up for want of a user, it comes back with one.
-        state = CASE
-            WHEN NOT ($8 OR (q.state = 'dead' AND q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)) THEN q.state
-            WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending'
-            ELSE 'open'
-        END,
-        due_at = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                 THEN now() ELSE q.due_at END,
-        attempts = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                   THEN 0 ELSE q.attempts END,
-        strikes = CASE WHEN $8 OR (q.last_error_kind = 'no_user' AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL)
-                  THEN 0 ELSE q.strikes END,
+        -- Given up for want of a user, or waiting for that reason, it comes back with one.
+        (state, due_at, attempts, strikes) = (
+            SELECT
+                CASE
+                    WHEN NOT ($8 OR (has_its_user AND q.state = 'dead')) THEN q.state
+                    WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending'
+                    ELSE 'open'
+                END,
+                CASE WHEN $8 OR has_its_user THEN now() ELSE q.due_at END,
+                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.attempts END,
+                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.strikes END
+            FROM (VALUES (
+                coalesce(q.last_error_kind = 'no_user', false)
+                AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL
+            )) AS t (has_its_user)
+        ),
         fed_by = excluded.fed_by,
         -- What it filled in, or with reopen may have replaced.
         fed_facts = CASE WHEN q.fed_by = $9 THEN q.fed_facts ELSE 0 END
@@ -89,14 +90,10 @@ written AS (
        OR (excluded.connect_user_id IS NOT NULL AND q.connect_user_id IS NULL)
        OR (excluded.ids_internal IS NOT NULL AND q.ids_internal IS NULL)
        OR (excluded.retailer_id IS NOT NULL AND q.retailer_id IS NULL)
-       OR (q.fed_by = $9 AND q.fed_facts & 1 <> 0
-           AND excluded.connect_user_id <> q.connect_user_id AND excluded.connect_user_id IS DISTINCT FROM $10)
-       OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0
-           AND excluded.ids_internal <> q.ids_internal AND excluded.ids_internal IS DISTINCT FROM $11)
-       OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0
-           AND excluded.retailer_id <> q.retailer_id AND excluded.retailer_id IS DISTINCT FROM $12)
-       OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0
-           AND excluded.priority <> q.priority AND excluded.priority <> coalesce($13, 0))
+       OR (q.fed_by = $9 AND q.fed_facts & 1 <> 0 AND nullif(excluded.connect_user_id, $10) <> q.connect_user_id)
+       OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0 AND nullif(excluded.ids_internal, $11) <> q.ids_internal)
+       OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0 AND nullif(excluded.retailer_id, $12) <> q.retailer_id)
+       OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0 AND nullif(excluded.priority, coalesce($13, 0)) <> q.priority)
     RETURNING (xmax = 0) AS is_new, q.connect_user_id
 )
 SELECT count(*) FILTER (WHERE is_new) AS "added!",
