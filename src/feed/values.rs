@@ -2,32 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
-/// The text without blanks and invisible characters at its ends: copied ids often carry them.
-pub(super) fn clean(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
-}
+use crate::visible::is_invisible;
 
-/// Characters of no width that no font shows: byte order marks, soft hyphens, joiners, marks of direction. Not the
-/// variation selectors and tags that belong to an emoji.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{34f}'
-            | '\u{115f}'
-            | '\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{2800}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}'
-    )
+/// Trims blanks and invisible characters: copied ids often carry them.
+pub(super) fn clean(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '\u{34f}' | '\u{2800}'))
 }
 
 /// Whether a field stands for no value: empty, or the null of a database, of pandas or of a spreadsheet.
