@@ -23,7 +23,7 @@ fn message_text(json: &str) -> Conversation {
 }
 
 fn carefully(json: &str) -> Result<Conversation, Fault> {
-    decode_carefully(json, json.as_bytes())
+    decode_carefully(json, json.as_bytes(), &PARTS)
 }
 
 /// The unknown and the unreadable fields of the first message.
