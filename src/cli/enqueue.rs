@@ -82,17 +82,17 @@ struct Summary {
 pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let stop = &environment.shutdown.soft;
-    let source = args.file.as_deref().filter(|file| !is_dash(file));
+    let file = args.file.filter(|file| file != Path::new("-"));
     let feeding = Feeding {
         id: Uuid::new_v4(),
-        source: source.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string()),
+        source: file.as_ref().map_or_else(|| "stdin".to_owned(), |file| file.display().to_string()),
         reopen: args.reopen,
         connect_user_id: args.user_id.filter(|user| !user.is_empty()),
         ids_internal: args.internal_ids.then_some(true),
         retailer_id: None,
         priority: args.priority,
     };
-    let mut batches = start_reading(args.file, args.format);
+    let mut batches = start_reading(file, args.format);
     // A file that is refused needs no database.
     let Some(first) = stop.run_until_cancelled(batches.recv()).await else {
         anyhow::bail!("stopped by a signal before anything was read");
@@ -207,7 +207,7 @@ fn read(file: Option<&Path>, format: Choice, out: &mpsc::Sender<anyhow::Result<B
 }
 
 fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
-    if let Some(path) = file.filter(|file| !is_dash(file)) {
+    if let Some(path) = file {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         return Ok(Box::new(file));
     }
@@ -215,10 +215,6 @@ fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
         note("reading order ids from standard input, one per line; end with Ctrl-D");
     }
     Ok(Box::new(io::stdin()))
-}
-
-fn is_dash(file: &Path) -> bool {
-    file == Path::new("-")
 }
 
 /// Checks a user's id as the column is checked; empty stands for none.
