@@ -29,9 +29,6 @@ const MAX_MESSAGES: usize = 10_000;
 /// Most shoppers in one reply. An order has a handful.
 const MAX_SHOPPERS: usize = 1_000;
 
-/// What a reply has at the least, one of them.
-const PARTS: [&str; 3] = ["chat_messages", "metadata", "is_expired"];
-
 /// Whether JSON has nothing in it, or is not even there.
 pub(super) fn says_nothing(body: &[u8]) -> bool {
     let body = without_bom(body).trim_ascii();
@@ -44,7 +41,7 @@ pub(super) fn says_nothing(body: &[u8]) -> bool {
 pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
     let json = without_bom(body);
     match std::str::from_utf8(json) {
-        Ok(json) => quick::decode(json).map_or_else(|| decode_carefully(json, body, &PARTS), Ok),
+        Ok(json) => quick::decode(json).map_or_else(|| decode_carefully(json, body, false), Ok),
         Err(error) => {
             let reason = format!("not UTF-8 from byte {} on", error.valid_up_to() + 1);
             decode_garbled(json, Fault::new("$", reason, body))
@@ -54,9 +51,7 @@ pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
 
 /// A few wrong bytes in a text cost those bytes. What came is kept as a fault as well.
 fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
-    // The name of the list may be what was damaged: without it, the conversation is not known to be empty.
-    let parts = &["chat_messages"];
-    let Ok(mut conversation) = decode_carefully(&String::from_utf8_lossy(json), json, parts) else { return Err(fault) };
+    let Ok(mut conversation) = decode_carefully(&String::from_utf8_lossy(json), json, true) else { return Err(fault) };
     for message in &mut conversation.messages {
         let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
         let texts = [&message.body, &message.image_url].into_iter().flatten().map(|text| &**text);
@@ -68,19 +63,24 @@ fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
 }
 
 /// Decodes level by level, so that a malformed part can be reported and left out. `body` is what a fault of the whole
-/// keeps; a reply with none of `parts` is no conversation.
-fn decode_carefully(json: &str, body: &[u8], parts: &[&str]) -> Result<Conversation, Fault> {
+/// keeps. A garbled reply is refused if a name was hit: without its list a conversation would pass for an empty one, and
+/// without `is_expired` for a live one.
+fn decode_carefully(json: &str, body: &[u8], is_garbled: bool) -> Result<Conversation, Fault> {
     let whole = |reason: String| Fault::new("$", reason, body);
     let root: &RawValue = serde_json::from_str(json).map_err(|error| {
         // serde_json's own text may quote the reply.
         whole(format!("not JSON: it breaks at line {} column {}", error.line(), error.column()))
     })?;
     let root = Object::read(root.get(), "$").map_err(|wrong| whole(wrong.reason))?;
-    if !parts.iter().any(|name| root.has(name)) {
+    if !["chat_messages", "metadata", "is_expired"].iter().any(|name| root.has(name)) {
         return Err(whole("no conversation: none of chat_messages, metadata and is_expired is there".to_owned()));
     }
     let mut conversation = Conversation::default();
     let metadata = root.object("metadata");
+    let objects = [Some(&root), metadata.as_ref().ok().and_then(Option::as_ref)];
+    if is_garbled && objects.into_iter().flatten().any(Object::has_damaged_name) {
+        return Err(whole("the name of a field is not UTF-8".to_owned()));
+    }
     let list = root.list("chat_messages", MAX_MESSAGES).map_err(|wrong| Fault::new(wrong.path, wrong.reason, body))?;
     read_messages(&list, &mut conversation);
     let metadata = keep(metadata, root.raw("metadata"), &mut conversation.faults).flatten();

@@ -52,6 +52,11 @@ impl<'a> Object<'a> {
         self.fields.iter().any(|(field, _)| field == name)
     }
 
+    /// Whether a name holds what stands for bytes that are not UTF-8.
+    pub(super) fn has_damaged_name(&self) -> bool {
+        self.fields.iter().any(|(name, _)| name.contains(char::REPLACEMENT_CHARACTER))
+    }
+
     /// Whether all fields are null, if there are any.
     pub(super) fn says_nothing(&self) -> bool {
         self.fields.iter().all(|(_, raw)| raw.get() == "null")
