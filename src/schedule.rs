@@ -4,6 +4,7 @@
 //! that a nightly run keeps its local hour when the clocks change. Twice a minute the job is compared with the clock,
 //! which may have been set back meanwhile. `cli::run` calls [`run_until_stopped`].
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::config::ScheduleSettings;
 use crate::db::runs::Trigger;
 use crate::domain::Schedule;
 use crate::sync::{self, Progress, Report, Request, Worker};
+use crate::waits::{For, Waits};
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +32,11 @@ pub enum Error {
     Database(#[from] crate::db::Error),
 }
 
-/// What is done before each run, such as starting a killed server again.
-pub type BeforeRun = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Starts a server again that has gone, if it is chatsync's own. Harmless if it runs.
+pub type Revive = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// How often a run that waits for the database has it revived.
+const REVIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the next tick is compared with the clock.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -48,7 +53,7 @@ type Running = JoinHandle<Result<Report, sync::Error>>;
 pub async fn run_until_stopped(
     worker: Arc<Worker>,
     settings: &ScheduleSettings,
-    before_run: BeforeRun,
+    revive: Revive,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut ticker = Ticker::start(settings.schedule.clone()).await?;
@@ -60,7 +65,7 @@ pub async fn run_until_stopped(
     };
     // A look at a locked table may take long.
     if stop.run_until_cancelled(look).await.transpose()?.unwrap_or(false) {
-        running = Some(start(&worker, &before_run, Trigger::Startup, stop));
+        running = Some(start(&worker, &revive, Trigger::Startup, stop));
     }
     loop {
         let sign = tokio::select! {
@@ -76,7 +81,7 @@ pub async fn run_until_stopped(
         if running.is_some() {
             tracing::warn!(%tick, "tick skipped: the run before it is still going on");
         } else {
-            running = Some(start(&worker, &before_run, Trigger::Cron, stop));
+            running = Some(start(&worker, &revive, Trigger::Cron, stop));
         }
     }
     if let Some(running) = running {
@@ -85,13 +90,26 @@ pub async fn run_until_stopped(
     ticker.stop().await
 }
 
-fn start(worker: &Arc<Worker>, before_run: &BeforeRun, trigger: Trigger, stop: &CancellationToken) -> Running {
-    let (worker, before_run, stop) = (Arc::clone(worker), Arc::clone(before_run), stop.clone());
+fn start(worker: &Arc<Worker>, revive: &Revive, trigger: Trigger, stop: &CancellationToken) -> Running {
+    let (worker, revive, stop) = (Arc::clone(worker), Arc::clone(revive), stop.clone());
     tokio::spawn(async move {
-        before_run().await;
-        let request = Request { trigger, only: None, limit: None };
-        worker.run(&request, &stop, &Progress::default()).await
+        revive().await;
+        let (request, progress) = (Request { trigger, only: None, limit: None }, Progress::default());
+        tokio::select! {
+            ended = worker.run(&request, &stop, &progress) => ended,
+            never = revive_in_time(&worker.waits, &revive) => match never {},
+        }
     })
+}
+
+/// Revives the database whenever a run waits for it.
+async fn revive_in_time(waits: &Waits, revive: &Revive) -> Infallible {
+    loop {
+        tokio::time::sleep(REVIVE_EVERY).await;
+        if waits.longest().is_some_and(|wait| wait.what == For::Database) {
+            revive().await;
+        }
+    }
 }
 
 /// Waits for the run that is going on; for ever if there is none.

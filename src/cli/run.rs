@@ -21,7 +21,7 @@ pub(super) async fn run(environment: &Environment) -> anyhow::Result<End> {
     let database = Arc::new(database);
     let worker = Arc::new(sync::worker(&settings, &database)?);
     tracing::info!(worker = worker.name, version = env!("CARGO_PKG_VERSION"), "chatsync runs");
-    let before_run = {
+    let revive = {
         let database = Arc::clone(&database);
         move || -> BoxFuture<'static, ()> {
             let database = Arc::clone(&database);
@@ -29,7 +29,7 @@ pub(super) async fn run(environment: &Environment) -> anyhow::Result<End> {
         }
     };
     let stop = &environment.shutdown.soft;
-    schedule::run_until_stopped(worker, &settings.schedule, Arc::new(before_run), stop).await?;
+    schedule::run_until_stopped(worker, &settings.schedule, Arc::new(revive), stop).await?;
     if let Some(database) = Arc::into_inner(database) {
         database.close().await?;
     }

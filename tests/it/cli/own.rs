@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::eventually;
 use crate::support::http::{Answer, Recorder};
 use crate::support::{Finished, Lab, tests};
-use crate::sync::Process;
+use crate::sync::{Process, behind_a_door};
 
 tests!(
     a_database_that_nobody_chose_is_named,
@@ -19,6 +19,7 @@ tests!(
     psql_opens_the_configured_database_and_ends_as_it_does,
     psql_opens_the_own_database_and_stops_what_it_started,
     a_killed_server_is_started_again_before_the_next_run,
+    a_server_killed_during_a_run_is_started_again_for_it,
 );
 
 /// A directory that the server's account can reach, where nothing is yet.
@@ -124,6 +125,30 @@ async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> 
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;
     assert!(log.contains("the embedded PostgreSQL has gone: starting it again"), "{log}");
+    Ok(())
+}
+
+async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let own = Own::new()?;
+    Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
+    let (door, api) = behind_a_door().await;
+    let mut command = own.command(&lab, &["run"]);
+    command
+        .env("DATABASE_URL", "embedded")
+        .env("CHATSYNC__API__BASE_URL", api.url())
+        .env("CHATSYNC__AUTH__MODE", "static_token")
+        .env("CHATSYNC__AUTH__TOKEN", "token")
+        .env("CHATSYNC__SCHEDULE__RUN_ON_START", "true")
+        .env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
+    let daemon = Process::start(&lab, command)?;
+    door.arrivals(1).await;
+    kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
+    door.open();
+    daemon.logs("the embedded PostgreSQL has gone: starting it again").await?;
+    daemon.logs("run finished").await?;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert!(log.contains("the database is back") && log.contains("claimed=1 fetched=1"), "{log}");
     Ok(())
 }
 
