@@ -112,7 +112,7 @@ impl Error {
     /// Another session held a lock for longer than a statement waits.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        matches!(self, Self::Locked { .. }) || self.sql_state() == Some(LOCK_TIMEOUT)
+        matches!(self, Self::Locked { .. }) || (self.sql_state() == Some(LOCK_TIMEOUT) && !self.is_raised())
     }
 
     /// A statement was prepared before a migration changed its columns, or a pooler has forgotten it. Prepared anew, it
@@ -169,6 +169,11 @@ impl Error {
         matches!(self.sql_state(), Some("28P01" | "28000"))
     }
 
+    /// A trigger or function raised it, under a code of its choice.
+    pub(super) fn is_raised(&self) -> bool {
+        self.of_the_server().is_some_and(is_raised)
+    }
+
     /// A row with the same key is there already.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
@@ -206,10 +211,17 @@ fn is_fatal(error: &PgDatabaseError) -> bool {
     matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
-/// Whether a statement that met this works later, or on another connection.
+/// A statement RAISE of PL/pgSQL.
+fn is_raised(error: &PgDatabaseError) -> bool {
+    error.routine() == Some("exec_stmt_raise")
+}
+
+/// Whether a statement that met this works later, or on another connection. What a trigger raises is meant for the rows,
+/// whatever code it has chosen.
 fn passes(error: &PgDatabaseError) -> bool {
     is_fatal(error)
         || match class(error.code()) {
+            _ if is_raised(error) => false,
             "08" => !is_statement_of_others(error.code(), error.severity()),
             // Out of disk, memory or connections; cancelled or shutting down; a system error.
             "53" | "57" | "58" => true,
@@ -321,8 +333,10 @@ const POOLER_HINT: &str = "; hint: a pooler between chatsync and PostgreSQL does
 fn gave_up(lasted: Duration, last: &Error) -> String {
     let seconds = lasted.as_secs();
     match last {
-        Error::Locked { .. } => format!("{last}; given up after {seconds} s"),
-        _ => format!("the database has been away for {seconds} s; last: {last}"),
+        last if last.is_outage() && !last.is_locked() => {
+            format!("the database has been away for {seconds} s; last: {last}")
+        }
+        _ => format!("{last}; given up after {seconds} s"),
     }
 }
 

@@ -26,11 +26,14 @@ use crate::waits::{For, Waiting, Waits};
 /// The wait after the first failure; it doubles up to the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Once the run is to stop, a database that is away is waited for no longer than this.
-const GRACE: Duration = Duration::from_secs(10);
-/// And a connection to it no longer than this: several things are still to be tried, one after the other.
-const LAST_ACQUIRE: Duration = Duration::from_secs(1);
+/// Once the run is to stop, a database that is away or locked is waited for no longer than this by all operations
+/// together: whoever stops a container or a service kills it after 10 s or a little more.
+const GRACE: Duration = Duration::from_secs(4);
+/// And a connection or a lock no longer than this each time: several things are still to be tried, one after the other.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
+/// How often a conflict is tried that a trigger raises: it may mean it, to be tried again.
+const RAISED_TRIES: u32 = 5;
 /// A lock that lasts is logged once in this time.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// To find out who holds a lock takes a second connection, if one can be had at once.
@@ -57,6 +60,8 @@ struct Outage {
     since: Option<(Instant, Waiting)>,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
+    /// When the run was asked to stop.
+    stopping_since: Option<Instant>,
     /// Who held a lock when last looked, and when that was logged.
     holder: Option<String>,
     locked_told: Option<Instant>,
@@ -159,20 +164,23 @@ impl Store {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let begin = format!(
-            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {plans}",
-            milliseconds(self.lock_limit()),
-            milliseconds(self.patience.timeout.saturating_mul(2)),
-        );
         let mut waiting: Option<Waiting> = None;
         let (mut wait, mut failing_since, mut is_outdated) = (FIRST_WAIT, None, false);
+        let mut tries = 0;
         loop {
+            tries += 1;
+            let begin = format!(
+                "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {plans}",
+                milliseconds(self.lock_limit()),
+                milliseconds(self.patience.timeout.saturating_mul(2)),
+            );
             let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
                     self.is_back();
                     return Ok(done);
                 }
-                Err(error) if error.is_passing_conflict() => error,
+                // What a trigger raises again and again is its answer to these rows.
+                Err(error) if error.is_passing_conflict() && (tries < RAISED_TRIES || !error.is_raised()) => error,
                 // Once: a pooler that goes on to use the old one needs somebody to tell it.
                 Err(error) if error.is_outdated_statement() && !is_outdated => {
                     is_outdated = true;
@@ -196,7 +204,7 @@ impl Store {
             wait = (wait * 2).min(LONGEST_WAIT);
             if self.outage().is_given_up || !self.wait_until(retry_at, since).await {
                 self.outage().is_given_up = true;
-                let lasted = self.outage().since.as_ref().map_or(since, |(since, _)| *since).elapsed();
+                let lasted = self.outage().since.as_ref().map_or(since, |(away, _)| since.min(*away)).elapsed();
                 return Err(Error::GaveUp { lasted, last: Box::new(error) });
             }
         }
@@ -237,7 +245,15 @@ impl Store {
 
     /// How long the server waits for a lock. Shorter than an answer is waited for, so that it tells why there is none.
     fn lock_limit(&self) -> Duration {
-        LOCK_LIMIT.min(self.patience.timeout / 2)
+        let limit = LOCK_LIMIT.min(self.patience.timeout / 2);
+        if self.stop.is_cancelled() { limit.min(LAST_TRY) } else { limit }
+    }
+
+    /// Notes when the run is asked to stop.
+    async fn note_stop(&self) -> Infallible {
+        self.stop.cancelled().await;
+        self.outage().stopping_since.get_or_insert_with(Instant::now);
+        std::future::pending().await
     }
 
     /// Looks who holds a lock, if an operation takes long. That it cannot be found out is no failure.
@@ -256,8 +272,9 @@ impl Store {
             return false;
         }
         if self.stop.is_cancelled() {
+            let stopping_since = *self.outage().stopping_since.get_or_insert_with(Instant::now);
             tokio::time::sleep_until(retry_at).await;
-            return since.elapsed() < GRACE;
+            return stopping_since.elapsed() < GRACE;
         }
         let _ = self.stop.run_until_cancelled(tokio::time::sleep_until(retry_at)).await;
         true
@@ -281,7 +298,7 @@ impl Store {
 
     async fn acquire_once(&self) -> Result<PoolConnection<Postgres>, Error> {
         let acquired = if self.is_in_a_hurry() {
-            let acquired = tokio::time::timeout(LAST_ACQUIRE, self.pool.acquire()).await;
+            let acquired = tokio::time::timeout(LAST_TRY, self.pool.acquire()).await;
             acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
         } else {
             self.pool.acquire().await
@@ -319,6 +336,7 @@ impl Store {
             biased;
             ended = tokio::time::timeout(timeout, attempt.as_mut()) => ended.unwrap_or(Err(Error::Stuck { timeout })),
             never = self.look_for_holders() => match never {},
+            never = self.note_stop() => match never {},
         };
         drop(waiting);
         drop(attempt);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
 use super::{execute, feed, order_of};
 use crate::support::http::{Answer, Recorder};
@@ -14,6 +15,7 @@ tests!(
     rows_whose_order_was_deleted_by_hand_are_completed,
     a_reject_that_is_refused_too_is_kept_without_its_body,
     an_order_stops_no_other_if_nothing_of_it_can_be_kept,
+    an_order_that_a_trigger_refuses_as_a_passing_failure_stops_no_other,
     an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run,
     a_conversation_is_stored_even_if_its_rejects_cannot_be,
     what_a_trigger_says_of_a_row_is_not_repeated,
@@ -122,6 +124,29 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
     assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
+    Ok(())
+}
+
+async fn an_order_that_a_trigger_refuses_as_a_passing_failure_stops_no_other(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 50).await?;
+    let codes = ["40001", "40P01", "53200", "55P03", "57014", "25006"];
+    for (n, code) in codes.iter().enumerate() {
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "CREATE FUNCTION refuse_{n}() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.order_id = 'order-1{n}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER refuse_{n} BEFORE INSERT ON chat.messages FOR EACH ROW EXECUTE FUNCTION refuse_{n}()"
+        )))
+        .execute(&lab.pool)
+        .await?;
+    }
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    let report = lab.sync(api.url(), &[]).await?;
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+    let failed = codes.len() as i64;
+    assert_eq!((report.run.fetched, report.run.failed), (50 - failed, failed));
     Ok(())
 }
 
