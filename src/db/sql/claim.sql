@@ -11,6 +11,9 @@ WITH claimed AS (
         FROM sync.order_queue
         WHERE state IN ('pending', 'open')
           AND due_at <= $1
+          -- A new order (due since the epoch) that was fed after the run started is the next run's; one that was fed in
+          -- time to come was not: the clock was set back.
+          AND (due_at > 'epoch' OR enqueued_at <= $1 OR enqueued_at > now())
           -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
           AND (leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $8::interval OR lease_id = $7)
           AND (-priority::integer, deadline_base, order_id) > ($2, coalesce($3::timestamptz, '-infinity'), $4)

@@ -3,7 +3,8 @@ SELECT
     now() AS "now!",
     q.order_id, q.state, q.connect_user_id, q.token_kind, q.ids_internal, q.retailer_id, q.priority, q.attempts,
     q.lease_id, q.last_error_kind, q.last_error, q.source, q.held_kind, q.held_times,
-    sync.within_calendar(q.due_at) AS "due_at!",
+    -- A new order is due since the epoch.
+    sync.within_calendar(CASE WHEN q.due_at = 'epoch' THEN least(q.enqueued_at, now()) ELSE q.due_at END) AS "due_at!",
     sync.within_calendar(q.leased_until) AS leased_until,
     sync.within_calendar(q.last_fetched_at) AS last_fetched_at,
     sync.within_calendar(q.last_changed_at) AS last_changed_at,

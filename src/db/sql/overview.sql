@@ -5,7 +5,8 @@ SELECT
     count(*) FILTER (WHERE due_at <= now()) AS "due!",
     count(*) FILTER (WHERE leased_until > now()) AS "leased!",
     count(*) FILTER (WHERE last_error_kind IS NOT NULL AND held_kind IS NULL) AS "failing!",
-    sync.within_calendar(min(due_at) FILTER (WHERE due_at <= now())) AS oldest_due_at,
+    -- New orders are due since the epoch.
+    sync.within_calendar(min(greatest(due_at, enqueued_at)) FILTER (WHERE due_at <= now())) AS oldest_due_at,
     -- A good read since then proves as much, for as long.
     sync.within_calendar(min(greatest(deadline_base, last_fetched_at))) AS nearest_deadline_base
 FROM sync.order_queue

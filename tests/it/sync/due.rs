@@ -12,6 +12,7 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     the_nearest_deadline_goes_first_within_a_priority,
     orders_that_are_not_due_or_done_with_are_not_asked_for,
+    new_orders_are_due_even_if_the_clock_was_set_back_since,
     a_limit_takes_the_most_urgent_orders_and_leaves_the_rest,
     the_most_urgent_of_a_long_queue_go_first_although_they_were_due_last,
     one_database_connection_is_enough,
@@ -78,6 +79,16 @@ async fn orders_that_are_not_due_or_done_with_are_not_asked_for(lab: Arc<Lab>) -
     asked.sort_unstable();
     assert_eq!(asked, ["open", "pending"]);
     assert_eq!(lab.text(untouched).await?, before);
+    Ok(())
+}
+
+async fn new_orders_are_due_even_if_the_clock_was_set_back_since(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["order-1"]).await?;
+    execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order-2')").await?;
+    execute(&lab, "UPDATE sync.order_queue SET enqueued_at = now() + interval '1 hour'").await?;
+    let api = Recorder::start(simulated).await;
+    let report = lab.sync(api.url(), &[]).await?;
+    assert_eq!((report.run.claimed, report.run.status.as_str()), (2, "succeeded"));
     Ok(())
 }
 
