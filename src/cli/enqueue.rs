@@ -73,8 +73,9 @@ struct Summary {
     orders: u64,
     added: u64,
     updated: u64,
-    without_user: u64,
     rejected: u64,
+    /// Whether a line named no user.
+    lacks_users: bool,
     /// All orders up to this line are in the queue.
     line: u64,
 }
@@ -101,17 +102,18 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let mut summary = Summary::default();
     let ended = add_all(&database.store, &feeding, &mut batches, &mut summary, stop).await;
-    let Summary { orders, added, updated, without_user, rejected, line } = summary;
+    let Summary { orders, added, updated, rejected, lacks_users, line } = summary;
     let known = orders - added - updated;
     let updated = if args.reopen { format!("{updated} put back") } else { format!("{updated} updated") };
     print(format!("{added} added, {updated}, {known} already known, {rejected} rejected"))?;
-    if without_user > 0
+    // Another line, or the queue, may have named one.
+    if lacks_users
         && settings.auth_mode == AuthMode::UserAssertion
-        && let Ok(without_user) = queue::count_without_user(&database.pool, feeding.id).await
+        && let Ok(without_user) = queue::count_without_user(&database.pool).await
         && without_user > 0
     {
         note(format!(
-            "warning: {without_user} of these orders have no user, and auth.mode = user_assertion needs one: add a column connect_user_id, or --user-id"
+            "warning: {without_user} orders in the queue have no user, and auth.mode = user_assertion needs one: add a column connect_user_id, or --user-id"
         ));
     }
     let rounded =
@@ -151,8 +153,9 @@ async fn add_all(
             };
             summary.added += enqueued.added;
             summary.updated += enqueued.updated;
-            summary.without_user += enqueued.without_user;
         }
+        summary.lacks_users |=
+            feeding.connect_user_id.is_none() && orders.iter().any(|order| order.connect_user_id.is_none());
         summary.orders += orders.len() as u64;
         summary.line = line;
         if is_last {

@@ -26,8 +26,6 @@ pub struct Enqueued {
     pub added: u64,
     /// Known orders that were put back (`reopen`) or learned something.
     pub updated: u64,
-    /// Those of both that name no user.
-    pub without_user: u64,
 }
 
 /// One call of `chatsync enqueue`, or of whoever else adds orders.
@@ -93,18 +91,15 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, orders: &[NewOrder], feeding
     )
     .fetch_one(executor)
     .await?;
-    Ok(Enqueued {
-        added: counts.added.unsigned_abs(),
-        updated: counts.updated.unsigned_abs(),
-        without_user: counts.without_user.unsigned_abs(),
-    })
+    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
 }
 
-/// Counts the orders of a feed that still have no user: a later line may have named one.
-pub async fn count_without_user(executor: impl PgExecutor<'_>, feed: Uuid) -> Result<u64, Error> {
+/// Counts the orders that have no user, live or given up for that reason.
+pub async fn count_without_user(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
     let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "orders!" FROM sync.order_queue WHERE fed_by = $1 AND connect_user_id IS NULL"#,
-        feed
+        r#"SELECT count(*) AS "orders!"
+           FROM sync.order_queue
+           WHERE connect_user_id IS NULL AND (ended_at IS NULL OR (state = 'dead' AND last_error_kind = 'no_user'))"#
     );
     Ok(count.fetch_one(executor).await?.unsigned_abs())
 }

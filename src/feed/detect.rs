@@ -110,9 +110,12 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
     }
     let has_digits = |line: &str| line.contains(|c: char| c.is_ascii_digit());
     // Of ids of one length, some have no digits by chance.
+    let is_number = |line: &str| line.bytes().all(|byte| byte.is_ascii_digit());
     let is_like_no_other = !has_digits(first)
         && rest.len() >= 3
-        && rest.iter().all(|line| has_digits(line) && line.chars().count() != first.chars().count());
+        && rest
+            .iter()
+            .all(|line| is_number(line) || (has_digits(line) && line.chars().count() != first.chars().count()));
     if is_like_no_other || (is_word(first) && rest.iter().any(|line| has_digits(line))) {
         return Err(Refusal::new(line("looks like the name of a column"), format!("name it order_id; {FORCE}")));
     }

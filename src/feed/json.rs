@@ -172,7 +172,7 @@ impl Walk {
     ) -> io::Result<Step> {
         buffer.clear();
         let (mut depth, mut is_text, mut is_escaped, mut is_too_long) = (0_u32, false, false, false);
-        let mut has_begun = false;
+        let (mut has_begun, mut last) = (false, b' ');
         loop {
             let chunk = input.fill_buf()?;
             if chunk.is_empty() {
@@ -181,9 +181,16 @@ impl Walk {
             for (place, &byte) in chunk.iter().enumerate() {
                 if byte == b'\n' {
                     *next_line += 1;
+                    // A text ends on its line. One that is not closed spoils its element, not those after it.
+                    (is_text, is_escaped) = (false, false);
                 }
                 let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']' | b'{' | b'[' | b'\n');
-                if is_end {
+                // Within an object a value alone begins with a brace: this one was not closed.
+                let is_torn = !is_text
+                    && depth == 1
+                    && buffer.first() == Some(&b'{')
+                    && (byte == b']' || (byte == b'{' && last != b':'));
+                if is_end || is_torn {
                     // Of a number, or of what is no JSON. What ends it is looked at again.
                     if byte == b'\n' {
                         *next_line -= 1;
@@ -214,6 +221,9 @@ impl Walk {
                     buffer.push(byte);
                 } else {
                     is_too_long = true;
+                }
+                if !byte.is_ascii_whitespace() {
+                    last = byte;
                 }
                 let mut is_over = false;
                 match byte {

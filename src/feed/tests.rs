@@ -132,6 +132,22 @@ fn arrays_are_read_however_they_are_laid_out() {
 }
 
 #[test]
+fn an_element_that_is_not_closed_takes_none_of_those_after_it_along() {
+    let third = "{\"order_id\":\"c\"}";
+    for torn in [
+        "{\"order_id\":\"b\",",
+        "{\"order_id\":\"b\"",
+        "{\"order_id\":\"b},",
+        "\"b,",
+        "{\n\"order_id\": \"b,\n\"connect_user_id\": \"u\"\n},",
+    ] {
+        let text = format!("[\n{{\"order_id\":\"a\"}},\n{torn}\n{third},\n\"d\"\n]\n");
+        assert_eq!(ids(&read(&text)), ["a", "line 3", "c", "d"], "{torn}");
+    }
+    assert_eq!(ids(&read("[\"a\",\n{\"order_id\":\"b\"\n]\n[\"c\"]\n")), ["a", "line 2", "c"]);
+}
+
+#[test]
 fn an_array_that_is_not_whole_says_so_after_what_was_there() {
     for (text, complaint) in [
         ("[\"A-1\",\n\"A-2\"", "line 2 ends within a JSON array"),
@@ -261,6 +277,7 @@ fn what_is_no_list_of_orders_is_refused() {
         ("version https://git-lfs.github.com/spec/v1\n", "script"),
         ("\\begin{tabular}{l}\nA-1 \\\\\n", "document"),
         ("Bestellnummer\nA-1\nA-2\nA-3\n", "name of a column"),
+        ("pedido\n100001\n100002\n100003\n", "name of a column"),
         ("\"A-1\"\n\"A-2\"\n", "quotes"),
         ("'A-1'\n", "quotes"),
         ("<!DOCTYPE html>\n<html>\n", "HTML"),

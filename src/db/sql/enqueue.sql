@@ -94,9 +94,8 @@ written AS (
        OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0 AND nullif(excluded.ids_internal, $11) <> q.ids_internal)
        OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0 AND nullif(excluded.retailer_id, $12) <> q.retailer_id)
        OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0 AND nullif(excluded.priority, coalesce($13, 0)) <> q.priority)
-    RETURNING (xmax = 0) AS is_new, q.connect_user_id
+    RETURNING (xmax = 0) AS is_new
 )
 SELECT count(*) FILTER (WHERE is_new) AS "added!",
-       count(*) FILTER (WHERE NOT is_new) AS "updated!",
-       count(*) FILTER (WHERE connect_user_id IS NULL) AS "without_user!"
+       count(*) FILTER (WHERE NOT is_new) AS "updated!"
 FROM written

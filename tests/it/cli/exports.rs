@@ -165,7 +165,9 @@ async fn orders_that_cannot_be_read_as_fed_are_warned_of_at_once(lab: Arc<Lab>) 
     let csv = b"order_id,connect_user_id\nA-1,u\nA-2,\n1.23457E+15,u\n9.87654E+15,\n";
     let fed = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0);
     assert_eq!(fed.stdout, "4 added, 0 updated, 0 already known, 0 rejected\n");
-    assert!(fed.stderr.contains("warning: 2 of these orders have no user"), "{}", fed.stderr);
+    assert!(fed.stderr.contains("warning: 2 orders in the queue have no user"), "{}", fed.stderr);
+    let again = Finished::of_input(lab.with_database(&["enqueue"]), b"A-2\n").await?.expect_code(0);
+    assert!(again.stderr.contains("warning: 2 orders in the queue have no user"), "{}", again.stderr);
     assert!(fed.stderr.contains("2 ids are in scientific notation, such as 1.23457E+15 on line 4"), "{}", fed.stderr);
     let mut command = lab.with_database(&["enqueue"]);
     command.env("CHATSYNC__AUTH__MODE", "client_credentials");

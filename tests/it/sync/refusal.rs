@@ -145,7 +145,7 @@ async fn an_order_that_a_trigger_refuses_as_a_passing_failure_stops_no_other(lab
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    let failed = codes.len() as i64;
+    let failed = i64::try_from(codes.len())?;
     assert_eq!((report.run.fetched, report.run.failed), (50 - failed, failed));
     Ok(())
 }
