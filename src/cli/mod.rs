@@ -231,6 +231,9 @@ impl Environment {
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
         telemetry::init(&settings.log, stderr::log, stderr::has_colours());
+        if self.sources.has_unused_database_url() {
+            tracing::warn!("CHATSYNC__DATABASE__URL is used; DATABASE_URL, which says something else, is not");
+        }
         Ok(settings)
     }
 }
