@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-use chatsync::cli::{self, Cli};
-use clap::Parser;
+use chatsync::cli;
 
 fn main() -> ExitCode {
     cli::leave_out_empty_variables();
-    cli::main(Cli::parse())
+    match cli::parse() {
+        Ok(cli) => cli::main(cli),
+        Err(code) => code,
+    }
 }

@@ -35,6 +35,7 @@ use crate::db::embedded;
 use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
+use crate::visible::visible;
 use output::note;
 pub use variables::leave_out_empty_variables;
 
@@ -115,6 +116,22 @@ struct Environment {
     sources: Sources,
     data_dir: Option<PathBuf>,
     shutdown: Shutdown,
+}
+
+/// Reads the arguments of the process. Help and usage errors end it here, or are printed already: then there is only the
+/// exit code left.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // Clap quotes arguments as they are, between colours of its own. Asked again about arguments in which nothing is
+        // hidden, it says the same of these.
+        let shown = std::env::args_os().map(|argument| visible(&argument.to_string_lossy()).into_owned());
+        if let Err(shown) = Cli::try_parse_from(shown) {
+            shown.exit();
+        }
+        note(error.render().to_string().trim_end());
+        stderr::flush();
+        ExitCode::from(2)
+    })
 }
 
 /// Runs the command to its exit code.
@@ -214,6 +231,9 @@ impl Environment {
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
         telemetry::init(&settings.log, stderr::log, stderr::has_colours());
+        if self.sources.has_unused_database_url() {
+            tracing::warn!("CHATSYNC__DATABASE__URL is used; DATABASE_URL, which says something else, is not");
+        }
         Ok(settings)
     }
 }

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::reader::Wrong;
 
@@ -166,10 +168,7 @@ impl Parts {
             self.ssl_root_cert = default_root_cert();
         }
         if let Some(path) = self.ssl_root_cert.as_ref().filter(|_| is_checked) {
-            if let Err(error) = fs::metadata(path) {
-                let what = format!("names a file in sslrootcert that cannot be read: {error}");
-                return Err(Wrong::new(what, "check path and permissions"));
-            }
+            check_root_cert(path)?;
             if mode == Some("require") {
                 self.ssl_mode = Some("verify-ca".to_owned());
             }
@@ -223,6 +222,21 @@ fn default_root_cert() -> Option<String> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     let path = home.join(".postgresql/root.crt");
     path.is_file().then(|| path.to_string_lossy().into_owned())
+}
+
+/// Refuses a file without certificates: the connection would fail without a word of it.
+fn check_root_cert(path: &str) -> Result<(), Wrong> {
+    let certificates = fs::read(path).map_err(|error| {
+        let what = format!("names a file in sslrootcert that cannot be read: {error}");
+        Wrong::new(what, "check path and permissions")
+    })?;
+    let mut certificates = CertificateDer::pem_slice_iter(&certificates).peekable();
+    if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
+        // The file is there, so its path is no part of a password.
+        let what = format!("names a file in sslrootcert that holds no certificates in PEM form: {path}");
+        return Err(Wrong::new(what, "it begins with -----BEGIN CERTIFICATE----- and is not cut off"));
+    }
+    Ok(())
 }
 
 fn filled(text: String) -> Option<String> {
@@ -318,6 +332,13 @@ mod tests {
     fn tls_means_what_it_means_to_psql() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let path = file.path().display();
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for text in ["", "AAAA", &certificate[..40], &certificate.replace("AAAA", "*")] {
+            fs::write(file.path(), text).expect("written");
+            let told = bad(&format!("postgres://h/db?sslmode=verify-ca&sslrootcert={path}"));
+            assert!(told.contains(&format!("holds no certificates in PEM form: {path}")), "{text}: {told}");
+        }
+        fs::write(file.path(), certificate).expect("written");
         let good = |query: &str| good(&format!("postgres://h/db?{query}"));
         assert!(good(&format!("sslmode=require&sslrootcert={path}")).contains("sslmode=verify-ca"));
         assert!(good(&format!("sslmode=verify-full&sslrootcert={path}")).contains("sslmode=verify-full"));

@@ -255,6 +255,15 @@ impl Sources {
         let file = file.or_else(|| usual_files(&environment).into_iter().find(|file| file.is_file()));
         Self { file: file.map_or(ConfigFile::None, ConfigFile::Given), environment }
     }
+
+    /// Whether `DATABASE_URL` is set and yields to another URL in the variable of chatsync's own.
+    #[must_use]
+    pub fn has_unused_database_url(&self) -> bool {
+        let value = |name| self.environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.trim());
+        let urls =
+            [value("DATABASE_URL"), value("CHATSYNC__DATABASE__URL")].map(|url| url.filter(|url| !url.is_empty()));
+        matches!(urls, [Some(unused), Some(used)] if unused != used)
+    }
 }
 
 /// Where a file is looked for: the directory in which a developer stands, the user's, the machine's.

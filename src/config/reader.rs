@@ -53,14 +53,15 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Reports variables whose names differ from a setting's in their underscores only: they would have no effect.
+    /// Reports variables whose names differ from a setting's in their underscores or in case only: they would have no effect.
     /// Kubernetes has names of its own for a service called chatsync (`CHATSYNC_PORT`), which are no key's.
     fn refuse_variables_like(&mut self, known: &HashMap<String, Value>, environment: &[(String, String)]) {
         for (name, value) in environment {
-            let Some(rest) = name.strip_prefix(LIKE_PREFIX).filter(|_| !name.starts_with(PREFIX) && !value.is_empty())
-            else {
+            if name.starts_with(PREFIX) || value.is_empty() {
                 continue;
-            };
+            }
+            let upper = name.to_uppercase();
+            let Some(rest) = upper.strip_prefix(PREFIX).or_else(|| upper.strip_prefix(LIKE_PREFIX)) else { continue };
             let key = rest.to_lowercase().replace("__", "_");
             if let Some(meant) = known.keys().find(|known| known.replace('.', "_") == key) {
                 self.problems.push(Problem {

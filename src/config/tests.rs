@@ -77,12 +77,16 @@ fn later_layers_win() {
 }
 
 #[test]
-fn variables_with_single_underscores_are_told_their_right_names() {
+fn variables_with_single_underscores_or_in_lower_case_are_told_their_right_names() {
     let variables = [
         ("CHATSYNC_DATABASE_URL", "postgres://me:hush-hush@host/db"),
         ("CHATSYNC_AUTH__CLIENT_ID", "me"),
         ("CHATSYNC_QUEUE_READABLE_WINDOW", "24h"),
         ("CHATSYNC_LOG_LEVEL", ""),
+        ("chatsync__database__url", "postgres://me:hush-hush@host/db"),
+        ("Chatsync__Queue__Readable_Window", "24h"),
+        ("chatsync_log_level", "debug"),
+        ("chatsync__no__such_key", "x"),
     ];
     let problems = load(&environment(&variables), Needs::Database).expect_err("not read");
     let told: Vec<_> = problems.0.iter().map(|problem| (problem.origin.as_str(), problem.hint.as_str())).collect();
@@ -90,6 +94,9 @@ fn variables_with_single_underscores_are_told_their_right_names() {
         ("CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL"),
         ("CHATSYNC_AUTH__CLIENT_ID", "write CHATSYNC__AUTH__CLIENT_ID"),
         ("CHATSYNC_QUEUE_READABLE_WINDOW", "write CHATSYNC__QUEUE__READABLE_WINDOW"),
+        ("chatsync__database__url", "write CHATSYNC__DATABASE__URL"),
+        ("Chatsync__Queue__Readable_Window", "write CHATSYNC__QUEUE__READABLE_WINDOW"),
+        ("chatsync_log_level", "write CHATSYNC__LOG__LEVEL"),
     ];
     assert_eq!(told, expected);
     assert!(!problems.to_string().contains("hush-hush"));

@@ -219,6 +219,9 @@ fn is_raised(error: &PgDatabaseError) -> bool {
 /// Whether a statement that met this works later, or on another connection. What a trigger raises is meant for the rows,
 /// whatever code it has chosen.
 fn passes(error: &PgDatabaseError) -> bool {
+    if pooler_setting(error).is_some() {
+        return false;
+    }
     is_fatal(error)
         || match class(error.code()) {
             _ if is_raised(error) => false,
@@ -233,6 +236,21 @@ fn passes(error: &PgDatabaseError) -> bool {
 /// taken, or means nothing there, or another statement with other parameters.
 fn is_statement_of_others(code: &str, severity: PgSeverity) -> bool {
     matches!(code, "26000" | "42P05") || (code == "08P01" && severity == PgSeverity::Error)
+}
+
+/// The hint for what a pooler refuses until someone changes a setting. Its code is that of all failures of a pooler, those
+/// that pass included, so its words decide; they are in English everywhere.
+fn pooler_setting(error: &PgDatabaseError) -> Option<&'static str> {
+    let settings = [
+        ("statement pooling mode", POOL_MODE_HINT),
+        ("unsupported startup parameter", STARTUP_PARAMETER_HINT),
+        // RDS Proxy.
+        ("support command-line options", STARTUP_PARAMETER_HINT),
+        ("no such database", LOG_IN_HINT),
+    ];
+    let is_of_a_pooler = class(error.code()) == "08" || is_fatal(error);
+    let is_refused = |words: &str| is_of_a_pooler && error.message().contains(words);
+    settings.into_iter().find(|(words, _)| is_refused(words)).map(|(_, hint)| hint)
 }
 
 /// Raised by a trigger, or within another function: its code may be any, and its message may quote a row.
@@ -252,6 +270,7 @@ fn is_wrong_setting(place: &str, error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| ["22", "28", "3D", "3F", "42"].contains(&class(&code)))
+                || error.try_downcast_ref().and_then(pooler_setting).is_some()
         }
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => true,
         sqlx::Error::Io(error) => match error.kind() {
@@ -316,14 +335,26 @@ fn migration(error: &MigrateError) -> String {
 }
 
 fn hint(error: &PgDatabaseError) -> &'static str {
+    if let Some(hint) = pooler_setting(error) {
+        return hint;
+    }
     match (class(error.code()), error.code()) {
         (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
         (_, "42501") => "; hint: docs/operating.md lists the GRANTs that each role needs",
         (_, READ_ONLY) => "; hint: database.url must lead to the primary server",
-        ("28" | "3D", _) => "; hint: check user, password and database in database.url",
+        ("28" | "3D", _) => LOG_IN_HINT,
         _ => "",
     }
 }
+
+const LOG_IN_HINT: &str = "; hint: check user, password and database in database.url";
+
+const POOL_MODE_HINT: &str = "; hint: chatsync needs transactions: set pool_mode = transaction (PgBouncer 1.21 or newer, \
+    with max_prepared_statements) or pool_mode = session, or let database.url lead to PostgreSQL itself";
+
+const STARTUP_PARAMETER_HINT: &str = "; hint: chatsync sends options only if database.url or PGOPTIONS has them: leave them \
+    out and use ALTER ROLE … SET, or let database.url lead to PostgreSQL itself; ignore_startup_parameters = options \
+    makes PgBouncer accept the log-in, but without them";
 
 const POOLER_HINT: &str = "; hint: a pooler between chatsync and PostgreSQL does not keep prepared statements: set \
     max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session, or let database.url lead to PostgreSQL \

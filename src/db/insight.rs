@@ -45,7 +45,7 @@ pub async fn lively_order(pool: &PgPool) -> Result<Option<String>, Error> {
 pub async fn conversation(pool: &PgPool, order_id: &str) -> Result<Vec<Line>, Error> {
     let lines = sqlx::query_as!(
         Line,
-        r#"SELECT m.created_at, m.sender_type, u.display_name AS "sender_name?", m.is_read, m.body, m.image_url
+        r#"SELECT sync.within_calendar(m.created_at) AS created_at, m.sender_type, u.display_name AS "sender_name?", m.is_read, m.body, m.image_url
            FROM chat.messages AS m
            LEFT JOIN chat.users AS u ON u.user_type = m.sender_type AND u.user_id = m.sender_id
            WHERE m.order_id = $1

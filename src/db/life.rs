@@ -160,7 +160,7 @@ async fn attempts(connection: &mut PgConnection, order_id: &str) -> Result<Vec<A
     // Both defaults of chat.messages, and settled_at, are the time of the one transaction: equality is exact.
     let attempts = sqlx::query_as!(
         Attempt,
-        r#"SELECT a.asked_at, a.settled_at, a.latency_ms, a.requests, a.http_status, a.outcome,
+        r#"SELECT sync.within_calendar(a.asked_at) AS asked_at, sync.within_calendar(a.settled_at) AS settled_at, a.latency_ms, a.requests, a.http_status, a.outcome,
                   m.inserted AS "messages_inserted!", m.updated AS "messages_updated!"
            FROM sync.order_queue AS q
            CROSS JOIN LATERAL unnest(q.history) WITH ORDINALITY
@@ -190,11 +190,11 @@ async fn count_rejects(connection: &mut PgConnection, order_id: &str) -> Result<
 async fn rejects(connection: &mut PgConnection, order_id: &str, most: i64) -> Result<Vec<Reject>, Error> {
     let rejects = sqlx::query_as!(
         Reject,
-        "SELECT received_at, http_status, kind, json_path, reason
-         FROM sync.rejects
-         WHERE order_id = $1
-         ORDER BY reject_id DESC
-         LIMIT $2",
+        r#"SELECT sync.within_calendar(received_at) AS "received_at!", http_status, kind, json_path, reason
+           FROM sync.rejects
+           WHERE order_id = $1
+           ORDER BY reject_id DESC
+           LIMIT $2"#,
         order_id,
         most,
     )

@@ -58,7 +58,9 @@ pub struct Dropped {
 pub async fn dropped(executor: impl PgExecutor<'_>) -> Result<Vec<Dropped>, Error> {
     let dropped = sqlx::query_as!(
         Dropped,
-        "SELECT reason, rejects, kept_bytes, last_dropped_at FROM sync.rejects_dropped ORDER BY reason"
+        r#"SELECT reason, rejects, kept_bytes, sync.within_calendar(last_dropped_at) AS "last_dropped_at!"
+           FROM sync.rejects_dropped
+           ORDER BY reason"#
     );
     Ok(dropped.fetch_all(executor).await?)
 }

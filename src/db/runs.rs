@@ -127,6 +127,24 @@ pub struct Run {
     pub served_per_second: Option<f64>,
 }
 
+/// Reads rows of `sync.runs`. They may have been written by hand, so their times are brought into the calendar.
+macro_rules! select_runs {
+    ($which:tt, $($value:expr),*) => {
+        sqlx::query_as!(
+            Run,
+            r#"SELECT run_id, trigger, worker, status, claimed, fetched, unchanged, closed, failed, dead, messages_inserted,
+                      messages_updated, users_written, requests, throttled, error, api, requests_per_second, held, lost,
+                      unproven, messages_left_out, at_risk, overdue, waiting_for, served_per_second,
+                      sync.within_calendar(started_at) AS "started_at!",
+                      sync.within_calendar(finished_at) AS finished_at,
+                      sync.within_calendar(alive_until) AS "alive_until!",
+                      sync.within_calendar(waiting_until) AS waiting_until
+               FROM sync.runs "# + $which,
+            $($value),*
+        )
+    };
+}
+
 /// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called
 /// abandoned. Done again it changes nothing more.
 pub async fn start(
@@ -269,16 +287,12 @@ pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish
 
 /// A run as it stands in the table.
 pub async fn get(executor: impl PgExecutor<'_>, run_id: Uuid) -> Result<Run, Error> {
-    let run = sqlx::query_as!(Run, "SELECT * FROM sync.runs WHERE run_id = $1", run_id).fetch_one(executor).await?;
-    Ok(run)
+    Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(executor).await?)
 }
 
 /// The latest runs, newest first.
 pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    let runs = sqlx::query_as!(Run, "SELECT * FROM sync.runs ORDER BY started_at DESC LIMIT $1", limit)
-        .fetch_all(executor)
-        .await?;
-    Ok(runs)
+    Ok(select_runs!("ORDER BY runs.started_at DESC LIMIT $1", limit).fetch_all(executor).await?)
 }
 
 /// When a run took place.
@@ -294,9 +308,10 @@ pub struct Turn {
 pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn>, Error> {
     let turns = sqlx::query_as!(
         Turn,
-        r#"SELECT started_at, coalesce(finished_at, alive_until) AS "ended_at!"
+        r#"SELECT sync.within_calendar(started_at) AS "started_at!",
+                  sync.within_calendar(coalesce(finished_at, alive_until)) AS "ended_at!"
            FROM sync.runs
-           ORDER BY started_at DESC
+           ORDER BY runs.started_at DESC
            LIMIT $1"#,
         limit,
     )
@@ -307,17 +322,9 @@ pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn
 
 /// The latest runs, newest first, but for those in which nothing was due.
 pub async fn busy(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    let runs = sqlx::query_as!(
-        Run,
-        "SELECT * FROM sync.runs
-         WHERE NOT (status = 'succeeded' AND claimed = 0)
-         ORDER BY started_at DESC
-         LIMIT $1",
-        limit,
-    )
-    .fetch_all(executor)
-    .await?;
-    Ok(runs)
+    let runs =
+        select_runs!("WHERE NOT (status = 'succeeded' AND claimed = 0) ORDER BY runs.started_at DESC LIMIT $1", limit);
+    Ok(runs.fetch_all(executor).await?)
 }
 
 /// Runs one after the other in which nothing was due.

@@ -140,9 +140,10 @@ impl Foresight {
             return Ok(Next { start, then: self.schedule.next_after(start) });
         }
         let turns = runs::turns(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
-        let next = turns.first().zip(usual_gap(&turns)).map(|(latest, gap)| {
-            let start = (latest.started_at + gap).max(now);
-            Next { start, then: Some(start + gap) }
+        // Of a time far beyond any run, set by hand, nothing follows.
+        let next = turns.first().zip(usual_gap(&turns)).and_then(|(latest, gap)| {
+            let start = latest.started_at.checked_add_signed(gap)?.max(now);
+            Some(Next { start, then: Some(start.checked_add_signed(gap)?) })
         });
         Ok(next.unwrap_or(Next { start: now, then: None }))
     }

@@ -101,7 +101,13 @@ impl Status {
             Ok((status, latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger))))
         };
         let (status, after) = database.store.run(look).await?;
-        Ok(Self { outlook: Foresight::new(settings).outlook(&database.pool, after).await.ok(), ..status })
+        let outlook = match Foresight::new(settings).outlook(&database.pool, after).await {
+            Ok(outlook) => Some(outlook),
+            // Too long, or not now. Any other failure, such as that of a pooler, would come again and must be seen.
+            Err(error) if error.is_outage() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { outlook, ..status })
     }
 
     fn as_json(&self) -> Value {

@@ -129,6 +129,7 @@ impl Server {
             _ => {}
         }
 
+        state::release_from_zombie(&data, &self.tools)?;
         let short = self.prepare_socket_directory()?;
         let patience = PATIENCE_SECS.to_string();
         let mut start = vec!["start", "-D", "data", "-l", LOG, "-w", "-s", "-t", &patience];

@@ -1,19 +1,23 @@
 //! Whether a server runs on a directory, and where it listens: read from the `postmaster.pid` that PostgreSQL keeps.
 //!
 //! Used by `server`. A file left behind by a crash is recognised because nobody answers on its socket; PostgreSQL
-//! itself decides whether it may be replaced.
+//! itself decides whether it may be replaced, but it takes a zombie for a server: see [`release_from_zombie`].
 
 use std::{
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+use tempfile::NamedTempFile;
 use url::form_urlencoded::byte_serialize;
 
-use super::error::Error;
+use super::{command::Tools, error::Error};
+
+/// A process id that no system gives away.
+const NO_PROCESS: i32 = i32::MAX;
 
 /// A server, or none.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,8 +47,12 @@ impl Endpoint {
         format!("postgres://chatsync@localhost:{}/chatsync?host={directory}&sslmode=disable", self.port)
     }
 
+    fn socket(&self) -> PathBuf {
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
+    }
+
     fn answers(&self) -> bool {
-        UnixStream::connect(self.directory.join(format!(".s.PGSQL.{}", self.port))).is_ok()
+        UnixStream::connect(self.socket()).is_ok()
     }
 }
 
@@ -73,8 +81,15 @@ impl PidFile {
     }
 
     fn is_alive(&self) -> bool {
-        self.pid > 0 && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
+        self.pid > 0 && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH) && !is_zombie(self.pid)
     }
+}
+
+/// Whether a process has ended and waits for its parent to take note. Linux shows it; elsewhere the answer is no.
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in brackets and may hold any characters.
+    String::from_utf8_lossy(&stat).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// The state of the server on the directory `data`.
@@ -91,6 +106,38 @@ pub(super) fn of(data: &Path) -> Result<State, Error> {
         Some(file) if !file.ready && file.is_alive() => State::Changing,
         _ => State::Down,
     })
+}
+
+/// Takes a zombie's process id out of the lock files of the server on the directory `data`, so that another can start.
+///
+/// PostgreSQL does not start while the process exists, and a zombie exists until its parent takes note of its end, which a
+/// process 1 that is no init never does. The rest of the files stays: by it PostgreSQL finds out whether other processes of
+/// the killed server still use its memory. Call it under the start lock.
+pub(super) fn release_from_zombie(data: &Path, tools: &Tools) -> Result<(), Error> {
+    let path = data.join("postmaster.pid");
+    let Ok(bytes) = fs::read(&path) else { return Ok(()) };
+    let Some(file) = PidFile::parse(&String::from_utf8_lossy(&bytes), data).filter(|file| is_zombie(file.pid)) else {
+        return Ok(());
+    };
+    // That of the socket first: it is found by way of the other one.
+    let of_socket = file.endpoint.map(|endpoint| endpoint.socket().with_added_extension("lock"));
+    for path in of_socket.into_iter().chain([path]) {
+        if let Ok(bytes) = fs::read(&path) {
+            replace_pid(&path, file.pid, &bytes, tools)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a lock file of the process `pid` anew. Not in place: its directory is the account's, and so may be a link there.
+fn replace_pid(path: &Path, pid: i32, bytes: &[u8], tools: &Tools) -> Result<(), Error> {
+    let Some(rest) = bytes.strip_prefix(format!("{pid}\n").as_bytes()) else { return Ok(()) };
+    let failed = || Error::io("replace", path);
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(path)).map_err(failed())?;
+    file.write_all(&[format!("{NO_PROCESS}\n").as_bytes(), rest].concat()).map_err(failed())?;
+    tools.own(file.path())?;
+    file.persist(path).map_err(|error| failed()(error.error))?;
+    Ok(())
 }
 
 fn is_absent(error: &io::Error) -> bool {

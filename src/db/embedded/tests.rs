@@ -134,6 +134,25 @@ async fn a_killed_server_is_started_again_with_its_data() {
     database.stop().await.unwrap();
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_killed_server_that_is_still_a_zombie_is_started_again() {
+    let parent = parent();
+    // As in a container whose process 1 is no init. It is for all servers of these tests, and does them no harm.
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let database = start(Place::Kept(parent.path().join("kept"))).await;
+    let killed = Pid::from_raw(pid(database.data_dir()).unwrap());
+    kill(killed, Signal::SIGKILL).unwrap();
+    while state::of(&database.data_dir().join("data")).unwrap() != state::State::Down {
+        tokio::task::yield_now().await;
+    }
+    let url = database.revive().await.unwrap();
+    assert_eq!(kill(killed, None), Ok(()), "the zombie is still there");
+    PgConnection::connect(&url).await.unwrap().close().await.unwrap();
+    database.stop().await.unwrap();
+    nix::sys::wait::waitpid(killed, None).unwrap();
+}
+
 #[tokio::test]
 async fn no_other_account_can_hold_the_locks() {
     let database = start(Place::ThrowAway).await;

@@ -4,7 +4,7 @@ WITH turns AS (
     SELECT
         order_id, deadline_base, -priority::integer AS rank,
         -- A good read since then proves as much; once it is proven that nothing is missing, there is no deadline.
-        CASE WHEN (expired_at - last_fetched_at <= $2) IS NOT TRUE
+        CASE WHEN (sync.within_calendar(expired_at) - sync.within_calendar(last_fetched_at) <= $2) IS NOT TRUE
             THEN sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $2 END AS deadline,
         row_number() OVER claim AS turn
     FROM sync.order_queue

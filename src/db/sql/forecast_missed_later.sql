@@ -10,6 +10,6 @@ WHERE state IN ('pending', 'open')
            OR (-priority::integer, deadline_base, order_id) <= ($3::integer, $4::timestamptz, $5))
   )
   AND sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 < greatest(due_at, $2)
-  AND (expired_at - last_fetched_at <= $1) IS NOT TRUE
+  AND (sync.within_calendar(expired_at) - sync.within_calendar(last_fetched_at) <= $1) IS NOT TRUE
 ORDER BY deadline_base, order_id
 LIMIT $6

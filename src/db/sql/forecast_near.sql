@@ -44,7 +44,7 @@ near AS (
 dated AS (
     SELECT due_at, sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 AS deadline
     FROM near
-    WHERE (expired_at - last_fetched_at <= $1) IS NOT TRUE
+    WHERE (sync.within_calendar(expired_at) - sync.within_calendar(last_fetched_at) <= $1) IS NOT TRUE
 )
 SELECT
     count(*) FILTER (WHERE d.deadline < now()) AS "overdue!",

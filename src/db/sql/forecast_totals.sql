@@ -4,7 +4,7 @@ WITH live AS (
     SELECT
         state, connect_user_id, held_kind,
         -- A good read since then proves as much; once it is proven that nothing is missing, there is no deadline.
-        CASE WHEN (expired_at - last_fetched_at <= $1) IS NOT TRUE
+        CASE WHEN (sync.within_calendar(expired_at) - sync.within_calendar(last_fetched_at) <= $1) IS NOT TRUE
             THEN sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 END AS deadline,
         leased_until > now() AS is_held,
         greatest(due_at, $2::timestamptz) AS later_at,

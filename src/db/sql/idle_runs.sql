@@ -10,8 +10,8 @@ WITH busy AS (
 SELECT
     n.newer AS "newer!",
     count(*) AS "runs!",
-    min(r.started_at) AS "first_started_at!",
-    max(r.started_at) AS "last_started_at!"
+    sync.within_calendar(min(r.started_at)) AS "first_started_at!",
+    sync.within_calendar(max(r.started_at)) AS "last_started_at!"
 FROM sync.runs AS r
 CROSS JOIN LATERAL (SELECT count(*) AS newer FROM busy AS b WHERE b.started_at > r.started_at) AS n
 WHERE r.status = 'succeeded'

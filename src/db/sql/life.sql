@@ -17,8 +17,8 @@ SELECT
     o.coverage AS "coverage?",
     m.messages AS "messages!",
     m.removed AS "removed!",
-    m.first_message_at,
-    m.last_message_at,
+    sync.within_calendar(m.first_message_at) AS first_message_at,
+    sync.within_calendar(m.last_message_at) AS last_message_at,
     p.participants AS "participants!"
 FROM sync.order_queue AS q
 LEFT JOIN chat.orders AS o ON o.order_id = q.order_id

@@ -18,6 +18,7 @@ tests!(
     the_file_yields_to_the_environment,
     the_first_file_in_a_usual_place_is_read,
     a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_are_not,
+    of_two_database_urls_the_unused_one_is_named,
     unknown_flags_and_commands_are_usage_errors,
     every_command_explains_itself,
     an_unreachable_database_is_told_without_its_password,
@@ -148,6 +149,19 @@ async fn a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_a
     let finished = Finished::of(command).await?.expect_code(2);
     assert_told(&finished, "database.url", "CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL");
     assert_hides(&finished.stderr, [SECRET]);
+    Ok(())
+}
+
+async fn of_two_database_urls_the_unused_one_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let warning = "CHATSYNC__DATABASE__URL is used; DATABASE_URL, which says something else, is not";
+    let other = format!("postgres://chatsync:{SECRET}@127.0.0.1:1/chatsync");
+    for (platform, warnings) in [(other.as_str(), 1), (lab.url(), 0), ("", 0)] {
+        let mut command = lab.command(&["status"]);
+        command.env("DATABASE_URL", platform).env("CHATSYNC__DATABASE__URL", lab.url());
+        let finished = Finished::of(command).await?.expect_code(0);
+        assert_eq!(finished.stderr.matches(warning).count(), warnings, "{}", finished.stderr);
+        assert_hides(&finished.stderr, [SECRET, lab.url()]);
+    }
     Ok(())
 }
 

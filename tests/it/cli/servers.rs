@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 
 use super::{migrate, with_database, with_empty_database};
 use crate::support::http::Recorder;
-use crate::support::pooler::Pooler;
+use crate::support::pooler::{Mode, Pooler};
 use crate::support::proxy::Proxy;
 use crate::support::{Finished, Lab, tests};
 use crate::sync::{Process, simulated};
@@ -24,6 +24,7 @@ tests!(
     wrong_settings_are_told_at_once,
     an_encoding_other_than_utf8_is_refused_before_anything_is_written,
     a_pooler_without_prepared_statements_is_named,
+    what_a_pooler_refuses_by_its_settings_is_not_waited_for,
     the_documented_grants_are_enough,
     the_owner_of_the_schemas_may_be_someone_else,
     a_schema_that_may_not_be_created_is_named,
@@ -123,18 +124,38 @@ async fn an_encoding_other_than_utf8_is_refused_before_anything_is_written(lab: 
 }
 
 async fn a_pooler_without_prepared_statements_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let pooler = Pooler::start(lab.url()).await?;
+    let pooler = Pooler::start(lab.url(), Mode::Transaction).await?;
     let mut told = Vec::new();
     for _ in 0..3 {
         let mut status = lab.command(&["status"]);
         status.env("DATABASE_URL", pooler.url());
         let finished = Finished::of(status).await?;
+        assert!(!finished.stdout.contains("not counted"), "not what keeps them from being counted: {finished:?}");
         if finished.code == Some(1) {
             told.push(finished.stderr);
         }
     }
     let told = told.first().context("it worked?")?;
     assert!(told.contains("max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session"), "{told}");
+    Ok(())
+}
+
+async fn what_a_pooler_refuses_by_its_settings_is_not_waited_for(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (parameter, hint) in [
+        ("jit=off", "(SQLSTATE 08P01); hint: chatsync needs transactions: set pool_mode = transaction"),
+        (
+            "options=-c%20jit%3Doff",
+            "(SQLSTATE 08P01); hint: chatsync sends options only if database.url or PGOPTIONS has",
+        ),
+    ] {
+        for command in ["status", "run"] {
+            let pooler = Pooler::start(lab.url(), Mode::Statement).await?;
+            let url = format!("{}{}{parameter}", pooler.url(), if pooler.url().contains('?') { '&' } else { '?' });
+            let patient = [("database.url", &*url), ("database.wait_at_start", "1d")];
+            let told = Finished::of(lab.configured(&[command], NOWHERE, &patient)).await?.expect_code(1).stderr;
+            assert!(told.contains(hint) && !told.contains("waiting for"), "{told}");
+        }
+    }
     Ok(())
 }
 

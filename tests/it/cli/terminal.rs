@@ -185,8 +185,15 @@ async fn what_a_terminal_would_act_on_or_hide_is_escaped_everywhere(lab: Arc<Lab
             assert_eq!(super::only_json(&finished)?["order_id"], ODD);
         }
     }
-    for arguments in [["why", "\u{202e}unknown"], ["retry", "--order=\u{202e}unknown"]] {
-        let finished = Finished::of(lab.with_database(&arguments)).await?;
+    for arguments in [
+        &["why", "\u{202e}unknown"][..],
+        &["retry", "--order=\u{202e}unknown"],
+        &["\u{202e}unknown"],
+        &["why", "--\u{202e}unknown"],
+        &["sync", "--limit", "\u{9b}31m\u{1b}[31m\u{202e}unknown"],
+        &["retry", "--order=\u{1}\u{202e}unknown"],
+    ] {
+        let finished = Finished::of(lab.with_database(arguments)).await?;
         expect_seen(&finished);
         assert!(finished.stderr.contains(r"\u{202e}unknown"), "{}", finished.stderr);
     }

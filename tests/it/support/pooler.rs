@@ -1,5 +1,5 @@
-//! A pooler in transaction mode that knows nothing of prepared statements: all clients take turns on one session of the
-//! server, transaction by transaction, with each other's statements in it.
+//! A pooler that knows nothing of prepared statements and refuses start-up options: all clients take turns on one session
+//! of the server, transaction by transaction, with each other's statements in it.
 
 use std::net::Ipv4Addr;
 use std::str::FromStr as _;
@@ -11,12 +11,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::proxy::{Stream, Upstream, startup, through};
+use super::proxy::{Stream, Upstream, hang_up, startup, through};
 
 /// A running pooler; gone when dropped.
 pub(crate) struct Pooler {
     url: String,
     server: JoinHandle<()>,
+}
+
+/// The `pool_mode` of a pooler.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Mode {
+    Transaction,
+    /// Transactions are refused.
+    Statement,
 }
 
 /// The server's session.
@@ -27,14 +35,14 @@ struct Session {
 }
 
 impl Pooler {
-    pub(crate) async fn start(database_url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(database_url: &str, mode: Mode) -> anyhow::Result<Self> {
         let stream = Upstream::of(&PgConnectOptions::from_str(database_url)?).connect().await?;
         let session = Arc::new(Mutex::new(Session { stream, greeting: Vec::new() }));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = through(database_url, listener.local_addr()?)?;
         let server = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, Arc::clone(&session)));
+                tokio::spawn(serve(client, Arc::clone(&session), mode));
             }
         });
         Ok(Self { url, server })
@@ -53,13 +61,19 @@ impl Drop for Pooler {
 }
 
 /// One client, until it leaves.
-async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>) -> io::Result<()> {
+async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>, mode: Mode) -> io::Result<()> {
     let hello = startup(&mut client).await?;
+    if hello.windows(9).any(|name| name == b"\0options\0") {
+        return hang_up(client, "08P01", "unsupported startup parameter: options").await;
+    }
     session.lock().await.greet(&mut client, &hello).await?;
     loop {
         let (mut kind, mut message) = read(&mut client).await?;
         if kind == b'X' {
             return Ok(());
+        }
+        if mode == Mode::Statement && kind == b'Q' && message[5..].starts_with(b"BEGIN") {
+            return hang_up(client, "08P01", "transaction blocks not allowed in statement pooling mode").await;
         }
         let mut session = session.lock().await;
         loop {

@@ -238,7 +238,12 @@ pub(super) async fn startup(client: &mut TcpStream) -> io::Result<Vec<u8>> {
 /// Speaks just enough of PostgreSQL's protocol to refuse a log-in.
 async fn refuse_log_in(mut client: TcpStream, code: &str) -> io::Result<()> {
     startup(&mut client).await?;
-    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mno room at the moment\0\0");
+    hang_up(client, code, "no room at the moment").await
+}
+
+/// Ends a client's session with an error.
+pub(super) async fn hang_up(mut client: TcpStream, code: &str, message: &str) -> io::Result<()> {
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
     client.write_u8(b'E').await?;
     client.write_u32(u32::try_from(fields.len() + 4).map_err(io::Error::other)?).await?;
     client.write_all(fields.as_bytes()).await?;
