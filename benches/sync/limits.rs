@@ -60,7 +60,7 @@ impl<'a> Limits<'a> {
         let claim = "UPDATE bench.order_queue
                      SET lease_id = '01234567-89ab-7cde-8f01-23456789abcd', leased_until = now() + interval '60 s'";
         let settle = "UPDATE bench.order_queue
-                      SET state = 'open', due_at = now() + interval '6 h', attempts = 0, strikes = 0,
+                      SET state = 'open', due_at = now() + interval '6 h', failures = 0, counted_failures = 0,
                           last_error_kind = NULL, last_error = NULL, last_fetched_at = now(),
                           history = history[cardinality(history) - 6:]
                                     || ARRAY[ROW (now(), now(), 5, 1, 200, 'unchanged')::sync.attempt],

@@ -176,7 +176,7 @@ pub struct Breaker {
 #[derive(Debug, Clone, Copy)]
 pub struct Guard {
     /// A larger share of closed orders is implausible (0 to 1).
-    pub max_closed_share: f64,
+    pub max_suspicious_share: f64,
     /// Judged over at least so many orders.
     pub min_orders: u64,
 }
@@ -413,20 +413,20 @@ fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
 
 fn queue(reader: &mut Reader) -> Option<Queue> {
     let lease = reader.get("queue.lease", values::lease);
-    let max_attempts = reader.get("queue.max_attempts", values::between::<i32, 1, 1_000_000>);
+    let max_failures = reader.get("queue.max_failures", values::between::<i32, 1, 1_000_000>);
     let retry_backoff = reader.get("queue.retry_backoff", values::positive_duration);
     let retry_backoff_max = reader.get("queue.retry_backoff_max", values::positive_duration);
     let refresh_after = reader.get("queue.refresh_after", values::positive_duration);
     let readable_window = reader.get("queue.readable_window", values::positive_duration);
-    let settle_after = reader.get("queue.settle_after", values::positive_duration);
+    let quiet_after = reader.get("queue.quiet_after", values::positive_duration);
     let retention = reader.get("queue.retention", values::duration);
     let policy = QueuePolicy {
-        max_attempts: max_attempts?,
+        max_failures: max_failures?,
         retry_backoff: retry_backoff?,
         retry_backoff_max: retry_backoff_max?,
         refresh_after: refresh_after?,
         readable_window: readable_window?,
-        settle_after: settle_after?,
+        quiet_after: quiet_after?,
     };
     if policy.retry_backoff_max < policy.retry_backoff {
         reader.refuse("queue.retry_backoff_max", "is shorter than queue.retry_backoff", "make it at least as long");
@@ -459,9 +459,9 @@ fn rejects(reader: &mut Reader) -> Option<Rejects> {
 }
 
 fn guard(reader: &mut Reader) -> Option<Guard> {
-    let max_closed_share = reader.get("guard.max_closed_share", values::share);
+    let max_suspicious_share = reader.get("guard.max_suspicious_share", values::share);
     let min_orders = reader.get("guard.min_orders", values::between::<u64, 1, 1_000>);
-    Some(Guard { max_closed_share: max_closed_share?, min_orders: min_orders? })
+    Some(Guard { max_suspicious_share: max_suspicious_share?, min_orders: min_orders? })
 }
 
 fn schedule(reader: &mut Reader) -> Option<ScheduleSettings> {

@@ -56,6 +56,9 @@ pub enum Error {
         /// `sync` or `chat`.
         schema: &'static str,
     },
+    /// Other tables than those of any released version.
+    #[error("the database was made by an unreleased version of chatsync; hint: start with a new database")]
+    Unreleased,
     /// `database.auto_migrate` is off, and `chatsync migrate` was not run.
     #[error("the database lacks {missing} migration(s): run `chatsync migrate`")]
     NotMigrated {

@@ -21,16 +21,15 @@ pub mod rejects;
 pub mod runs;
 mod store;
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::migrate::{Migration, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction,
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
 pub use error::Error;
 pub use locks::holders_of_orders;
@@ -40,6 +39,9 @@ use crate::config::Secret;
 
 /// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
 const OLDEST_SERVER: i32 = 150_000;
+
+/// The first migration of the first release.
+const FIRST_MIGRATION: i64 = 20_261_128_100_100;
 
 /// Guards migrations against each other; any constant does. Held within a transaction only.
 const MIGRATION_LOCK: i64 = 0x6368_6174_7379_6e63;
@@ -155,7 +157,7 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
     migrator().run_direct(None, &mut *transaction, false).await?;
     let after = applied(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(after - before)
+    Ok(after.len() - before.len())
 }
 
 /// Tables that show this role only some of their rows, by row level security; `None` if there are none. Takes no locks.
@@ -171,36 +173,16 @@ pub async fn row_security(connection: &mut PgConnection) -> Result<Option<String
 /// How many migrations are not applied yet.
 pub async fn missing_migrations(connection: &mut PgConnection) -> Result<usize, Error> {
     let applied = applied(connection).await?;
-    Ok(migrator().iter().count().saturating_sub(applied))
+    Ok(migrator().iter().filter(|migration| !applied.contains(&migration.version)).count())
 }
 
 /// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours. Its lock would
 /// be the session's; that of [`migrate`] is the transaction's.
 fn migrator() -> Migrator {
-    let migrations = sqlx::migrate!().iter().cloned().map(|migration| Migration {
-        sql: AssertSqlSafe(without_schemas(migration.sql.as_str())).into_sql_str(),
-        ..migration
-    });
-    let mut migrator = Migrator::with_migrations(migrations.collect());
+    let mut migrator = sqlx::migrate!();
     migrator.set_locking(false);
     migrator.dangerous_set_table_name("sync.migrations");
     migrator
-}
-
-/// A migration without what needs more rights than a DBA who made the schemas may have given: `CREATE SCHEMA IF NOT
-/// EXISTS` asks for the right to create one even if it is there ([`create_schemas`] does not), and a comment on one for
-/// its ownership. Not done in the files: an applied migration must stay as it is.
-fn without_schemas(sql: &str) -> String {
-    let lines = sql.lines().map(|line| {
-        if line.starts_with("CREATE SCHEMA ") {
-            String::new()
-        } else if line.starts_with("COMMENT ON SCHEMA ") {
-            format!("DO $$ BEGIN {line} EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;")
-        } else {
-            line.to_owned()
-        }
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Creates the schemas that are missing.
@@ -223,7 +205,9 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds }
 }
 
-async fn applied(connection: &mut PgConnection) -> Result<usize, Error> {
+/// The versions of the migrations that were applied. Fails if some are of a version that was never released: its tables
+/// have other columns.
+async fn applied(connection: &mut PgConnection) -> Result<HashSet<i64>, Error> {
     // Not to_regclass: within a transaction it may remember from before the lock that there was no such table.
     let is_there = sqlx::query_scalar!(
         r#"SELECT EXISTS (
@@ -234,10 +218,13 @@ async fn applied(connection: &mut PgConnection) -> Result<usize, Error> {
     .fetch_one(&mut *connection)
     .await?;
     if !is_there {
-        return Ok(0);
+        return Ok(HashSet::new());
     }
     // Not checked at compile time: the migrator makes this table, no migration does.
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sync.migrations WHERE success").fetch_one(connection).await?;
-    Ok(usize::try_from(count).unwrap_or(0))
+    let versions: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM sync.migrations WHERE success").fetch_all(connection).await?;
+    if versions.iter().any(|version| *version < FIRST_MIGRATION) {
+        return Err(Error::Unreleased);
+    }
+    Ok(versions.into_iter().collect())
 }

@@ -207,8 +207,8 @@ pub async fn claim(
             token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
             ids_internal: row.ids_internal,
             retailer_id: row.retailer_id,
-            attempts: row.attempts,
-            strikes: row.strikes,
+            failures: row.failures,
+            counted_failures: row.counted_failures,
             last_fetched_at: row.last_fetched_at,
             last_changed_at: row.last_changed_at,
             expired_at: row.expired_at,
@@ -267,7 +267,7 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
     let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.lease).collect();
     let states: Vec<&str> = settlements.iter().map(|settled| settled.state.as_str()).collect();
     let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.due_in)).collect();
-    let attempts: Vec<i32> = settlements.iter().map(|settled| settled.attempts).collect();
+    let failures: Vec<i32> = settlements.iter().map(|settled| settled.failures).collect();
     let kinds: Vec<Option<&str>> =
         settlements.iter().map(|settled| settled.note.as_ref().map(|(kind, _)| *kind)).collect();
     let errors: Vec<Option<&str>> =
@@ -282,7 +282,7 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &leases,
         &states as &[&str],
         &due_ins,
-        &attempts,
+        &failures,
         &kinds as &[Option<&str>],
         &errors as &[Option<&str>],
         &column(|settled| settled.fetched_at) as &[Option<DateTime<Utc>>],
@@ -290,7 +290,7 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
         &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
         &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
         &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| settled.strikes).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| settled.counted_failures).collect::<Vec<_>>(),
         &settlements.iter().map(|settled| int(settled.latency().num_milliseconds())).collect::<Vec<_>>(),
         &settlements.iter().map(|settled| int(settled.requests.into())).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],

@@ -157,8 +157,8 @@ text_enum! {
         Closed = "closed",
         /// The API said `is_expired`: not fetched any more.
         Expired = "expired",
-        /// An API without `is_expired`, and quiet for `queue.settle_after`: not fetched any more.
-        Settled = "settled",
+        /// An API without `is_expired`, and quiet for `queue.quiet_after`: not fetched any more.
+        Quiet = "quiet",
         /// Given up: needs a person.
         Dead = "dead",
     }
@@ -276,9 +276,9 @@ pub struct ClaimedOrder {
     /// Overrides `api.retailer_id`.
     pub retailer_id: Option<String>,
     /// Consecutive failures so far.
-    pub attempts: i32,
+    pub failures: i32,
     /// Those that were no outage.
-    pub strikes: i32,
+    pub counted_failures: i32,
     /// The last good read.
     pub last_fetched_at: Option<DateTime<Utc>>,
     /// The last read that brought something new; `None` if there was no read yet.
@@ -319,8 +319,8 @@ impl ClaimedOrder {
             token_kind: None,
             ids_internal: None,
             retailer_id: None,
-            attempts: 0,
-            strikes: 0,
+            failures: 0,
+            counted_failures: 0,
             last_fetched_at: None,
             last_changed_at: None,
             expired_at: None,

@@ -64,7 +64,7 @@ pub struct Policy {
 pub enum Then {
     /// Due again after `queue.retry_backoff`, however often it fails.
     Later,
-    /// The same, but it counts: dead after `queue.max_attempts` of them in a row.
+    /// The same, but it counts: dead after `queue.max_failures` of them in a row.
     LaterCounted,
     /// Dead at once: trying again would change nothing.
     Dead,

@@ -21,7 +21,7 @@ const HELD_WAITS: [Duration; 3] = [Duration::from_hours(1), Duration::from_hours
 #[derive(Debug, Clone)]
 pub struct QueuePolicy {
     /// An order that failed this many times in a row is dead.
-    pub max_attempts: i32,
+    pub max_failures: i32,
     /// Wait after the first failure; doubles with each further one.
     pub retry_backoff: Duration,
     /// The longest wait after a failure.
@@ -31,7 +31,7 @@ pub struct QueuePolicy {
     /// How long the API keeps a conversation readable after the order is completed.
     pub readable_window: Duration,
     /// Quiet for this long without any word of `is_expired`: settled.
-    pub settle_after: Duration,
+    pub quiet_after: Duration,
 }
 
 /// What came of asking the API for one order.
@@ -182,9 +182,9 @@ pub struct Settlement {
     /// Due again this long from now; zero in a terminal state, which it thereby dates.
     pub due_in: Duration,
     /// Consecutive failures.
-    pub attempts: i32,
+    pub failures: i32,
     /// Those that were no outage.
-    pub strikes: i32,
+    pub counted_failures: i32,
     /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
     pub note: Option<(&'static str, String)>,
     /// Set by a good read, one that understood every message and whether the conversation had expired: when the request
@@ -265,8 +265,8 @@ impl Settlement {
         Self {
             state: order.live_state(),
             due_in,
-            attempts: order.attempts,
-            strikes: order.strikes,
+            failures: order.failures,
+            counted_failures: order.counted_failures,
             note: Some(("held", held_note(kind).to_owned())),
             fetched_at: None,
             content_hash: None,
@@ -327,8 +327,8 @@ pub fn settle(
         lease: order.lease,
         state: OrderState::Open,
         due_in: policy.refresh_after,
-        attempts: 0,
-        strikes: 0,
+        failures: 0,
+        counted_failures: 0,
         note: None,
         fetched_at: None,
         content_hash: None,
@@ -431,9 +431,8 @@ fn read(
     // Nothing new although it was never read: it was emptied before it was fed again.
     let changed_at = order.last_changed_at.unwrap_or(order.enqueued_at);
     let is_quiet =
-        !is_changed && conversation.is_expired.is_none() && asked_at - changed_at >= time_delta(policy.settle_after);
-    let (state, due_in) =
-        if is_quiet { (OrderState::Settled, Duration::ZERO) } else { (OrderState::Open, blank.due_in) };
+        !is_changed && conversation.is_expired.is_none() && asked_at - changed_at >= time_delta(policy.quiet_after);
+    let (state, due_in) = if is_quiet { (OrderState::Quiet, Duration::ZERO) } else { (OrderState::Open, blank.due_in) };
     // Only a reply that says something puts an end to a proof.
     let says_nothing = may_be_emptied || (is_empty && conversation.is_expired.is_none());
     let coverage = if says_nothing && order.coverage.is_complete() { order.coverage } else { Coverage::CapturedOpen };
@@ -532,16 +531,17 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         Then::LaterCounted if failure.in_outage => Then::Later,
         then => then,
     };
-    let attempts = order.attempts.saturating_add(1);
-    let strikes = order.strikes.saturating_add(i32::from(then != Then::Later));
+    let failures = order.failures.saturating_add(1);
+    let counted_failures = order.counted_failures.saturating_add(i32::from(then != Then::Later));
     let is_dead = match then {
         Then::Dead => true,
-        Then::LaterCounted => strikes >= policy.max_attempts,
+        Then::LaterCounted => counted_failures >= policy.max_failures,
         Then::Later => false,
     };
     let (kind, refusal) = (failure.kind.as_str(), failure.refusal());
     let rejects = failure.reject.map(|fault| (failure.http_status, kind, fault)).into_iter().collect();
-    let failed = Settlement { attempts, strikes, note: Some((kind, failure.message)), rejects, refusal, ..blank };
+    let failed =
+        Settlement { failures, counted_failures, note: Some((kind, failure.message)), rejects, refusal, ..blank };
     if is_dead {
         // What was proven before stays proven.
         let coverage = match (order.last_fetched_at, order.expired_at) {
@@ -561,7 +561,7 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
     }
     Settlement {
         state: order.live_state(),
-        due_in: backoff(policy, attempts, jitter),
+        due_in: backoff(policy, failures, jitter),
         verdict: Verdict::Failed,
         // A failure says nothing about what is held.
         held: order.held.clone(),
@@ -599,8 +599,8 @@ fn coverage_after_the_end(
 }
 
 /// Exponential, spread over a quarter to either side so that failures of one moment do not come back as one.
-fn backoff(policy: &QueuePolicy, attempts: i32, jitter: f64) -> Duration {
-    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(30);
+fn backoff(policy: &QueuePolicy, failures: i32, jitter: f64) -> Duration {
+    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(30);
     let wait = policy.retry_backoff.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
     wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0).min(policy.retry_backoff_max)
 }

@@ -5,7 +5,7 @@
 //! pass through the queue, or when many wait, by what this run was answered in the same [`IdSpace`]:
 //!
 //! - An order that was read before and is unknown now needs a good reply that came later in this run, and calm: among
-//!   the orders read before that were answered around it, no more than `guard.max_closed_share` are unknown.
+//!   the orders read before that were answered around it, no more than `guard.max_suspicious_share` are unknown.
 //! - An order that was never read needs a good reply of this run, or of the last 24 hours; and if five or more wait after
 //!   the latest good reply, no readable order may be unknown meanwhile. One that is refused for good
 //!   needs one of this run, and calm. Without that fewer than `guard.min_orders` of both are believed in a day.
@@ -262,7 +262,7 @@ impl Guard {
                 && space.last_good < Some(suspect.number)
         };
         !space.is_refuted
-            && self.settings.max_closed_share < 1.0
+            && self.settings.max_suspicious_share < 1.0
             && self.waiting.iter().filter(is_late).count() >= STORM
     }
 
@@ -350,7 +350,7 @@ impl Guard {
     }
 
     fn is_believed(&self, suspect: &Suspect) -> bool {
-        if self.settings.max_closed_share >= 1.0 {
+        if self.settings.max_suspicious_share >= 1.0 {
             return true;
         }
         let Some(space) = self.spaces.peek(&suspect.id_space) else { return false };
@@ -362,7 +362,7 @@ impl Guard {
         }) {
             return is_good || space.was_good;
         }
-        let most = self.settings.max_closed_share;
+        let most = self.settings.max_suspicious_share;
         match suspect.suspicion {
             Suspicion::Uncoded | Suspicion::ExpiredEarly { .. } => false,
             Suspicion::Vanished => {
@@ -383,7 +383,7 @@ impl Guard {
     /// Whether too many of the user's orders of this run are unknown or refused.
     fn is_user_bad(&self, suspect: &Suspect) -> bool {
         self.share_of_user(suspect)
-            .is_some_and(|share| share.orders >= ORDERS_OF_A_USER && share.is_above(self.settings.max_closed_share))
+            .is_some_and(|share| share.orders >= ORDERS_OF_A_USER && share.is_above(self.settings.max_suspicious_share))
     }
 
     /// Whether nothing shows that the user is still known, who has many orders: a few of them may come up in each run.

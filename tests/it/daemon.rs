@@ -87,7 +87,7 @@ async fn stop_in_the_middle(lab: &Lab, signal: Signal) -> anyhow::Result<()> {
     assert_eq!(lab.text(run).await?.as_deref(), Some("interrupted 4 4 4 t"));
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 4);
     assert_eq!(lab.leases_left().await?, 0);
-    let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0 AND due_at <= now()";
+    let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0 AND due_at <= now()";
     assert_eq!(lab.count(left).await?, 96);
     Ok(())
 }
@@ -314,7 +314,7 @@ async fn a_failed_run_is_tried_again_at_the_next_tick(lab: Arc<Lab>) -> anyhow::
     let api = api.await;
     let daemon = start(&lab, api.url(), &[EVERY_SECOND])?;
     until(&lab, "SELECT count(*) >= 2 FROM sync.runs WHERE status = 'failed' AND error LIKE '%401%'").await?;
-    let unharmed = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0";
+    let unharmed = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0";
     assert_eq!(lab.count(unharmed).await?, 20);
     is_refusing.store(false, Ordering::SeqCst);
     until(&lab, "SELECT count(*) = 1 FROM sync.runs WHERE status = 'succeeded' AND claimed = 20").await?;

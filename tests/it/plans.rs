@@ -81,7 +81,7 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
     sqlx::query(
         "INSERT INTO sync.order_queue (order_id, state, due_at, content_hash, history)
          SELECT CASE WHEN n % 100 = 0 THEN 'live-' ELSE 'ended-' END || n,
-                CASE WHEN n % 100 = 0 THEN 'open' WHEN n % 100 < 5 THEN 'closed' WHEN n % 100 = 5 THEN 'settled'
+                CASE WHEN n % 100 = 0 THEN 'open' WHEN n % 100 < 5 THEN 'closed' WHEN n % 100 = 5 THEN 'quiet'
                      WHEN n % 10000 = 6 THEN 'dead' ELSE 'expired' END,
                 now() + CASE WHEN n % 1000 = 0 THEN interval '-1 hour' WHEN n % 100 = 0 THEN interval '1 hour'
                              ELSE interval '-300 days' * n / 200000 END,
@@ -210,12 +210,12 @@ async fn claims_and_renewals_touch_no_index(lab: Arc<Lab>) -> anyhow::Result<()>
     let mut connection = lab.pool.acquire().await?;
     let minute = Duration::from_mins(1);
     let policy = QueuePolicy {
-        max_attempts: 8,
+        max_failures: 8,
         retry_backoff: minute,
         retry_backoff_max: minute,
         refresh_after: minute,
         readable_window: Duration::from_hours(24),
-        settle_after: Duration::from_hours(24),
+        quiet_after: Duration::from_hours(24),
     };
     let (order, stayed) = in_place(&mut connection, async |connection| claim(connection).await).await?;
     ensure!(stayed, "the claim");

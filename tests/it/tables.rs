@@ -30,7 +30,7 @@ tests!(
     what_is_unreadable_about_a_chat_user_costs_no_good_read,
     completeness_is_stated_only_where_it_is_proven,
     an_order_never_found_has_a_row_too,
-    a_quiet_order_of_the_older_api_settles,
+    a_conversation_of_the_older_api_becomes_quiet,
     an_order_put_back_after_its_closure_is_open_again,
     a_rejected_part_is_kept_once,
     a_reply_that_comes_back_is_written_again,
@@ -325,7 +325,7 @@ async fn a_field_that_cannot_be_read_costs_that_field_only(lab: Arc<Lab>) -> any
     assert_eq!(lab.text(rows).await?, Some(expected.join("; ")));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
     let order =
-        "SELECT concat_ws(' ', state, attempts, last_error_kind, last_fetched_at IS NOT NULL) FROM sync.order_queue";
+        "SELECT concat_ws(' ', state, failures, last_error_kind, last_fetched_at IS NOT NULL) FROM sync.order_queue";
     assert_eq!(lab.text(order).await?.as_deref(), Some("open 0 t"));
     Ok(())
 }
@@ -477,7 +477,7 @@ async fn an_order_never_found_has_a_row_too(lab: Arc<Lab>) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn a_quiet_order_of_the_older_api_settles(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_conversation_of_the_older_api_becomes_quiet(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Api::start(three_messages()).await;
     api.sync(&lab).await?;
     let state = "SELECT q.state || ' ' || o.status || ' ' || o.coverage
@@ -487,7 +487,7 @@ async fn a_quiet_order_of_the_older_api_settles(lab: Arc<Lab>) -> anyhow::Result
     assert_eq!(lab.text(state).await?.as_deref(), Some("open open captured_open"));
     sqlx::query("UPDATE sync.order_queue SET last_changed_at = now() - interval '8 days'").execute(&lab.pool).await?;
     api.sync_reply(&lab, three_messages()).await?;
-    assert_eq!(lab.text(state).await?.as_deref(), Some("settled settled captured_open"));
+    assert_eq!(lab.text(state).await?.as_deref(), Some("quiet quiet captured_open"));
     Ok(())
 }
 

@@ -84,7 +84,7 @@ fn as_json(life: &Life, settings: &Settings) -> Value {
         "closed_at": order.closed_at,
         "last_fetched_at": order.last_fetched_at,
         "last_changed_at": order.last_changed_at,
-        "failures_in_a_row": order.attempts,
+        "failures_in_a_row": order.failures,
         "last_error_kind": order.last_error_kind,
         "last_error": order.last_error,
         "stored": life.stored,
@@ -127,7 +127,7 @@ fn facts(life: &Life, settings: &Settings) -> String {
     lines.extend(moments.into_iter().map(|(name, at)| (name, at.map_or_else(|| "–".to_owned(), when))));
     if let Some(kind) = &order.last_error_kind {
         let text = order.last_error.as_deref().map(one_line).unwrap_or_default();
-        lines.push(("last error", format!("{}: {text} ({} failures in a row)", one_line(kind), order.attempts)));
+        lines.push(("last error", format!("{}: {text} ({} failures in a row)", one_line(kind), order.failures)));
     }
     let stored = &life.stored;
     lines.push((

@@ -17,7 +17,7 @@ pub(super) const fn state(state: OrderState) -> &'static str {
         OrderState::Open => "it was read, and is read again whenever it is due",
         OrderState::Closed => "the API answered that it does not know the order (404, code 4000)",
         OrderState::Expired => "the API said that the conversation is expired; it is not read any more",
-        OrderState::Settled => "the API never spoke of expiry and the chat was quiet for long; it is not read any more",
+        OrderState::Quiet => "the API never spoke of expiry and the chat was quiet for long; it is not read any more",
         OrderState::Dead => "it was given up and waits for a person",
     }
 }
@@ -123,8 +123,8 @@ pub(super) fn next(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Ne
         OrderState::Pending | OrderState::Open => until_read(life, policy, schedule),
         OrderState::Closed => nothing("closed", "puts it back"),
         OrderState::Expired => nothing("expired", "asks once more, though the API will hardly show it again"),
-        OrderState::Settled => {
-            nothing(&format!("quiet for queue.settle_after = {}", setting(policy.settle_after)), "puts it back")
+        OrderState::Quiet => {
+            nothing(&format!("quiet for queue.quiet_after = {}", setting(policy.quiet_after)), "puts it back")
         }
         OrderState::Dead => nothing("given up", "puts it back once the cause is mended"),
     }
@@ -156,10 +156,10 @@ fn because(life: &Life, policy: &QueuePolicy) -> String {
     if order.held_kind.is_some() {
         return "because its last result is held back: it is asked for after 1h, 6h, then every 24h".to_owned();
     }
-    if order.attempts > 0 {
+    if order.failures > 0 {
         return format!(
             "because it failed {} time(s) in a row: queue.retry_backoff = {}, doubled each time up to queue.retry_backoff_max = {}",
-            order.attempts,
+            order.failures,
             setting(policy.retry_backoff),
             setting(policy.retry_backoff_max),
         );

@@ -23,8 +23,8 @@ WITH claimed AS (
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING
-        order_id, connect_user_id, token_kind, ids_internal, retailer_id, attempts, strikes, last_fetched_at, last_changed_at,
-        expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank,
+        order_id, connect_user_id, token_kind, ids_internal, retailer_id, failures, counted_failures,
+        last_fetched_at, last_changed_at, expired_at, content_hash, reply_hash, enqueued_at, completed_at, deadline_base, -priority::integer AS rank,
         held_kind, held_since, held_times, held_id_space
 )
 SELECT
@@ -33,8 +33,8 @@ SELECT
     c.token_kind,
     c.ids_internal,
     c.retailer_id,
-    c.attempts,
-    c.strikes,
+    c.failures,
+    c.counted_failures,
     t.last_fetched_at,
     t.last_changed_at,
     t.expired_at,

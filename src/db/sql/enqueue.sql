@@ -53,7 +53,7 @@ written AS (
         END,
         completed_at = coalesce(excluded.completed_at, q.completed_at),
         -- Given up for want of a user, or waiting for that reason, it comes back with one.
-        (state, due_at, attempts, strikes) = (
+        (state, due_at, failures, counted_failures) = (
             SELECT
                 CASE
                     WHEN NOT ($8 OR (has_its_user AND q.state = 'dead')) THEN q.state
@@ -61,8 +61,8 @@ written AS (
                     ELSE 'open'
                 END,
                 CASE WHEN $8 OR has_its_user THEN now() ELSE q.due_at END,
-                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.attempts END,
-                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.strikes END
+                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.failures END,
+                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.counted_failures END
             FROM (VALUES (
                 coalesce(q.last_error_kind = 'no_user', false)
                 AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL

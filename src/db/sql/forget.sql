@@ -5,7 +5,7 @@ WHERE ctid = ANY (ARRAY(
     SELECT old.ctid
     -- State by state: otherwise the index would give them in no order, and a plan that reads the whole table, again
     -- for every batch, would look cheaper.
-    FROM unnest(ARRAY['closed', 'expired', 'settled']) AS ended (state)
+    FROM unnest(ARRAY['closed', 'expired', 'quiet']) AS ended (state)
     CROSS JOIN LATERAL (
         SELECT q.ctid
         FROM sync.order_queue AS q

@@ -1,7 +1,7 @@
 -- One order: its queue row, its coverage, and how much is stored of it. By key throughout.
 SELECT
     now() AS "now!",
-    q.order_id, q.state, q.connect_user_id, q.token_kind, q.ids_internal, q.retailer_id, q.priority, q.attempts,
+    q.order_id, q.state, q.connect_user_id, q.token_kind, q.ids_internal, q.retailer_id, q.priority, q.failures,
     q.lease_id, q.last_error_kind, q.last_error, q.source, q.held_kind, q.held_times,
     -- A new order is due since the epoch.
     sync.within_calendar(CASE WHEN q.due_at = 'epoch' THEN least(q.enqueued_at, now()) ELSE q.due_at END) AS "due_at!",

@@ -2,8 +2,8 @@
 UPDATE sync.order_queue
 SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
     due_at = now(),
-    attempts = 0,
-    strikes = 0,
+    failures = 0,
+    counted_failures = 0,
     closed_at = NULL,
     held_kind = NULL,
     held_since = NULL,

@@ -1,38 +1,38 @@
 -- Settles the queue rows of a batch, each under its lease. A row whose lease was lost is left alone and not returned:
 -- its order writes nothing. Locks the rows until the transaction ends.
 UPDATE sync.order_queue AS q
-SET state           = b.state,
-    due_at          = now() + b.due_in,
-    attempts        = b.attempts,
-    strikes         = b.strikes,
-    last_error_kind = b.error_kind,
-    last_error      = b.error,
-    last_fetched_at = coalesce(b.fetched_at, q.last_fetched_at),
-    last_changed_at = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.asked_at END,
-    content_hash    = coalesce(b.content_hash, q.content_hash),
-    reply_hash      = b.reply_hash,
-    token_kind      = b.token_kind,
+SET state            = b.state,
+    due_at           = now() + b.due_in,
+    failures         = b.failures,
+    counted_failures = b.counted_failures,
+    last_error_kind  = b.error_kind,
+    last_error       = b.error,
+    last_fetched_at  = coalesce(b.fetched_at, q.last_fetched_at),
+    last_changed_at  = CASE WHEN b.content_hash IS NULL THEN q.last_changed_at ELSE b.asked_at END,
+    content_hash     = coalesce(b.content_hash, q.content_hash),
+    reply_hash       = b.reply_hash,
+    token_kind       = b.token_kind,
     -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
-    expired_at      = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
-    closed_at       = b.closed_at,
-    held_kind       = b.held_kind,
-    held_since      = b.held_since,
-    held_times      = b.held_times,
-    held_id_space   = b.held_id_space,
+    expired_at       = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
+    closed_at        = b.closed_at,
+    held_kind        = b.held_kind,
+    held_since       = b.held_since,
+    held_times       = b.held_times,
+    held_id_space    = b.held_id_space,
     -- The last 8 attempts: 7 of those before (a slice may reach below the first element), and this one. Joining two
     -- arrays copies bytes; appending an element would take the old array apart first.
-    history         = q.history[cardinality(q.history) - 6:]
-                      || ARRAY[ROW (b.asked_at, now(), b.latency_ms, b.requests, b.http_status, b.outcome)::sync.attempt],
-    lease_id        = NULL,
-    leased_until    = NULL
+    history          = q.history[cardinality(q.history) - 6:]
+                       || ARRAY[ROW (b.asked_at, now(), b.latency_ms, b.requests, b.http_status, b.outcome)::sync.attempt],
+    lease_id         = NULL,
+    leased_until     = NULL
 FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::interval[], $5::integer[], $6::text[], $7::text[],
     $8::timestamptz[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::integer[],
     $14::integer[], $15::integer[], $16::smallint[], $17::text[], $18::bytea[], $19::text[],
     $20::text[], $21::timestamptz[], $22::integer[], $23::text[]
 ) AS b (
-    order_id, lease_id, state, due_in, attempts, error_kind, error,
-    fetched_at, content_hash, expired_at, closed_at, asked_at, strikes,
+    order_id, lease_id, state, due_in, failures, error_kind, error,
+    fetched_at, content_hash, expired_at, closed_at, asked_at, counted_failures,
     latency_ms, requests, http_status, outcome, reply_hash, token_kind,
     held_kind, held_since, held_times, held_id_space
 )

@@ -7,12 +7,12 @@ use crate::domain::Message;
 
 fn policy() -> QueuePolicy {
     QueuePolicy {
-        max_attempts: 3,
+        max_failures: 3,
         retry_backoff: Duration::from_mins(1),
         retry_backoff_max: Duration::from_hours(1),
         refresh_after: Duration::from_hours(6),
         readable_window: Duration::from_hours(24),
-        settle_after: Duration::from_hours(7 * 24),
+        quiet_after: Duration::from_hours(7 * 24),
     }
 }
 
@@ -131,7 +131,7 @@ fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
 #[test]
 fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
     let quiet = read_before(7 * 24, true);
-    assert_eq!(settle_now(&quiet, answered(one_message())).state, OrderState::Settled);
+    assert_eq!(settle_now(&quiet, answered(one_message())).state, OrderState::Quiet);
     let mut speaking = one_message();
     speaking.is_expired = Some(false);
     let order = ClaimedOrder { content_hash: Some(speaking.content_hash()), ..quiet };
@@ -232,7 +232,7 @@ fn an_order_fed_again_after_it_was_emptied_settles_too() {
     };
     let read = |days| settle_now(&fed_again(days), answered(Conversation::default()));
     assert_eq!(read(6).state, OrderState::Open);
-    assert_eq!((read(7).state, read(7).due_in), (OrderState::Settled, Duration::ZERO));
+    assert_eq!((read(7).state, read(7).due_in), (OrderState::Quiet, Duration::ZERO));
 }
 
 #[test]
@@ -248,19 +248,20 @@ fn failures_back_off_and_end_in_death() {
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
     assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
-    let second = settle_now(&ClaimedOrder { attempts: 1, ..read_before(1, true) }, counted());
+    let second = settle_now(&ClaimedOrder { failures: 1, ..read_before(1, true) }, counted());
     assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
-    let third = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, counted());
+    let third = settle_now(&ClaimedOrder { failures: 2, counted_failures: 2, ..never_fetched() }, counted());
     assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
     assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).state, OrderState::Dead);
     let kind = FailureKind::NotUnderstood;
     let in_outage =
         Failure { kind, message: String::new(), in_outage: true, http_status: None, code: None, reject: None };
-    let spared = settle_now(&ClaimedOrder { attempts: 2, strikes: 2, ..never_fetched() }, Outcome::Failed(in_outage));
-    assert_eq!((spared.state, spared.attempts, spared.strikes), (OrderState::Pending, 3, 2));
-    let patient = QueuePolicy { max_attempts: i32::MAX, ..policy() };
-    for attempts in [10, 31, 100, i32::MAX - 2] {
-        let wait = backoff(&patient, attempts, 1.0);
+    let spared =
+        settle_now(&ClaimedOrder { failures: 2, counted_failures: 2, ..never_fetched() }, Outcome::Failed(in_outage));
+    assert_eq!((spared.state, spared.failures, spared.counted_failures), (OrderState::Pending, 3, 2));
+    let patient = QueuePolicy { max_failures: i32::MAX, ..policy() };
+    for failures in [10, 31, 100, i32::MAX - 2] {
+        let wait = backoff(&patient, failures, 1.0);
         assert_eq!(wait, patient.retry_backoff_max);
     }
 }
@@ -295,12 +296,12 @@ fn an_end_that_every_order_might_meet_is_marked() {
 #[test]
 fn what_is_held_leaves_the_order_as_it_was_and_is_asked_again_after_growing_waits() {
     let id_space = IdSpace { api: "https://x/".into(), retailer_id: "".into(), ids_internal: false };
-    let mut order = ClaimedOrder { attempts: 2, strikes: 1, ..read_before(1, true) };
+    let mut order = ClaimedOrder { failures: 2, counted_failures: 1, ..read_before(1, true) };
     for (times, hours) in [(1, 1), (2, 6), (3, 24), (4, 24)] {
         let settled = settle_now(&order, Outcome::NotFound);
         let held = settled.hold(&order, Suspicion::Vanished, &id_space);
         assert_eq!((held.state, held.verdict, held.outcome()), (OrderState::Open, Verdict::Held, "held"));
-        assert_eq!((held.attempts, held.strikes, held.due_in), (2, 1, Duration::from_hours(hours)));
+        assert_eq!((held.failures, held.counted_failures, held.due_in), (2, 1, Duration::from_hours(hours)));
         assert!(held.order.is_none() && held.conversation.is_none() && held.fetched_at.is_none());
         assert!(held.loss.is_none(), "what is not believed is not lost");
         let result = held.held.expect("held");
@@ -376,11 +377,11 @@ fn a_reply_that_was_read_as_a_whole_is_known_the_next_time() {
 
 #[test]
 fn the_same_reply_again_is_a_good_read_that_brings_nothing_new() {
-    let known = ClaimedOrder { reply_hash: Some(vec![7]), attempts: 3, ..read_before(1, true) };
+    let known = ClaimedOrder { reply_hash: Some(vec![7]), failures: 3, ..read_before(1, true) };
     assert!(known.knows(&[7]) && !known.knows(&[8]));
     let settled = settle_now(&known, Outcome::Same);
     assert_eq!((settled.outcome(), settled.http_status), ("unchanged", Some(200)));
-    assert_eq!((settled.state, settled.verdict, settled.attempts), (OrderState::Open, Verdict::Unchanged, 0));
+    assert_eq!((settled.state, settled.verdict, settled.failures), (OrderState::Open, Verdict::Unchanged, 0));
     assert_eq!((settled.fetched_at, settled.reply_hash), (Some(now()), Some(vec![7])));
     assert_eq!((settled.content_hash, settled.order), (None, None));
     let put_back = ClaimedOrder { content_hash: None, ..known };

@@ -1,4 +1,4 @@
-//! What a fault does to a request that it strikes: another answer, a spoilt one, or none.
+//! What a fault does to a request that it hits: another answer, a spoilt one, or none.
 //!
 //! Called by `api::gate` in place of the route. Invariant: nothing waits for ever, a stalled connection is cut when the
 //! simulator stops.

@@ -17,7 +17,7 @@ use crate::config::parse_duration;
 pub(super) use effect::{Forgotten, strike};
 pub(super) use schedule::Schedule;
 
-/// A fault and how often it strikes, written `NAME=CHANCE:VALUE`: `errors=0.3`, `latency-spike=0.05:2s`.
+/// A fault and how often it occurs, written `NAME=CHANCE:VALUE`: `errors=0.3`, `latency-spike=0.05:2s`.
 ///
 /// Without `=CHANCE` every request is struck, without `:VALUE` the usual value holds. `chat.` before the name keeps the
 /// fault to requests for conversations, `token.` to requests for a token.
@@ -71,7 +71,7 @@ pub(super) enum Place {
 
 struct Row {
     name: &'static str,
-    /// Where it strikes unless the fault says otherwise.
+    /// Where it occurs unless the fault says otherwise.
     place: Place,
     /// What the value is, and the usual one; both empty where there is none.
     value: (&'static str, &'static str),

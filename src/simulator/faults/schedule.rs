@@ -1,4 +1,4 @@
-//! The faults of the moment, and which request each of them strikes.
+//! The faults of the moment, and which request each of them hits.
 //!
 //! Asked once per request by `api::gate`. Invariant: the n-th request after a change of the faults draws the same numbers
 //! in every simulator with the same seed. Requests that run side by side arrive in another order each time, so a schedule

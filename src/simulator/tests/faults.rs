@@ -1,4 +1,4 @@
-//! What a client meets when a fault strikes.
+//! What a client meets when a fault occurs.
 
 use std::io::Read as _;
 

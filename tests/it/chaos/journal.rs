@@ -54,7 +54,7 @@ const FAULTS: [(&str, &str); 13] = [
     ("orders dead", "SELECT count(*) FROM sync.order_queue WHERE state = 'dead'"),
     (
         "orders that were never answered",
-        "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' OR attempts > 0 OR strikes > 0",
+        "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' OR failures > 0 OR counted_failures > 0",
     ),
     (
         "orders without a row, or with one of another state",

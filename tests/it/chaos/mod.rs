@@ -179,7 +179,7 @@ const CREDENTIALS: [(&str, &str); 3] = [
 
 fn settings(form: Form, plan: &Plan) -> Vec<(&'static str, String)> {
     let seconds = |time: Duration| format!("{}s", time.as_secs());
-    let (max_attempts, share, block) = match plan.weather {
+    let (max_failures, share, block) = match plan.weather {
         Weather::Outages => ("1", "0.5", "100"),
         // No order meets garbage in so many runs.
         Weather::Garbage => ("1000", "0.5", "100"),
@@ -193,14 +193,14 @@ fn settings(form: Form, plan: &Plan) -> Vec<(&'static str, String)> {
         ("api.max_response_bytes", (256 * 1024).to_string()),
         ("pace.max_in_flight", form.in_flight.to_string()),
         ("queue.lease", seconds(plan.lease)),
-        ("queue.max_attempts", max_attempts.to_owned()),
+        ("queue.max_failures", max_failures.to_owned()),
         ("queue.retry_backoff", "1s".to_owned()),
         ("queue.retry_backoff_max", "2s".to_owned()),
         ("queue.refresh_after", seconds(plan.refresh_after)),
         ("database.timeout", seconds(plan.database_timeout)),
         ("database.give_up_after", seconds(plan.database_gives_up_after)),
         ("breaker.give_up_after", seconds(plan.api_gives_up_after)),
-        ("guard.max_closed_share", share.to_owned()),
+        ("guard.max_suspicious_share", share.to_owned()),
         ("guard.min_orders", block.to_owned()),
     ]);
     settings
@@ -256,7 +256,7 @@ async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)])
     until(
         lab,
         "SELECT NOT EXISTS (SELECT FROM sync.order_queue
-                            WHERE state IN ('pending', 'open') AND attempts > 0 AND held_kind IS NULL AND due_at > now())
+                            WHERE state IN ('pending', 'open') AND failures > 0 AND held_kind IS NULL AND due_at > now())
                 AND NOT EXISTS (SELECT FROM sync.runs WHERE status = 'running' AND alive_until >= now())",
     )
     .await?;

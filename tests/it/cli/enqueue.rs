@@ -55,7 +55,7 @@ async fn a_known_order_learns_when_it_was_completed_and_keeps_the_rest(lab: Arc<
 
 async fn reopen_puts_finished_orders_back_with_their_new_user(lab: Arc<Lab>) -> anyhow::Result<()> {
     sqlx::query(
-        "INSERT INTO sync.order_queue (order_id, connect_user_id, state, attempts, due_at, last_fetched_at)
+        "INSERT INTO sync.order_queue (order_id, connect_user_id, state, failures, due_at, last_fetched_at)
          VALUES ('closed', 'old', 'closed', 0, now() + interval '1 day', NULL),
                 ('dead', 'old', 'dead', 8, now() + interval '1 day', NULL),
                 ('expired', 'old', 'expired', 0, now() + interval '1 day', now()),
@@ -66,7 +66,7 @@ async fn reopen_puts_finished_orders_back_with_their_new_user(lab: Arc<Lab>) -> 
     let ids = b"closed\ndead\nexpired\n";
     let without = Finished::of_input(lab.with_database(&["enqueue", "--user-id", "new"]), ids).await?.expect_code(0);
     assert_eq!(without.stdout, "0 added, 0 updated, 3 already known, 0 rejected\n");
-    let facts = "concat_ws(' ', state, connect_user_id, attempts, due_at <= now())";
+    let facts = "concat_ws(' ', state, connect_user_id, failures, due_at <= now())";
     assert_eq!(
         queue(&lab, facts).await?,
         ["closed closed old 0 f", "dead dead old 8 f", "expired expired old 0 f", "other closed old 0 f"]

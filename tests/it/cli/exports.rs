@@ -143,7 +143,7 @@ async fn against_the_queue_only_gaps_are_filled_but_the_end_is_corrected(lab: Ar
 
 async fn an_order_given_up_for_want_of_a_user_comes_back_with_one(lab: Arc<Lab>) -> anyhow::Result<()> {
     sqlx::query(
-        "INSERT INTO sync.order_queue (order_id, connect_user_id, state, attempts, strikes, last_error_kind, due_at)
+        "INSERT INTO sync.order_queue (order_id, connect_user_id, state, failures, counted_failures, last_error_kind, due_at)
          VALUES ('userless', NULL, 'dead', 8, 8, 'no_user', now() + interval '1 day'),
                 ('waiting', NULL, 'pending', 2, 2, 'no_user', now() + interval '1 day'),
                 ('forbidden', NULL, 'dead', 8, 8, 'forbidden', now() + interval '1 day')",
@@ -153,7 +153,7 @@ async fn an_order_given_up_for_want_of_a_user_comes_back_with_one(lab: Arc<Lab>)
     let csv = b"order_id,connect_user_id\nuserless,u\nwaiting,u\nforbidden,u\n";
     let fed = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0);
     assert_eq!(fed.stdout, "0 added, 3 updated, 0 already known, 0 rejected\n");
-    let facts = "concat_ws(' ', connect_user_id, state, attempts, strikes, due_at <= now())";
+    let facts = "concat_ws(' ', connect_user_id, state, failures, counted_failures, due_at <= now())";
     assert_eq!(
         queue(&lab, facts).await?,
         ["forbidden u dead 8 8 f", "userless u pending 0 0 t", "waiting u pending 0 0 t"]

@@ -25,7 +25,7 @@ tests!(
 
 const ORDERS: &str = "
     INSERT INTO sync.order_queue
-        (order_id, state, attempts, due_at, last_fetched_at, closed_at, enqueued_at, completed_at)
+        (order_id, state, failures, due_at, last_fetched_at, closed_at, enqueued_at, completed_at)
     VALUES
         ('new',      'pending', 0, now() - interval '1 hour', NULL, NULL, now() - interval '2 hours', NULL),
         ('waiting',  'pending', 3, now() + interval '1 hour', NULL, NULL, now() - interval '3 hours', NULL),
@@ -125,7 +125,7 @@ async fn status_counts_the_queue_and_names_what_comes_next(lab: Arc<Lab>) -> any
     let finished = Finished::of(command).await?.expect_code(0);
     assert_eq!(finished.stderr, "");
     let status = only_json(&finished)?;
-    assert_eq!(status["queue"], json!({"pending": 2, "open": 1, "closed": 2, "expired": 1, "settled": 0, "dead": 2}));
+    assert_eq!(status["queue"], json!({"pending": 2, "open": 1, "closed": 2, "expired": 1, "quiet": 0, "dead": 2}));
     assert_eq!((&status["due"], &status["leased"]), (&json!(1), &json!(0)));
 
     let time = |key: &str| -> DateTime<Utc> { status[key].as_str().and_then(|t| t.parse().ok()).expect("a time") };
@@ -226,7 +226,7 @@ async fn record_a_run(lab: &Lab) -> anyhow::Result<()> {
 
 /// What is due, with state and failures.
 async fn due(lab: &Lab) -> anyhow::Result<Vec<String>> {
-    let query = "SELECT concat_ws(' ', order_id, state, attempts) FROM sync.order_queue
+    let query = "SELECT concat_ws(' ', order_id, state, failures) FROM sync.order_queue
                  WHERE state IN ('pending', 'open') AND due_at <= now() ORDER BY order_id";
     Ok(sqlx::query_scalar(query).fetch_all(&lab.pool).await?)
 }

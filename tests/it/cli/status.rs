@@ -125,7 +125,7 @@ async fn failing_orders_are_listed_by_kind_with_examples(lab: Arc<Lab>) -> anyho
 async fn it_fits_into_80_columns_whatever_the_numbers(lab: Arc<Lab>) -> anyhow::Result<()> {
     let error = "the API says of 100 of 100 orders that it does not know them (404, code 4000): this looks like the wrong \
                  server (api.base_url), banner (api.retailer_id), id space (api.treat_ids_as_internal) or user; nothing of \
-                 it was recorded, the orders stay as they were. If it is true nevertheless, raise guard.max_closed_share";
+                 it was recorded, the orders stay as they were. If it is true nevertheless, raise guard.max_suspicious_share";
     for (minutes, status) in ["failed", "interrupted", "partial", "abandoned", "succeeded"].iter().enumerate() {
         let error = if *status == "failed" { error } else { "" };
         run(&lab, i32::try_from(minutes)?, "startup", status, 1_234_567, error).await?;
@@ -164,7 +164,7 @@ async fn it_fits_into_80_columns_whatever_the_numbers(lab: Arc<Lab>) -> anyhow::
 /// Three live orders that fail, two of them in one way, and two that were given up.
 async fn trouble(lab: &Lab) -> anyhow::Result<()> {
     sqlx::query(
-        "INSERT INTO sync.order_queue (order_id, state, last_error_kind, attempts, due_at, enqueued_at)
+        "INSERT INTO sync.order_queue (order_id, state, last_error_kind, failures, due_at, enqueued_at)
          VALUES ('order-1', 'pending', 'forbidden', 3, now() + interval '1 hour', now() - interval '2 days'),
                 ('order-2', 'pending', 'forbidden', 3, now() + interval '1 hour', now() - interval '2 days'),
                 ('order-3', 'pending', 'timeout', 3, now() + interval '1 hour', now() - interval '2 days'),

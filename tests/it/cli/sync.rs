@@ -107,7 +107,7 @@ async fn a_refused_token_stops_the_run_with_exit_code_1(lab: Arc<Lab>) -> anyhow
     let told = "error: asking for the messages: the credentials were refused (401); check section auth";
     assert!(finished.stderr.contains(told), "{}", finished.stderr);
     assert_hides(&finished.stderr, ["simulated-token"]);
-    let untouched = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0";
+    let untouched = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0";
     assert_eq!(lab.count(untouched).await?, 3, "no order is to blame");
     Ok(())
 }
@@ -225,7 +225,7 @@ async fn a_stopped_run_is_no_success_and_gives_its_orders_back(lab: Arc<Lab>) ->
     assert!(run["claimed"].as_i64() < Some(100), "{run}");
     assert!(finished.stderr.contains("error: interrupted before"), "{}", finished.stderr);
     assert_eq!(lab.leases_left().await?, 0);
-    let rest = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0 AND due_at <= now()";
+    let rest = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0 AND due_at <= now()";
     assert_eq!(lab.count(rest).await? + lab.count(fetched).await?, 100);
     api.stop().await;
     Ok(())

@@ -66,7 +66,7 @@ async fn one_bad_message_costs_only_itself(lab: Arc<Lab>) -> anyhow::Result<()> 
     let stored = lab.text("SELECT string_agg(message_id::text, ',' ORDER BY position) FROM chat.messages").await?;
     assert_eq!(stored.as_deref(), Some("1,3"));
     let order = Queued::row(&lab, "a").await?;
-    assert_eq!((order.state.as_str(), order.attempts, order.kind()), ("open", 0, "partly_understood"));
+    assert_eq!((order.state.as_str(), order.failures, order.kind()), ("open", 0, "partly_understood"));
     let reject = lab.text("SELECT concat_ws('|', http_status, kind, json_path, body::jsonb->>'id') FROM sync.rejects");
     assert_eq!(reject.await?.as_deref(), Some("200|partly_understood|$.chat_messages[1].id|second"));
     Ok(())
@@ -113,11 +113,11 @@ async fn a_reply_with_nothing_in_it_is_asked_for_again_and_kills_no_order(lab: A
         let answer = Answer::new(status, body);
         let recorder = Recorder::start(in_turn(vec![answer.clone(), answer.clone(), answer, conversation()])).await;
         lab.enqueue(&["a"]).await?;
-        for attempts in 1..=3 {
+        for failures in 1..=3 {
             lab.make_all_due().await?;
-            let run = lab.sync(recorder.url(), &[("queue.max_attempts", "2")]).await?.run;
+            let run = lab.sync(recorder.url(), &[("queue.max_failures", "2")]).await?.run;
             let order = Queued::row(&lab, "a").await?;
-            order.expect_failed("empty_reply", attempts);
+            order.expect_failed("empty_reply", failures);
             assert!(order.error().contains(&format!("{status} without a conversation")), "{order:?}");
             assert_eq!((run.failed, run.requests), (1, 1), "{status} {body}");
         }
@@ -170,15 +170,15 @@ async fn a_body_that_is_not_what_it_says_is_kept_as_it_came(lab: Arc<Lab>) -> an
     cases.push(("gzip", brotli(&plain)));
     cases.push(("br", whole));
     cases.push(("zstd", vec![0x28, 0xb5, 0x2f, 0xfd, 0]));
-    for ((encoding, body), attempts) in cases.into_iter().zip(1..) {
+    for ((encoding, body), failures) in cases.into_iter().zip(1..) {
         sqlx::query("TRUNCATE sync.rejects").execute(&lab.pool).await?;
         let answer = Answer::new(200, body.clone()).with_header("content-encoding", encoding);
         let recorder = Recorder::start(in_turn(vec![answer])).await;
         lab.enqueue(&["a"]).await?;
         lab.make_all_due().await?;
-        let report = lab.sync(recorder.url(), &[("queue.max_attempts", "100")]).await?;
+        let report = lab.sync(recorder.url(), &[("queue.max_failures", "100")]).await?;
         let order = Queued::row(&lab, "a").await?;
-        order.expect_failed("not_understood", attempts);
+        order.expect_failed("not_understood", failures);
         assert!(order.error().contains("not what its Content-Encoding says"), "{encoding}: {order:?}");
         assert_eq!((report.run.failed, recorder.asked().len()), (1, 1), "{encoding}");
         let kept = "SELECT concat_ws('|', http_status, kind, json_path, body_bytes, body) FROM sync.rejects";

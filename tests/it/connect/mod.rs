@@ -41,7 +41,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
 #[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
 struct Queued {
     state: String,
-    attempts: i32,
+    failures: i32,
     last_error_kind: Option<String>,
     last_error: Option<String>,
     is_due: bool,
@@ -50,7 +50,7 @@ struct Queued {
 
 impl Queued {
     async fn row(lab: &Lab, order_id: &str) -> anyhow::Result<Self> {
-        let query = "SELECT state, attempts, last_error_kind, last_error, due_at <= now() AS is_due,
+        let query = "SELECT state, failures, last_error_kind, last_error, due_at <= now() AS is_due,
                             closed_at IS NOT NULL AS is_closed
                      FROM sync.order_queue WHERE order_id = $1";
         Ok(sqlx::query_as(query).bind(order_id).fetch_one(&lab.pool).await?)
@@ -65,14 +65,14 @@ impl Queued {
     }
 
     /// Insists on an order that was never read, failed this often, and has to wait for its next turn.
-    fn expect_failed(&self, kind: &str, attempts: i32) {
-        assert_eq!((self.state.as_str(), self.kind(), self.attempts), ("pending", kind, attempts), "{self:?}");
+    fn expect_failed(&self, kind: &str, failures: i32) {
+        assert_eq!((self.state.as_str(), self.kind(), self.failures), ("pending", kind, failures), "{self:?}");
         assert!(!self.is_due && !self.is_closed, "{self:?}");
     }
 
     /// Insists on an order that was read and has nothing to complain of.
     fn expect_read(&self) {
-        assert_eq!((self.state.as_str(), self.attempts, &self.last_error_kind), ("open", 0, &None), "{self:?}");
+        assert_eq!((self.state.as_str(), self.failures, &self.last_error_kind), ("open", 0, &None), "{self:?}");
         assert_eq!(self.last_error, None);
     }
 }

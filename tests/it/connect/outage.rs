@@ -34,7 +34,7 @@ async fn a_run_waits_for_an_api_that_comes_back(lab: Arc<Lab>) -> anyhow::Result
         run.stderr
     );
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 300);
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE attempts > 0").await?, 0);
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE failures > 0").await?, 0);
     assert!(api.asked().len() < 300 + 34 + 10, "it does not hammer: {}", api.asked().len());
     Ok(())
 }
@@ -48,7 +48,7 @@ async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<La
         assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
     }
     let untouched =
-        "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND attempts = 0 AND due_at <= now()";
+        "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0 AND due_at <= now()";
     assert_eq!(lab.count(untouched).await?, 300);
     assert_eq!(lab.text("SELECT concat_ws(' ', status, claimed) FROM sync.runs").await?.as_deref(), Some("failed 0"));
     assert!(api.asked().len() < 150, "{} requests", api.asked().len());
@@ -64,10 +64,10 @@ async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<La
 async fn an_outage_that_shows_as_a_page_for_everything_costs_no_order_its_life(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| Answer::new(200, "<html>We are down for maintenance</html>")).await;
     enqueue(&lab, 300).await?;
-    let report = lab.sync(api.url(), &[("breaker.give_up_after", "2s"), ("queue.max_attempts", "2")]).await?;
+    let report = lab.sync(api.url(), &[("breaker.give_up_after", "2s"), ("queue.max_failures", "2")]).await?;
     assert!(report.failure.is_some());
     // Those that came before there was anything to conclude from.
-    let counted = lab.count("SELECT count(*) FROM sync.order_queue WHERE attempts > 0").await?;
+    let counted = lab.count("SELECT count(*) FROM sync.order_queue WHERE failures > 0").await?;
     assert!(counted < 15, "{counted}");
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending'").await?, 300);
     Ok(())
@@ -144,14 +144,14 @@ async fn a_403_after_other_replies_concerns_its_order_only(lab: Arc<Lab>) -> any
 async fn a_lasting_misunderstanding_ends_in_death_with_the_reply_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| Answer::new(200, "<html>Welcome</html>")).await;
     enqueue(&lab, 1).await?;
-    for attempts in 1..=2 {
+    for failures in 1..=2 {
         lab.make_all_due().await?;
-        let report = lab.sync(api.url(), &[("queue.max_attempts", "3")]).await?;
+        let report = lab.sync(api.url(), &[("queue.max_failures", "3")]).await?;
         assert_eq!((report.run.status.as_str(), report.run.failed), ("failed", 1));
-        Queued::row(&lab, "order-000").await?.expect_failed("not_understood", attempts);
+        Queued::row(&lab, "order-000").await?.expect_failed("not_understood", failures);
     }
     lab.make_all_due().await?;
-    assert_eq!(lab.sync(api.url(), &[("queue.max_attempts", "3")]).await?.run.dead, 1);
+    assert_eq!(lab.sync(api.url(), &[("queue.max_failures", "3")]).await?.run.dead, 1);
     assert_eq!(Queued::row(&lab, "order-000").await?.state, "dead");
     let kept = "SELECT count(*) FROM sync.rejects WHERE body = '<html>Welcome</html>' AND http_status = 200";
     assert_eq!(lab.count(kept).await?, 3);

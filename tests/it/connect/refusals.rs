@@ -136,7 +136,7 @@ async fn an_order_without_a_user_is_dead_at_once(lab: Arc<Lab>) -> anyhow::Resul
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
     assert_eq!((report.run.fetched, report.run.dead, report.run.status.as_str()), (1, 1, "partial"));
     let order = Queued::row(&lab, "without").await?;
-    assert_eq!((order.state.as_str(), order.kind(), order.attempts), ("dead", "no_user", 1));
+    assert_eq!((order.state.as_str(), order.kind(), order.failures), ("dead", "no_user", 1));
     for help in ["connect_user_id", "user_assertion", "--user-id"] {
         assert!(order.error().contains(help), "{help}: {order:?}");
     }
@@ -147,14 +147,14 @@ async fn an_order_without_a_user_is_dead_at_once(lab: Arc<Lab>) -> anyhow::Resul
 async fn a_token_reply_that_makes_no_sense_is_not_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let large = format!(r#"{{"access_token":"secret-token","padding":"{}"}}"#, "x".repeat(2_000));
     let replies = [r#"{"token":"secret-token"}"#, "secret-token", r#"{"access_token":["secret-token"]}"#, &large];
-    for (reply, attempts) in replies.into_iter().zip(1..) {
+    for (reply, failures) in replies.into_iter().zip(1..) {
         let reply = reply.to_owned();
         let recorder = Recorder::start(move |_| Answer::new(200, reply.clone())).await;
         enqueue_for(&lab, &[("a", "user-1")]).await?;
         lab.make_all_due().await?;
         lab.sync(recorder.url(), &[USER_ASSERTION, &[("api.max_response_bytes", "1024")]].concat()).await?;
         let order = Queued::row(&lab, "a").await?;
-        order.expect_failed("not_understood", attempts);
+        order.expect_failed("not_understood", failures);
         assert!(order.error().contains("access token"), "{order:?}");
         assert_eq!(recorder.chat_requests().len(), 0);
     }
@@ -174,16 +174,16 @@ async fn a_token_endpoint_that_redirects_is_not_followed(lab: Arc<Lab>) -> anyho
 }
 
 async fn a_page_before_the_token_endpoint_stops_and_kills_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let mut attempts = 0;
+    let mut failures = 0;
     for status in [400, 403, 404, 407, 451] {
         for mode in [USER_ASSERTION, CLIENT_CREDENTIALS] {
             let recorder = Recorder::start(move |_| Answer::new(status, "<html>secret-token</html>")).await;
             enqueue_for(&lab, &[("a", "user-1")]).await?;
             lab.make_all_due().await?;
-            let report = lab.sync(recorder.url(), &[mode, &[("queue.max_attempts", "1")]].concat()).await?;
+            let report = lab.sync(recorder.url(), &[mode, &[("queue.max_failures", "1")]].concat()).await?;
             assert!(report.failure.is_none(), "{status}: {:?}", report.failure);
-            attempts += 1;
-            Queued::row(&lab, "a").await?.expect_failed("not_the_api", attempts);
+            failures += 1;
+            Queued::row(&lab, "a").await?.expect_failed("not_the_api", failures);
         }
     }
     expect_nothing_kept(&lab).await
@@ -216,7 +216,7 @@ async fn expect_stopped(lab: &Lab, report: &Report, untouched: i64) -> anyhow::R
     assert!(report.run.finished_at.is_some());
     assert_eq!((report.run.failed, report.run.dead), (0, 0));
     let left = "SELECT count(*) FROM sync.order_queue
-                WHERE state = 'pending' AND attempts = 0 AND lease_id IS NULL AND leased_until IS NULL
+                WHERE state = 'pending' AND failures = 0 AND lease_id IS NULL AND leased_until IS NULL
                   AND last_error IS NULL AND due_at <= now()";
     assert_eq!(lab.count(left).await?, untouched);
     expect_nothing_kept(lab).await
@@ -225,7 +225,7 @@ async fn expect_stopped(lab: &Lab, report: &Report, untouched: i64) -> anyhow::R
 /// Insists that the failed orders are this user's, all with the same complaint.
 async fn expect_failed_orders(lab: &Lab, user: &str, kind: &str) -> anyhow::Result<()> {
     let failed: Vec<(String, String, String, i32, i64)> = sqlx::query_as(
-        "SELECT connect_user_id, state, last_error_kind, attempts, count(*) FROM sync.order_queue
+        "SELECT connect_user_id, state, last_error_kind, failures, count(*) FROM sync.order_queue
          WHERE last_error IS NOT NULL GROUP BY 1, 2, 3, 4",
     )
     .fetch_all(&lab.pool)

@@ -29,7 +29,7 @@ tests!(
 
 async fn only_the_apis_own_404_closes_an_order(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (report, order, requests) = fetch(&lab, vec![Answer::not_found()]).await?;
-    assert_eq!((order.state.as_str(), order.attempts, order.is_closed), ("closed", 0, true));
+    assert_eq!((order.state.as_str(), order.failures, order.is_closed), ("closed", 0, true));
     assert_eq!(order.last_error, None);
     assert_eq!((report.run.status.as_str(), report.run.closed, requests), ("succeeded", 1, 1));
     let face = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
@@ -72,7 +72,7 @@ async fn a_404_that_is_not_about_the_order_fails_it(lab: Arc<Lab>) -> anyhow::Re
         let (report, order, requests) = fetch(&lab, vec![answer]).await?;
         if number < count {
             // The API's own word, but not that the order does not exist.
-            assert_eq!((order.state.as_str(), order.kind(), order.attempts), ("pending", "held", 0), "{what}");
+            assert_eq!((order.state.as_str(), order.kind(), order.failures), ("pending", "held", 0), "{what}");
             assert_eq!((report.run.held, report.run.closed, requests), (1, 0, 1), "{what}");
         } else {
             order.expect_failed("not_found_unproven", i32::try_from(number + 1 - count)?);
@@ -93,7 +93,7 @@ async fn a_refused_request_is_dead_and_its_body_is_kept(lab: Arc<Lab>) -> anyhow
         sqlx::query("TRUNCATE sync.order_queue, sync.rejects").execute(&lab.pool).await?;
         let message = "order_id is malformed, says simulated-token";
         let (report, order, requests) = fetch(&lab, vec![api_error(status, 1007, message)]).await?;
-        assert_eq!((order.state.as_str(), order.kind(), order.attempts), ("dead", "refused", 1));
+        assert_eq!((order.state.as_str(), order.kind(), order.failures), ("dead", "refused", 1));
         assert_eq!(order.error(), format!("asking for the messages: the server answered {status}, code 1007"));
         assert_eq!((report.run.dead, report.run.failed, requests), (1, 0, 1));
         assert!(report.failure.is_none());
@@ -109,21 +109,21 @@ async fn pages_of_proxies_and_firewalls_kill_no_order(lab: Arc<Lab>) -> anyhow::
     let statuses = [400, 402, 405, 406, 407, 409, 410, 411, 413, 414, 415, 418, 422, 423, 431, 451, 499];
     let large = format!("<html>{}</html>", "Request blocked. ".repeat(20_000));
     let bodies = ["<html><h1>Request blocked</h1></html>", "", r#"{"message":"Forbidden"}"#, &large];
-    for (attempts, status) in (1..).zip(statuses) {
+    for (failures, status) in (1..).zip(statuses) {
         let body = bodies[status as usize % bodies.len()];
         let page = Answer::new(status, body).with_header("content-type", "text/html");
         let recorder = Recorder::start(in_turn(vec![page])).await;
         lab.enqueue(&["a"]).await?;
         lab.make_all_due().await?;
         // The smallest cap there is: a page may be as long as it likes.
-        let settings = [("queue.max_attempts", "1"), ("api.max_response_bytes", "1024")];
+        let settings = [("queue.max_failures", "1"), ("api.max_response_bytes", "1024")];
         lab.sync(recorder.url(), &settings).await?;
         let order = Queued::row(&lab, "a").await?;
-        order.expect_failed("not_the_api", attempts);
+        order.expect_failed("not_the_api", failures);
         assert!(order.error().contains(&status.to_string()), "{order:?}");
         assert_eq!(recorder.asked().len(), 1, "{status}");
     }
-    assert_eq!(lab.count("SELECT strikes::bigint FROM sync.order_queue").await?, 0);
+    assert_eq!(lab.count("SELECT counted_failures::bigint FROM sync.order_queue").await?, 0);
     let (_, order, _) = fetch(&lab, vec![conversation()]).await?;
     order.expect_read();
     Ok(())
@@ -136,7 +136,10 @@ async fn a_firewall_before_everything_is_an_outage(lab: Arc<Lab>) -> anyhow::Res
     let report = lab.sync(recorder.url(), &[("breaker.give_up_after", "1s")]).await?;
     let error = report.run.error.unwrap_or_default();
     assert!(error.contains("out of order") && error.contains("406"), "{error}");
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND strikes = 0").await?, 100);
+    assert_eq!(
+        lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND counted_failures = 0").await?,
+        100
+    );
     Ok(())
 }
 
@@ -271,10 +274,10 @@ async fn one_bad_order_does_not_stop_the_others(lab: Arc<Lab>) -> anyhow::Result
 async fn an_outage_kills_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = Recorder::start(in_turn(vec![Answer::new(503, "down for maintenance")])).await;
     lab.enqueue(&["a"]).await?;
-    for attempts in 1..=3 {
+    for failures in 1..=3 {
         lab.make_all_due().await?;
-        lab.sync(recorder.url(), &[("queue.max_attempts", "2")]).await?;
-        Queued::row(&lab, "a").await?.expect_failed("server_error", attempts);
+        lab.sync(recorder.url(), &[("queue.max_failures", "2")]).await?;
+        Queued::row(&lab, "a").await?.expect_failed("server_error", failures);
     }
     Ok(())
 }

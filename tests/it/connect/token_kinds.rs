@@ -82,21 +82,21 @@ async fn an_order_whose_user_is_not_known_is_read_with_the_token_for_all(lab: Ar
 async fn an_order_that_no_token_reads_is_never_given_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     lab.enqueue(&["without"]).await?;
-    for attempts in 1..=3 {
+    for failures in 1..=3 {
         let api = issuing_recorder(|_| wrong_kind()).await;
         lab.make_all_due().await?;
-        let report = lab.sync(api.url(), &[CLIENT_CREDENTIALS, &[("queue.max_attempts", "1")]].concat()).await?;
+        let report = lab.sync(api.url(), &[CLIENT_CREDENTIALS, &[("queue.max_failures", "1")]].concat()).await?;
         assert_eq!((report.run.failed, report.run.dead), (2, 0));
         for (order, advice) in [("a", "with the other kind of token"), ("without", "--user-id")] {
             let order = Queued::row(&lab, order).await?;
-            order.expect_failed("wants_user_token", attempts);
+            order.expect_failed("wants_user_token", failures);
             for part in ["400, code 4001", advice] {
                 assert!(order.error().contains(part), "{part}: {order:?}");
             }
         }
         assert_eq!(api.chat_requests().len(), 3);
     }
-    assert_eq!(lab.count("SELECT sum(strikes)::bigint FROM sync.order_queue").await?, 0);
+    assert_eq!(lab.count("SELECT sum(counted_failures)::bigint FROM sync.order_queue").await?, 0);
     assert_eq!(kind_of(&lab).await?, None);
     Ok(())
 }
@@ -259,12 +259,12 @@ async fn a_token_reply_without_a_token_is_not_understood(lab: Arc<Lab>) -> anyho
         "[]",
         "",
     ];
-    for (reply, attempts) in replies.into_iter().zip(1..) {
+    for (reply, failures) in replies.into_iter().zip(1..) {
         let api = Recorder::start(move |_| Answer::new(200, reply)).await;
         enqueue_for(&lab, &[("a", "user-1")]).await?;
         lab.make_all_due().await?;
         lab.sync(api.url(), USER_ASSERTION).await?;
-        Queued::row(&lab, "a").await?.expect_failed("not_understood", attempts);
+        Queued::row(&lab, "a").await?.expect_failed("not_understood", failures);
         assert_eq!(api.chat_requests().len(), 0, "{reply}");
     }
     Ok(())

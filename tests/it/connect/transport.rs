@@ -108,14 +108,14 @@ async fn a_server_that_hangs_up_after_every_reply_costs_no_order(lab: Arc<Lab>) 
 async fn a_redirect_is_not_followed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let elsewhere = Recorder::start(|_| conversation()).await;
     let target = elsewhere.url().replace("127.0.0.1", "localhost") + "/login?next=chat";
-    for (status, attempts) in [301, 302, 307, 308].into_iter().zip(1..) {
+    for (status, failures) in [301, 302, 307, 308].into_iter().zip(1..) {
         let redirect = Answer::new(status, "").with_header("location", &target);
         let recorder = Recorder::start(in_turn(vec![redirect])).await;
         lab.enqueue(&["a"]).await?;
         lab.make_all_due().await?;
         lab.sync(recorder.url(), &[]).await?;
         let order = Queued::row(&lab, "a").await?;
-        order.expect_failed("redirect", attempts);
+        order.expect_failed("redirect", failures);
         assert!(order.error().contains("redirects to localhost"), "{order:?}");
         assert_eq!(recorder.asked().len(), 1, "{status}");
     }

@@ -66,7 +66,7 @@ impl Play {
 
 /// What becomes of an order that has ended once `queue.retention` is over and a job tells of it again.
 async fn feed_again(lab: &Lab, order: &str) -> anyhow::Result<()> {
-    sqlx::query("DELETE FROM sync.order_queue WHERE order_id = $1 AND state IN ('closed', 'expired', 'settled')")
+    sqlx::query("DELETE FROM sync.order_queue WHERE order_id = $1 AND state IN ('closed', 'expired', 'quiet')")
         .bind(order)
         .execute(&lab.pool)
         .await?;

@@ -86,7 +86,7 @@ pub(super) enum Expiry {
 }
 
 pub(super) fn sequence() -> impl Strategy<Value = Vec<Step>> {
-    // Shorter than queue.max_attempts: no order dies of its failures.
+    // Shorter than queue.max_failures: no order dies of its failures.
     vec(step(talk().boxed()), 1..7)
 }
 

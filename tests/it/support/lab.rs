@@ -36,7 +36,7 @@ pub(crate) struct Finished {
 }
 
 /// Everything is believed: for tests in which a single order comes to its end, with no other to show that it may.
-pub(crate) const GUARD_OFF: (&str, &str) = ("guard.max_closed_share", "1");
+pub(crate) const GUARD_OFF: (&str, &str) = ("guard.max_suspicious_share", "1");
 
 impl Lab {
     /// Makes and migrates a database.

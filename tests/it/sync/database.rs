@@ -53,7 +53,7 @@ async fn a_run_goes_on_where_it_was_after_the_database_was_away(lab: Arc<Lab>) -
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
     let run = "SELECT concat_ws(' ', status, claimed, claimed = fetched + closed) FROM sync.runs";
     assert_eq!(lab.text(run).await?, Some(format!("partial {ORDERS} t")));
-    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE attempts > 0").await?, 0);
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE failures > 0").await?, 0);
     Ok(())
 }
 

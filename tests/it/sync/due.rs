@@ -66,7 +66,7 @@ async fn orders_that_are_not_due_or_done_with_are_not_asked_for(lab: Arc<Lab>) -
          SELECT 'later-' || state, state, now() + interval '1 minute' FROM unnest(ARRAY['pending', 'open']) AS state
          UNION ALL
          SELECT state, state, now() - interval '1 minute'
-         FROM unnest(ARRAY['pending', 'open', 'closed', 'expired', 'settled', 'dead']) AS state",
+         FROM unnest(ARRAY['pending', 'open', 'closed', 'expired', 'quiet', 'dead']) AS state",
     )
     .await?;
     let untouched = "SELECT string_agg(to_jsonb(q)::text, ' ' ORDER BY order_id) FROM sync.order_queue AS q
@@ -164,20 +164,20 @@ async fn a_run_ends_although_its_orders_are_due_again_at_once(lab: Arc<Lab>) -> 
 async fn failures_back_off_and_end_in_death(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["garbled"]).await?;
     let api = Recorder::start(|_| Answer::new(200, "nonsense")).await;
-    let patience = [("queue.retry_backoff", "1m"), ("queue.retry_backoff_max", "3m"), ("queue.max_attempts", "4")];
+    let patience = [("queue.retry_backoff", "1m"), ("queue.retry_backoff_max", "3m"), ("queue.max_failures", "4")];
     // A quarter to either side, never above the longest; ten seconds for the test itself.
-    for (attempts, expected) in [(1, 35..=75), (2, 80..=150), (3, 125..=180)] {
+    for (failures, expected) in [(1, 35..=75), (2, 80..=150), (3, 125..=180)] {
         let report = lab.sync(api.url(), &patience).await?;
         assert_eq!((report.run.failed, report.run.dead), (1, 0));
-        assert_eq!(lab.count("SELECT attempts::bigint FROM sync.order_queue WHERE state = 'pending'").await?, attempts);
+        assert_eq!(lab.count("SELECT failures::bigint FROM sync.order_queue WHERE state = 'pending'").await?, failures);
         let due_in = lab.count(DUE_IN_SECONDS).await?;
-        assert!(expected.contains(&due_in), "due in {due_in} s after {attempts} failures");
+        assert!(expected.contains(&due_in), "due in {due_in} s after {failures} failures");
         assert_eq!(lab.sync(api.url(), &patience).await?.run.claimed, 0);
         lab.make_all_due().await?;
     }
     let report = lab.sync(api.url(), &patience).await?;
     assert_eq!((report.run.failed, report.run.dead), (0, 1));
-    let told = "SELECT concat_ws(' ', q.state, q.attempts, q.last_error_kind, o.coverage)
+    let told = "SELECT concat_ws(' ', q.state, q.failures, q.last_error_kind, o.coverage)
                 FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
     assert_eq!(lab.text(told).await?.as_deref(), Some("dead 4 not_understood failed"));
 
@@ -195,13 +195,13 @@ async fn what_every_order_meets_kills_none(lab: Arc<Lab>) -> anyhow::Result<()> 
     let api = Recorder::start(move |_| if garbles.load(Ordering::SeqCst) { nonsense() } else { forbidden() }).await;
     for _ in 0..3 {
         lab.make_all_due().await?;
-        lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
+        lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
     }
     // Nor does the first other failure after it.
     is_garbling.store(true, Ordering::SeqCst);
     lab.make_all_due().await?;
-    lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
-    let told = "SELECT concat_ws(' ', state, attempts, strikes) FROM sync.order_queue";
+    lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
+    let told = "SELECT concat_ws(' ', state, failures, counted_failures) FROM sync.order_queue";
     assert_eq!(lab.text(told).await?.as_deref(), Some("pending 4 1"));
     Ok(())
 }
@@ -212,11 +212,11 @@ async fn an_answer_forgets_the_failures_before_it(lab: Arc<Lab>) -> anyhow::Resu
     let refuses = Arc::clone(&is_refusing);
     let api = Recorder::start(move |asked| if refuses.load(Ordering::SeqCst) { forbidden() } else { simulated(asked) });
     let api = api.await;
-    let told = "SELECT concat_ws(' ', state, attempts, last_error_kind) FROM sync.order_queue";
+    let told = "SELECT concat_ws(' ', state, failures, last_error_kind) FROM sync.order_queue";
     for (is_refused, expected) in [(true, "pending 1 forbidden"), (false, "open 0"), (true, "open 1 forbidden")] {
         is_refusing.store(is_refused, Ordering::SeqCst);
         lab.make_all_due().await?;
-        lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
+        lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
         assert_eq!(lab.text(told).await?.as_deref(), Some(expected));
     }
     Ok(())

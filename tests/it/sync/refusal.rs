@@ -33,7 +33,7 @@ async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) 
     assert_eq!(report.run.messages_inserted, 198);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 198);
 
-    let queued = "SELECT string_agg(concat_ws(' ', order_id, state, attempts, last_error_kind), ', ' ORDER BY order_id)
+    let queued = "SELECT string_agg(concat_ws(' ', order_id, state, failures, last_error_kind), ', ' ORDER BY order_id)
                   FROM sync.order_queue WHERE last_error IS NOT NULL";
     let expected = "order-7 pending 1 not_storable, order-77 pending 1 not_storable";
     assert_eq!(lab.text(queued).await?.as_deref(), Some(expected));
@@ -44,7 +44,7 @@ async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) 
     assert_eq!(lab.count(told).await?, 0, "chat text stays out of error texts");
 
     sqlx::raw_sql("ALTER TABLE chat.messages DROP CONSTRAINT no_seven").execute(&lab.pool).await?;
-    execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE attempts > 0").await?;
+    execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE failures > 0").await?;
     assert_eq!(lab.sync(api.url(), &[]).await?.run.fetched, 2);
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, 200);
     Ok(())
@@ -56,7 +56,7 @@ async fn a_refusal_that_lasts_ends_in_death(lab: Arc<Lab>) -> anyhow::Result<()>
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     for _ in 0..2 {
         lab.make_all_due().await?;
-        lab.sync(api.url(), &[("queue.max_attempts", "2")]).await?;
+        lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
     }
     let row =
         "SELECT concat_ws(' ', q.state, o.coverage) FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
@@ -119,7 +119,7 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
     assert_eq!((report.run.fetched, report.run.failed), (49, 1));
-    let row = "SELECT concat_ws(' ', state, attempts, last_error_kind, due_at > now(), last_error)
+    let row = "SELECT concat_ws(' ', state, failures, last_error_kind, due_at > now(), last_error)
                FROM sync.order_queue WHERE order_id = 'order-7'";
     let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
     assert_eq!(lab.text(row).await?.as_deref(), Some(expected));

@@ -78,7 +78,7 @@ async fn a_flood_within_a_run_does_not_wait_for_its_end(lab: Arc<Lab>) -> anyhow
     )
     .execute(&lab.pool)
     .await?;
-    let settings = [("rejects.max_bytes", "210000"), ("guard.max_closed_share", "1")];
+    let settings = [("rejects.max_bytes", "210000"), ("guard.max_suspicious_share", "1")];
     let run = lab.sync(api.url(), &settings).await?.run;
     assert_eq!((run.status.as_str(), run.failed), ("partial", 600));
     let most = lab.count("SELECT max(bytes)::bigint FROM most").await?;

@@ -46,7 +46,7 @@ async fn what_ended_long_ago_leaves_the_queue_after_a_run_and_nothing_else_does(
     assert_eq!(lab.sync(api.url(), &TWO_DAYS).await?.run.status, "succeeded");
     assert_eq!(
         left(&lab).await?,
-        "closed-young dead-old dead-young expired-young many-7 open-old pending-old settled-young"
+        "closed-young dead-old dead-young expired-young many-7 open-old pending-old quiet-young"
     );
     assert_eq!(lab.dump("chat").await?, chat);
     assert!(orders_asked(&api).is_empty());
@@ -117,7 +117,7 @@ async fn what_was_lost_of_an_order_is_not_forgotten_either(lab: Arc<Lab>) -> any
         ("not_found", expired, "expired expired_unread"),
     ] {
         sqlx::raw_sql("TRUNCATE sync.order_queue, chat.orders").execute(&lab.pool).await?;
-        sqlx::query("INSERT INTO chat.orders (order_id, status, coverage) VALUES ('order', 'settled', $1)")
+        sqlx::query("INSERT INTO chat.orders (order_id, status, coverage) VALUES ('order', 'quiet', $1)")
             .bind(before)
             .execute(&lab.pool)
             .await?;
@@ -134,12 +134,12 @@ async fn enqueue_knows_orders_that_have_left_the_queue(lab: Arc<Lab>) -> anyhow:
     execute(
         &lab,
         "INSERT INTO chat.orders (order_id, status, coverage)
-         VALUES ('expired', 'expired', 'captured'), ('closed', 'closed', 'not_found'), ('settled', 'settled', 'captured_open'),
+         VALUES ('expired', 'expired', 'captured'), ('closed', 'closed', 'not_found'), ('quiet', 'quiet', 'captured_open'),
                 ('open', 'open', 'captured_open'), ('put back', 'expired', 'captured')",
     )
     .await?;
     execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('put back')").await?;
-    let csv = b"order_id,connect_user_id\nexpired,u\nclosed,u\nsettled,u\nopen,u\nnew,u\nput back,u\n";
+    let csv = b"order_id,connect_user_id\nexpired,u\nclosed,u\nquiet,u\nopen,u\nnew,u\nput back,u\n";
     let told = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0).stdout;
     assert_eq!(told, "2 added, 1 updated, 3 already known, 0 rejected\n");
     assert_eq!(left(&lab).await?, "new open put back");
@@ -158,7 +158,7 @@ async fn ended_orders(lab: &Lab) -> anyhow::Result<()> {
         lab,
         "INSERT INTO sync.order_queue (order_id, state, due_at, enqueued_at)
          SELECT state || '-' || age, state, now() - ended, now() - interval '1 year'
-         FROM unnest(ARRAY['closed', 'expired', 'settled', 'dead']) AS state,
+         FROM unnest(ARRAY['closed', 'expired', 'quiet', 'dead']) AS state,
               (VALUES ('old', interval '49 hours'), ('young', interval '47 hours')) AS t (age, ended)
          UNION ALL
          SELECT state || '-old', state, now() + interval '1 hour', now() - interval '1 year'

@@ -69,7 +69,7 @@ async fn a_killed_process_loses_nothing_and_doubles_nothing(lab: Arc<Lab>) -> an
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
     assert_eq!(
         lab.count(
-            "SELECT count(*) FROM sync.order_queue WHERE state IN ('open', 'expired', 'closed') AND attempts = 0"
+            "SELECT count(*) FROM sync.order_queue WHERE state IN ('open', 'expired', 'closed') AND failures = 0"
         )
         .await?,
         i64::from(ORDERS)

@@ -45,7 +45,7 @@ tests!(
 );
 
 const HELD: &str = "SELECT count(*) FROM sync.order_queue
-                    WHERE held_kind = 'closed' AND state IN ('pending', 'open') AND attempts = 0
+                    WHERE held_kind = 'closed' AND state IN ('pending', 'open') AND failures = 0
                       AND lease_id IS NULL AND held_times = 1 AND due_at > now() + interval '50 minutes'";
 const CLOSED: &str = "SELECT count(*) FROM sync.order_queue WHERE state = 'closed'";
 
@@ -518,7 +518,7 @@ async fn orders_refused_one_and_all_stop_the_run_and_count_nothing(lab: Arc<Lab>
         // As in `connect::outage`: the bound holds on a slow machine too.
         assert!(api.asked().len() <= 10 + 10 + 1 + 3 * 8, "{} requests", api.asked().len());
         let touched =
-            "SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR attempts > 0 OR held_kind IS NOT NULL";
+            "SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR failures > 0 OR held_kind IS NOT NULL";
         assert_eq!(lab.count(touched).await?, 0);
     }
     Ok(())
@@ -560,7 +560,7 @@ async fn closures_are_undone_by_retry(lab: Arc<Lab>) -> anyhow::Result<()> {
     read_before(&lab, 300).await?;
     let before = lab.dump_without("chat", &["updated_at"]).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    lab.sync(api.url(), &[("guard.max_closed_share", "1")]).await?;
+    lab.sync(api.url(), &[("guard.max_suspicious_share", "1")]).await?;
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE status = 'closed'").await?, 300);
 
     let retry = Finished::of(lab.with_database(&["retry", "--closed-since", "2026-01-01T00:00:00Z"])).await?;
