@@ -50,7 +50,7 @@ pub enum Error {
     },
     /// A schema that is not there, and may not be created.
     #[error(
-        "schema {schema} is missing, and the role may not create it; hint: CREATE SCHEMA {schema} AUTHORIZATION this role, or GRANT CREATE ON DATABASE: docs/operating.md"
+        "schema {schema} is missing, and the role may not create it; hint: CREATE SCHEMA {schema} AUTHORIZATION this role, or GRANT CREATE ON DATABASE: docs/postgresql.md"
     )]
     NoSchema {
         /// `sync` or `chat`.
@@ -343,7 +343,7 @@ fn hint(error: &PgDatabaseError) -> &'static str {
     }
     match (class(error.code()), error.code()) {
         (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
-        (_, "42501") => "; hint: docs/operating.md lists the GRANTs that each role needs",
+        (_, "42501") => "; hint: docs/postgresql.md lists the GRANTs that each role needs",
         (_, READ_ONLY) => "; hint: database.url must lead to the primary server",
         ("28" | "3D", _) => LOG_IN_HINT,
         _ => "",

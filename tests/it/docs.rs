@@ -1,5 +1,5 @@
-//! The examples of the README do what it says: shell blocks are run one after the other with the real binary, SQL and
-//! TOML blocks are used as they stand.
+//! The examples in README and docs work: shell blocks are run one after the other with the real binary, SQL and TOML
+//! blocks are used unchanged.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -13,18 +13,30 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    the_examples_of_the_readme_work,
-    the_readme_names_what_there_is,
+    the_examples_work,
+    the_pages_name_what_exists,
     the_two_commands_are_the_ones_that_ci_runs,
     the_documented_policy_is_the_one_in_force,
 );
 
 const README: &str = include_str!("../../README.md");
 
-async fn the_examples_of_the_readme_work(lab: Arc<Lab>) -> anyhow::Result<()> {
+/// In the order in which their examples build on each other.
+const PAGES: [&str; 8] = [
+    README,
+    include_str!("../../docs/operating.md"),
+    include_str!("../../docs/data.md"),
+    include_str!("../../docs/configuration.md"),
+    include_str!("../../docs/feeds.md"),
+    include_str!("../../docs/running.md"),
+    include_str!("../../docs/postgresql.md"),
+    include_str!("../../docs/policy.md"),
+];
+
+async fn the_examples_work(lab: Arc<Lab>) -> anyhow::Result<()> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut script = String::from("set -eu\n");
-    for block in blocks("sh") {
+    for block in all_blocks("sh") {
         script.push_str(&block);
         script.push('\n');
     }
@@ -46,10 +58,10 @@ async fn the_examples_of_the_readme_work(lab: Arc<Lab>) -> anyhow::Result<()> {
     let run = Finished::of(shell).await?.expect_code(0);
     assert!(run.stdout.contains("500 added, 0 updated, 0 already known, 0 rejected"), "{}", run.stdout);
     assert!(run.stdout.contains("2 added"), "{}", run.stdout);
-    assert!(run.stdout.contains("succeeded"), "{}", run.stdout);
+    assert!(run.stdout.contains("found lost"), "{}", run.stdout);
 
-    let sql = blocks("sql");
-    assert!(sql.len() >= 2);
+    let sql = all_blocks("sql");
+    assert!(sql.len() >= 5);
     for block in sql {
         lab.pool.execute(AssertSqlSafe(block.clone())).await.with_context(|| block)?;
     }
@@ -57,9 +69,9 @@ async fn the_examples_of_the_readme_work(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn the_pages_name_what_exists(lab: Arc<Lab>) -> anyhow::Result<()> {
     // Configuration examples are accepted, but for the files that they name.
-    for (number, block) in blocks("toml").into_iter().enumerate() {
+    for (number, block) in all_blocks("toml").into_iter().enumerate() {
         let file = lab.home.path().join(format!("{number}.toml"));
         let secret = lab.home.path().join("secret");
         std::fs::write(&secret, "postgres://somewhere/db")?;
@@ -83,7 +95,8 @@ async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
     let sections =
         ["api", "auth", "pace", "database", "queue", "rejects", "breaker", "guard", "schedule", "admin", "log"];
     let mut mentioned = 0;
-    for word in README.split('`').skip(1).step_by(2) {
+    let words = PAGES.iter().flat_map(|page| page.lines()).filter(|line| !line.starts_with("```"));
+    for word in words.flat_map(|line| line.split('`').skip(1).step_by(2)) {
         let Some((first, rest)) = word.split_once('.') else { continue };
         let plain = rest.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         if sections.contains(&first) && plain {
@@ -99,7 +112,7 @@ async fn the_readme_names_what_there_is(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 async fn the_two_commands_are_the_ones_that_ci_runs(_lab: Arc<Lab>) -> anyhow::Result<()> {
-    let first = blocks("console").into_iter().next().context("the two commands")?;
+    let first = blocks(README, "console").into_iter().next().context("the two commands")?;
     assert_eq!(first, "cargo run --release -- demo\ncargo test\n");
     let ci = include_str!("../../.ci/run");
     assert!(ci.contains("cargo test --locked") && ci.contains("chatsync\" demo"), "ci runs something else");
@@ -130,10 +143,14 @@ async fn the_documented_policy_is_the_one_in_force(_lab: Arc<Lab>) -> anyhow::Re
     Ok(())
 }
 
-/// The fenced blocks of the README in one language.
-fn blocks(language: &str) -> Vec<String> {
+fn all_blocks(language: &str) -> Vec<String> {
+    PAGES.iter().flat_map(|page| blocks(page, language)).collect()
+}
+
+/// The fenced blocks of a page in one language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
-    let mut lines = README.lines();
+    let mut lines = page.lines();
     while let Some(line) = lines.next() {
         let Some(found) = line.strip_prefix("```") else { continue };
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();

@@ -179,7 +179,7 @@ async fn the_documented_grants_are_enough(lab: Arc<Lab>) -> anyhow::Result<()> {
         let worker = roles.url("chatsync_worker")?;
         let sync = lab.configured(&["sync"], NOWHERE, &[("database.url", &worker)]);
         let refused = Finished::of(sync).await?.expect_code(1).stderr;
-        assert!(refused.contains("hint: docs/operating.md lists the GRANTs"), "{refused}");
+        assert!(refused.contains("hint: docs/postgresql.md lists the GRANTs"), "{refused}");
         Ok(())
     })
     .await
@@ -271,7 +271,7 @@ async fn works(lab: &Lab, url: &str) -> anyhow::Result<String> {
     Ok(sync.stderr)
 }
 
-/// The roles of docs/operating.md under names of their own: roles belong to the whole server.
+/// The roles of docs/postgresql.md under names of their own: roles belong to the whole server.
 struct Roles {
     url: String,
     suffix: String,
@@ -313,9 +313,9 @@ async fn with_roles(lab: &Lab, test: impl AsyncFnOnce(&str, &Roles) -> anyhow::R
     .await
 }
 
-/// A block of SQL of docs/operating.md.
+/// A block of SQL of docs/postgresql.md.
 fn block(name: &str) -> anyhow::Result<String> {
-    let page = include_str!("../../../docs/operating.md");
+    let page = include_str!("../../../docs/postgresql.md");
     let start = format!("```sql {name}\n");
     let (_, block) = page.split_once(&start).with_context(|| start.clone())?;
     Ok(block.split_once("```").context("an end")?.0.to_owned())
