@@ -7,7 +7,6 @@ use super::Error;
 
 /// A line of a conversation.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "columns of chat.messages and chat.users")]
 pub struct Line {
     pub created_at: Option<DateTime<Utc>>,
     pub sender_type: Option<String>,
@@ -19,7 +18,6 @@ pub struct Line {
 
 /// How fast a shopper answers.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "named after what they hold")]
 pub struct Promptness {
     pub name: Option<String>,
     pub answers: i64,

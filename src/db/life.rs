@@ -32,7 +32,6 @@ pub struct Life {
 
 /// A row of `sync.order_queue`.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "columns of sync.order_queue")]
 pub struct QueuedOrder {
     pub order_id: String,
     pub state: OrderState,
@@ -77,7 +76,6 @@ pub struct Stored {
 
 /// An element of `sync.order_queue.history`, and the messages that were written in the same transaction.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "fields of the type sync.attempt")]
 pub struct Attempt {
     pub asked_at: Option<DateTime<Utc>>,
     pub settled_at: Option<DateTime<Utc>>,
@@ -93,7 +91,6 @@ pub struct Attempt {
 
 /// A row of `sync.rejects`, without the part itself.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "columns of sync.rejects")]
 pub struct Reject {
     pub received_at: DateTime<Utc>,
     pub http_status: Option<i16>,

@@ -72,7 +72,6 @@ impl Status {
 
 /// What a batch adds to a run's counters; requests and throttled are the run's totals so far.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
 pub struct Counters {
     pub claimed: u64,
     pub fetched: u64,
@@ -93,7 +92,6 @@ pub struct Counters {
 
 /// A row of `sync.runs`.
 #[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "the columns of sync.runs, each with its COMMENT")]
 pub struct Run {
     pub run_id: Uuid,
     pub trigger: String,
