@@ -127,13 +127,12 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
 
 /// Whether a line that should be an id is something else: a row of another kind of file, a frame, a message.
 pub(super) fn is_other(text: &str) -> bool {
-    let is_quoted =
-        text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote));
-    is_quoted
+    text.starts_with(['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}'])
         || text.starts_with(['{', '[', '<'])
         || text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("sep="))
         || is_frame(text)
         || is_footer(text)
+        || is_total(text)
         || is_prose(text)
 }
 
@@ -167,6 +166,45 @@ pub(super) fn is_frame(line: &str) -> bool {
         || line.starts_with("-[ RECORD ")
         || (line.starts_with('|') && line.ends_with('|') && line.len() > 1)
         || (line.starts_with("****") && line.ends_with("****"))
+}
+
+/// The last line of a report or a list: `Grand Total`, `Total: 2`, `2 records`, `EOF`, `-- end --`.
+fn is_total(line: &str) -> bool {
+    if line.len() > 4 && line.starts_with("--") && line.ends_with("--") {
+        return true;
+    }
+    let line = line.to_lowercase();
+    let words =
+        line.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_ascii_whitespace() || matches!(c, ':' | '=' | '.'));
+    let (count, what) = line.split_once(' ').unwrap_or((&line, ""));
+    let is_counted = matches!(
+        what.trim_start(),
+        "records"
+            | "record"
+            | "orders"
+            | "order"
+            | "items"
+            | "item"
+            | "lines"
+            | "line"
+            | "entries"
+            | "results"
+            | "total"
+    );
+    matches!(
+        words,
+        "total"
+            | "totals"
+            | "grand total"
+            | "subtotal"
+            | "sub total"
+            | "sum"
+            | "count"
+            | "eof"
+            | "end"
+            | "end of file"
+            | "end of report"
+    ) || (is_counted && count.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`, `Time: 3 ms`, `\\.`.

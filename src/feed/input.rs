@@ -64,9 +64,15 @@ impl Sampled {
     fn of(mut input: impl Read + Send + 'static) -> Result<Self, FeedError> {
         let mut sample = Vec::new();
         let read = input.by_ref().take(SAMPLE_BYTES).read_to_end(&mut sample);
-        let read = read.map_err(|source| FeedError::Read { line: 1, source })?;
-        let is_whole = (read as u64) < SAMPLE_BYTES;
-        Ok(Self { input: Box::new(Cursor::new(sample.clone()).chain(input)), sample, is_whole })
+        let beginning = Cursor::new(sample.clone());
+        match read {
+            Ok(read) => {
+                Ok(Self { input: Box::new(beginning.chain(input)), sample, is_whole: (read as u64) < SAMPLE_BYTES })
+            }
+            Err(source) if sample.is_empty() => Err(FeedError::Read { line: 1, source }),
+            // What came before is read first.
+            Err(source) => Ok(Self { input: Box::new(beginning.chain(Broken(Some(source)))), sample, is_whole: false }),
+        }
     }
 
     fn decode(self) -> Result<Sampled<dyn BufRead + Send>, FeedError> {
@@ -88,6 +94,15 @@ impl Sampled {
             return Err(Refusal::new("it is no text", hint).into());
         }
         Ok(Sampled { input: Box::new(BufReader::new(input)), sample, is_whole })
+    }
+}
+
+/// Fails once with this error, and ends.
+struct Broken(Option<io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }
 

@@ -393,3 +393,36 @@ fn rounded_ids_are_counted_with_an_example() {
     assert_eq!(feed.by_ref().count(), 3);
     assert_eq!(feed.rounded(), Some(&Rounded { ids: 2, example: ("1.23457E+15".into(), 3) }));
 }
+
+#[test]
+fn the_last_lines_of_reports_are_no_ids() {
+    let totals =
+        ["Total", "Total: 2", "Grand Total", "SUBTOTAL", "2 records", "12 orders", "EOF", "-- end --", "Sum = 7"];
+    for total in totals {
+        assert_eq!(ids(&read(&format!("1001\n1002\n{total}\n"))), ["1001", "1002", "line 3"], "{total}");
+        let csv = format!("order_id;connect_user_id\n1001;u\n{total};7\n");
+        assert_eq!(ids(&read(&csv)), ["1001", "line 3"], "{total}");
+    }
+    for id in ["Totally-1", "END-1", "1002 x", "-1-"] {
+        assert_eq!(ids(&read(&format!("1001\n{id}\n"))), ["1001", id]);
+    }
+    for quoted in ["'1002", "\u{201c}1002\u{201d}", "\u{2018}1002\u{2019}"] {
+        assert_eq!(ids(&read(&format!("1001\n{quoted}\n"))), ["1001", "line 2"], "{quoted}");
+    }
+}
+
+#[test]
+fn a_compressed_file_that_was_cut_gives_what_came_before() {
+    let gzip = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).expect("memory");
+        encoder.finish().expect("memory")
+    };
+    let mut file = gzip("A-1\nA-2\n");
+    let second = gzip("A-3\n");
+    file.extend_from_slice(&second[..second.len() / 2]);
+    let results: Vec<_> = open(file).expect("a feed").collect();
+    let (last, orders) = results.split_last().expect("an end");
+    assert_eq!(orders.len(), 2);
+    assert!(last.as_ref().expect_err("cut").to_string().contains("ends too early"));
+}
