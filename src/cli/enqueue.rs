@@ -144,19 +144,35 @@ async fn add_all(
             note(format!("line {line}: {reason}"));
         }
         summary.rejected += bad.len() as u64;
-        if !orders.is_empty() {
-            let orders = &orders;
-            let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, orders, feeding).await };
+        let mut refused = 0;
+        let mut parts = if orders.is_empty() { Vec::new() } else { vec![orders.as_slice()] };
+        while let Some(part) = parts.pop() {
+            let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, part, feeding).await };
             // Not waited for after a signal. Whether these were added is not known then, so they do not count.
-            let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await.transpose()? else {
+            let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await else {
                 anyhow::bail!("stopped by a signal before the end");
             };
-            summary.added += enqueued.added;
-            summary.updated += enqueued.updated;
+            match enqueued {
+                Ok(enqueued) => {
+                    summary.added += enqueued.added;
+                    summary.updated += enqueued.updated;
+                }
+                // A constraint or trigger refuses one of them: the others are added.
+                Err(error) if error.is_about_the_rows() && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) if error.is_about_the_rows() => {
+                    note(format!("order {}: {error}", part[0].order_id));
+                    refused += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         summary.lacks_users |=
             feeding.connect_user_id.is_none() && orders.iter().any(|order| order.connect_user_id.is_none());
-        summary.orders += orders.len() as u64;
+        summary.orders += orders.len() as u64 - refused;
+        summary.rejected += refused;
         summary.line = line;
         if is_last {
             return Ok(rounded);

@@ -18,6 +18,7 @@ tests!(
     against_the_queue_only_gaps_are_filled_but_the_end_is_corrected,
     an_order_given_up_for_want_of_a_user_comes_back_with_one,
     orders_that_cannot_be_read_as_fed_are_warned_of_at_once,
+    an_order_that_the_database_refuses_keeps_no_other_out,
     the_default_user_is_checked_like_the_column,
     a_pipe_that_nobody_writes_to_is_left_at_a_signal,
     a_lost_connection_costs_no_line,
@@ -173,6 +174,22 @@ async fn orders_that_cannot_be_read_as_fed_are_warned_of_at_once(lab: Arc<Lab>) 
     command.env("CHATSYNC__AUTH__MODE", "client_credentials");
     let fed = Finished::of_input(command, b"A-3\n").await?.expect_code(0);
     assert_eq!(fed.stderr, "");
+    Ok(())
+}
+
+async fn an_order_that_the_database_refuses_keeps_no_other_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+    sqlx::raw_sql("ALTER TABLE sync.order_queue ADD CONSTRAINT no_tests CHECK (order_id !~ '^TEST')")
+        .execute(&lab.pool)
+        .await?;
+    let csv = b"order_id,connect_user_id\nA-1,u\nA-2,u\nTEST-1,u\nA-3,u\nTEST-2,u\n";
+    let fed = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(3);
+    assert_eq!(fed.stdout, "3 added, 0 updated, 0 already known, 2 rejected\n");
+    assert!(
+        fed.stderr.contains("order TEST-1: a statement failed") && fed.stderr.contains("no_tests"),
+        "{}",
+        fed.stderr
+    );
+    assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue").await?, 3);
     Ok(())
 }
 
