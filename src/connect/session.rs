@@ -61,6 +61,10 @@ pub struct Session {
     refused_users: Mutex<LruCache<String, ()>>,
 }
 
+/// How long requests in flight are waited for once the run is to stop. Their orders are released then: containers are
+/// killed 10 s after the signal.
+const IN_FLIGHT_GRACE: Duration = Duration::from_secs(3);
+
 /// Refused users that are remembered. With more of them it hardly matters whose news is old.
 const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
@@ -178,7 +182,12 @@ impl Session {
             *tries = Tries::default();
         }
         let asked_at = Instant::now();
-        let result = match self.client.ask(order, errand).await {
+        let asked = tokio::select! {
+            biased;
+            asked = self.client.ask(order, errand) => asked,
+            () = self.stopped_for_long() => Err(Error::Stopped),
+        };
+        let result = match asked {
             Ok(answer) => {
                 pass.went_well();
                 Ok(answer)
@@ -196,6 +205,12 @@ impl Session {
             }
         };
         (asked_at, is_probe, result)
+    }
+
+    /// Waits until the run was to stop [`IN_FLIGHT_GRACE`] ago.
+    async fn stopped_for_long(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(IN_FLIGHT_GRACE).await;
     }
 
     /// Whether a failure says something of the API that was not known: a single bad order, or a single bad user, is no

@@ -20,6 +20,7 @@ tests!(
     orders_enqueued_meanwhile_are_picked_up_at_a_tick,
     sigterm_finishes_what_is_in_flight_and_gives_the_rest_back,
     sigint_finishes_what_is_in_flight_and_gives_the_rest_back,
+    a_signal_does_not_wait_for_replies_that_never_come,
     a_signal_between_runs_ends_it_at_once,
     a_second_signal_aborts_and_the_leases_expire,
     two_sigterms_of_a_moment_are_one_request,
@@ -89,6 +90,20 @@ async fn stop_in_the_middle(lab: &Lab, signal: Signal) -> anyhow::Result<()> {
     assert_eq!(lab.leases_left().await?, 0);
     let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0 AND due_at <= now()";
     assert_eq!(lab.count(left).await?, 96);
+    Ok(())
+}
+
+async fn a_signal_does_not_wait_for_replies_that_never_come(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 10).await?;
+    let (door, api) = behind_a_door().await;
+    let settings = [HARDLY_EVER, AT_ONCE, ("pace.max_in_flight", "4"), ("api.timeout", "10m")];
+    let daemon = start(&lab, api.url(), &settings)?;
+    door.arrivals(4).await;
+    daemon.send(Signal::SIGTERM)?;
+    let log = daemon.ends_with(0).await?;
+    assert!(log.contains("claimed orders given back"), "{log}");
+    let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND lease_id IS NULL";
+    assert_eq!(lab.count(left).await?, 10);
     Ok(())
 }
 
