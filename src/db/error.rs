@@ -80,10 +80,12 @@ pub enum Error {
         column: &'static str,
     },
     /// No answer to a statement or transaction.
-    #[error("the database did not answer within {} s", timeout.as_secs_f32())]
+    #[error("the database did not answer within {} s{}", timeout.as_secs_f32(), by(holder.as_deref()))]
     Stuck {
         /// `database.timeout`, or less once the run is to stop.
         timeout: Duration,
+        /// What held it up, if it could be found out.
+        holder: Option<String>,
     },
     /// A lock was not had in time.
     #[error("another session holds a lock that is needed{}", by(holder.as_deref()))]
@@ -367,9 +369,10 @@ const POOLER_HINT: &str = "; hint: a pooler between chatsync and PostgreSQL does
 fn gave_up(lasted: Duration, last: &Error) -> String {
     let seconds = lasted.as_secs();
     match last {
-        last if last.is_outage() && !last.is_locked() => {
+        last if last.is_outage() && !last.is_locked() && seconds > 0 => {
             format!("the database has been away for {seconds} s; last: {last}")
         }
+        last if last.is_outage() && !last.is_locked() => format!("the database is away: {last}"),
         _ => format!("{last}; given up after {seconds} s"),
     }
 }

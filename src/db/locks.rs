@@ -10,15 +10,17 @@ pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<Stri
     let holders = sqlx::query_scalar!(
         r#"SELECT string_agg(DISTINCT
                    CASE WHEN blocker.pid = 0 THEN 'a prepared transaction (pg_prepared_xacts)'
+                        WHEN coalesce(holder.wait_event, waiting.wait_event) = 'SyncRep'
+                        THEN 'a commit that waits for a standby (synchronous_standby_names)'
                         ELSE 'pid ' || blocker.pid || coalesce(' (' || nullif(holder.application_name, '') || ')', '')
                    END, ', ') AS holders
            FROM pg_stat_activity AS waiting
-           CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocker (pid)
+           LEFT JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocker (pid) ON true
            LEFT JOIN pg_stat_activity AS holder ON holder.pid = blocker.pid
            WHERE waiting.datname = current_database()
              AND waiting.usename = current_user
              AND waiting.application_name = current_setting('application_name')
-             AND waiting.wait_event_type = 'Lock'
+             AND (waiting.wait_event_type = 'Lock' AND blocker.pid IS NOT NULL OR waiting.wait_event = 'SyncRep')
              -- One that waits in turn says what for itself.
              AND (holder.wait_event_type = 'Lock' AND holder.application_name = waiting.application_name) IS NOT TRUE"#
     )

@@ -58,6 +58,10 @@ pub struct Store {
 struct Outage {
     /// Since when the database is away, which is waited for.
     since: Option<(Instant, Waiting)>,
+    /// When that was last logged, and whether its end is to be logged: a server that accepts some connections and refuses
+    /// others would fill the log.
+    away_logged: Option<Instant>,
+    is_away_logged: bool,
     /// Patience is at its end: nothing is tried twice any more.
     is_given_up: bool,
     /// When the run was asked to stop.
@@ -212,7 +216,7 @@ impl Store {
 
     fn is_back(&self) {
         let mut outage = self.outage();
-        if outage.since.take().is_some() {
+        if outage.since.take().is_some() && std::mem::take(&mut outage.is_away_logged) {
             tracing::info!("the database is back");
         }
     }
@@ -223,7 +227,10 @@ impl Store {
         if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
             let now = Instant::now();
             outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
-            tracing::warn!("the database is away, waiting for it: {error}");
+            if outage.away_logged.is_none_or(|logged| logged.elapsed() >= AGAIN_AFTER) {
+                (outage.away_logged, outage.is_away_logged) = (Some(now), true);
+                tracing::warn!("the database is away, waiting for it: {error}");
+            }
         }
     }
 
@@ -249,11 +256,16 @@ impl Store {
         if self.stop.is_cancelled() { limit.min(LAST_TRY) } else { limit }
     }
 
-    /// Notes when the run is asked to stop.
-    async fn note_stop(&self) -> Infallible {
+    /// Waits until the run is to stop, and then for as long as operations may still take; each gets [`LAST_TRY`].
+    async fn stopped_for_long(&self) {
+        let last_try = Instant::now() + LAST_TRY;
         self.stop.cancelled().await;
-        self.outage().stopping_since.get_or_insert_with(Instant::now);
-        std::future::pending().await
+        let since = *self.outage().stopping_since.get_or_insert_with(Instant::now);
+        tokio::time::sleep_until((since + GRACE).max(last_try)).await;
+    }
+
+    fn stuck(&self, timeout: Duration) -> Error {
+        Error::Stuck { timeout, holder: self.outage().holder.take() }
     }
 
     /// Looks who holds a lock, if an operation takes long. That it cannot be found out is no failure.
@@ -280,12 +292,6 @@ impl Store {
         true
     }
 
-    /// Whether the run is to stop while the database is away, or has given it up.
-    fn is_in_a_hurry(&self) -> bool {
-        let outage = self.outage();
-        outage.is_given_up || (outage.since.is_some() && self.stop.is_cancelled())
-    }
-
     /// A connection; tries again at once if the log-in is refused and another one is known by now.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         let Some(url) = &self.url else { return self.acquire_once().await };
@@ -297,13 +303,43 @@ impl Store {
     }
 
     async fn acquire_once(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let acquired = if self.is_in_a_hurry() {
-            let acquired = tokio::time::timeout(LAST_TRY, self.pool.acquire()).await;
-            acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        } else {
-            self.pool.acquire().await
+        let acquired = tokio::select! {
+            biased;
+            acquired = self.pool.acquire() => acquired,
+            () = self.is_urgent() => Err(sqlx::Error::PoolTimedOut),
         };
-        acquired.map_err(|source| Error::Connect { place: place(&self.pool.connect_options()), source })
+        let source = match acquired {
+            Ok(connection) => return Ok(connection),
+            Err(sqlx::Error::PoolTimedOut) => self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut),
+            Err(error) => error,
+        };
+        Err(Error::Connect { place: place(&self.pool.connect_options()), source })
+    }
+
+    /// Waits until the run is to stop or the database is given up, and a little longer.
+    async fn is_urgent(&self) {
+        if !self.outage().is_given_up {
+            self.stop.cancelled().await;
+        }
+        tokio::time::sleep(LAST_TRY).await;
+    }
+
+    /// Why the server accepts no connection. The pool does not say: it tries again until its time is up.
+    async fn refusal(&self) -> Option<sqlx::Error> {
+        let is_exhausted = self.pool.size() >= self.pool.options().get_max_connections();
+        if is_exhausted || self.stop.is_cancelled() {
+            return None;
+        }
+        let options = self.pool.connect_options();
+        let connected = tokio::time::timeout(LOOK, PgConnection::connect_with(&options)).await.ok()?;
+        match connected {
+            Ok(connection) => {
+                // By now it does.
+                let _ = tokio::time::timeout(LOOK, connection.close()).await;
+                None
+            }
+            Err(error) => Some(error),
+        }
     }
 
     /// Does it on any connection, which first forgets its prepared statements if some are outdated.
@@ -330,13 +366,12 @@ impl Store {
             Ok(done)
         });
         let timeout = self.patience.timeout;
-        let timeout = if self.is_in_a_hurry() { timeout.min(GRACE) } else { timeout };
         let waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
         let result = tokio::select! {
             biased;
-            ended = tokio::time::timeout(timeout, attempt.as_mut()) => ended.unwrap_or(Err(Error::Stuck { timeout })),
+            ended = tokio::time::timeout(timeout, attempt.as_mut()) => ended.unwrap_or_else(|_| Err(self.stuck(timeout))),
+            () = self.stopped_for_long() => Err(self.stuck(GRACE)),
             never = self.look_for_holders() => match never {},
-            never = self.note_stop() => match never {},
         };
         drop(waiting);
         drop(attempt);

@@ -213,7 +213,7 @@ impl Worker {
         let work = async {
             let _ended = ended.clone().drop_guard();
             let end = self.work(&pipeline, request, &mut guard, stop, progress).await;
-            if !matches!(end, Ok(End::Stopped)) {
+            if !matches!(end, Ok(End::Stopped) | Err(Error::Database(_))) {
                 // Also after a run that failed: many of them would fill the disk.
                 pipeline.rejects.apply(stop).await;
             }

@@ -128,7 +128,7 @@ impl Foresight {
             forecast.end().await?;
             Ok(Outlook { at_risk: (missed.orders - missed.past) + near.later, overdue: near.overdue })
         };
-        tokio::time::timeout(TIMEOUT, looking).await.unwrap_or(Err(db::Error::Stuck { timeout: TIMEOUT }))
+        tokio::time::timeout(TIMEOUT, looking).await.unwrap_or(Err(db::Error::Stuck { timeout: TIMEOUT, holder: None }))
     }
 
     /// After a run of the daemon the next one starts at the next tick. After a manual one it is

@@ -70,7 +70,12 @@ pub(super) struct Binaries {
 
 /// The programs to use for the directory `data`, which the version `required` made, if any did yet.
 pub(super) async fn provide(required: Option<u32>, data: &Path) -> Result<Binaries, Error> {
-    let found = blocking(|| Ok::<_, Error>(inspect(&usual_folders()))).await?;
+    let look = || {
+        // Programs write into temporary files. Without one, none would seem to be there.
+        tempfile::tempfile().map_err(|source| Error::NoTemporaryFile { directory: std::env::temp_dir(), source })?;
+        Ok::<_, Error>(inspect(&usual_folders()))
+    };
+    let found = blocking(look).await?;
     if let Some(best) = choose(&found, required) {
         return Ok(best.clone());
     }

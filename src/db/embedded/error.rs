@@ -110,6 +110,14 @@ pub enum Error {
         /// Its last lines.
         output: String,
     },
+    /// No place for temporary files.
+    #[error("cannot create a temporary file in {}: {source}; hint: set TMPDIR to a directory that exists and is writable", directory.display())]
+    NoTemporaryFile {
+        /// What `TMPDIR` says.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// One of PostgreSQL's programs did not end in time.
     #[error("{program} did not end within {} s", limit.as_secs())]
     TimedOut {
