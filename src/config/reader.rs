@@ -280,7 +280,9 @@ fn broken(error: &config::ConfigError, file: &str) -> Problems {
     let what = match error {
         config::ConfigError::FileParse { cause, .. } => {
             // The parser's full text quotes the line, which may hold a secret.
-            format!("it is not TOML: {}", cause.to_string().lines().next().unwrap_or_default())
+            let is_utf16 = std::fs::read(file).is_ok_and(|text| text.contains(&0));
+            let hint = if is_utf16 { "; it is UTF-16: save it as UTF-8" } else { "" };
+            format!("it is not TOML: {}{hint}", cause.to_string().lines().next().unwrap_or_default())
         }
         other => format!("it cannot be read: {other}"),
     };

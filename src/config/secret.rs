@@ -3,11 +3,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Wrong;
+
+/// How long a pipe is waited for.
+const PIPE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A secret. Clones share what was read last.
 #[derive(Debug, Clone)]
@@ -73,7 +78,7 @@ impl Secret {
 
 /// Text as editors of any system write it: UTF-8 or, behind a byte order mark, UTF-16.
 fn read(path: &Path) -> io::Result<SecretString> {
-    let bytes = fs::read(path)?;
+    let bytes = read_in_time(path)?;
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         String::from_utf16(&bytes.chunks(2).map(|pair| unit([pair[0], *pair.get(1).unwrap_or(&0)])).collect::<Vec<_>>())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-16"))
@@ -84,6 +89,20 @@ fn read(path: &Path) -> io::Result<SecretString> {
         _ => String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?,
     };
     Ok(SecretString::from(text.trim_start_matches('\u{feff}').trim().to_owned()))
+}
+
+/// Reads a file. A pipe whose writer does not come or end would keep even a signal waiting.
+fn read_in_time(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let file = path.to_owned();
+    thread::spawn(move || sender.send(fs::read(file)));
+    receiver.recv_timeout(PIPE_LIMIT).unwrap_or_else(|_| {
+        let what = format!("it is no regular file, and gave no secret within {} s", PIPE_LIMIT.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, what))
+    })
 }
 
 #[cfg(test)]
@@ -107,6 +126,16 @@ mod tests {
         }
         fs::write(&file, b"\xff\xfe\x00\xd8").expect("written");
         assert!(read(&file).is_err());
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_ends_in_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+        assert!(made.success());
+        let error = Secret::in_file(pipe).expect_err("nothing is written to it");
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[test]
