@@ -56,11 +56,11 @@ pub async fn run_until_stopped(
     revive: Revive,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let mut ticker = Ticker::start(settings.schedule.clone()).await?;
+    let mut ticker = Ticker::start(settings.ticks.clone()).await?;
     let mut running: Option<Running> = None;
     let look = async {
         Ok::<_, Error>(
-            settings.run_on_start || (settings.catch_up && missed_a_tick(&worker, &settings.schedule, stop).await?),
+            settings.run_on_start || (settings.catch_up && missed_a_tick(&worker, &settings.ticks, stop).await?),
         )
     };
     // A look at a locked table may take long.

@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 use crate::visible::{visible_json, visible_line};
 
 /// Installs the global subscriber, with or without colours; `write` gets whole lines. A second call changes nothing.
-pub fn init(log: &Log, write: fn(&str), has_colours: bool) {
+pub fn init(log: &LogSettings, write: fn(&str), has_colours: bool) {
     let lines = Lines { write, is_json: log.format == LogFormat::Json, has_colours };
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(lines).with_ansi(has_colours);

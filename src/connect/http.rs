@@ -17,7 +17,7 @@ use super::error::{ApiError, Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
 use super::session::FetchContext;
-use crate::config::{Api, is_loopback};
+use crate::config::{ApiSettings, is_loopback};
 use crate::domain::Fault;
 
 /// The `User-Agent` of every request.
@@ -50,7 +50,7 @@ pub(super) struct Reply {
 }
 
 impl Http {
-    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
+    pub(super) fn new(api: &ApiSettings, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
         // Fails only if another provider is installed already, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();

@@ -30,7 +30,7 @@ pub use pace::Pace;
 pub use reply::decode;
 pub use session::{Answer, Fetched, Session};
 
-use crate::config::{Api, Auth};
+use crate::config::{ApiSettings, Auth};
 use crate::domain::{ClaimedOrder, FailureKind, Fault, IdSpace, Outcome, TokenKind, reply_hash};
 use crate::waits::Waits;
 use auth::{Token, Tokens};
@@ -56,7 +56,12 @@ pub struct Client {
 impl Client {
     /// Creates a client from the configuration. It records its waits in `waits`. Fails if HTTPS is needed and the
     /// system has no certificates.
-    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace, waits: Waits) -> Result<Self, NoClient> {
+    pub fn new(
+        api: &ApiSettings,
+        auth: &Auth,
+        pace: &crate::config::PaceSettings,
+        waits: Waits,
+    ) -> Result<Self, NoClient> {
         let controller = Pace::new(pace.initial_requests_per_second, pace.max_requests_per_second);
         Ok(Self {
             http: Http::new(api, controller.with_waits(waits.clone()), pace.max_in_flight)?,

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use crate::connect::text::without_bom;
 use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata, UserType};
 use message::Fields;
-use object::{Object, Wrong};
+use object::{Malformed, Object};
 
 /// Most messages in one reply. A conversation has tens. Eight MiB could hold a million minimal ones, each of which
 /// would take hundreds of bytes here and a row in the database.
@@ -123,7 +123,7 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     }
 }
 
-fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
+fn read_message(object: &Object, position: usize) -> Result<Message, Malformed> {
     let id = object.integer("id")?;
     let id = id.ok_or_else(|| object.wrong("id", "missing: without it the message has no identity"))?;
     Ok(Fields::of(object).into_message(id, position))
@@ -167,7 +167,7 @@ fn read_user(object: &Object, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -
 }
 
 /// Returns the good value, or adds the bad one to the faults with its JSON text.
-fn keep<T>(result: Result<T, Wrong>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
+fn keep<T>(result: Result<T, Malformed>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
     result
         .map_err(|wrong| {
             let json = raw.map_or("", RawValue::get);

@@ -79,9 +79,9 @@ pub struct Worker {
     /// What it waits for at the moment.
     pub waits: Waits,
     foresight: Foresight,
-    queue: config::Queue,
-    rejects: config::Rejects,
-    guard: config::Guard,
+    queue: config::QueueSettings,
+    rejects: config::RejectSettings,
+    guard: config::GuardSettings,
     patience: Patience,
     /// Section `breaker`.
     outage_after: Duration,

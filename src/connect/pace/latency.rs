@@ -34,7 +34,7 @@ pub(super) struct Latency {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Trend {
     Calm,
     /// Replies are slow, but not for long enough to lower the pace, or to lower it further.
     Unsure,
@@ -45,11 +45,11 @@ pub(super) enum Verdict {
 }
 
 impl Latency {
-    pub(super) fn note(&mut self, latency: Duration, now: Instant) -> Verdict {
+    pub(super) fn note(&mut self, latency: Duration, now: Instant) -> Trend {
         let since = *self.since.get_or_insert(now);
         self.replies.push(latency.as_secs_f64());
         if now.duration_since(since) < Duration::from_secs(1) || self.replies.len() < FEWEST {
-            return if self.slow_in_a_row == 0 { Verdict::Calm } else { Verdict::Unsure };
+            return if self.slow_in_a_row == 0 { Trend::Calm } else { Trend::Unsure };
         }
         let middle = self.replies.len() / 2;
         let median = *self.replies.select_nth_unstable_by(middle, f64::total_cmp).1;
@@ -58,7 +58,7 @@ impl Latency {
         self.judge(median)
     }
 
-    fn judge(&mut self, median: f64) -> Verdict {
+    fn judge(&mut self, median: f64) -> Trend {
         let is_slow = self.seconds > 0.0 && median > self.usual * SLOW_FACTOR + SLOW_PLUS;
         // The average adapts quickly at first and slowly later. Slow samples are capped, so that they raise it slowly.
         self.seconds = (self.seconds + 1.0).min(MEMORY);
@@ -67,10 +67,10 @@ impl Latency {
         let slow_before = self.slow_in_a_row;
         self.slow_in_a_row = if is_slow { slow_before + 1 } else { 0 };
         match (is_slow, slow_before) {
-            (true, before) if before + 1 >= PATIENCE => Verdict::Slow,
-            (true, _) => Verdict::Unsure,
-            (false, 0) => Verdict::Calm,
-            (false, _) => Verdict::CalmAgain,
+            (true, before) if before + 1 >= PATIENCE => Trend::Slow,
+            (true, _) => Trend::Unsure,
+            (false, 0) => Trend::Calm,
+            (false, _) => Trend::CalmAgain,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::waits::{For, Waits};
-use latency::{Latency, Verdict};
+use latency::{Latency, Trend};
 use limit::LimitEstimate;
 pub(super) use retry_after::retry_after;
 use sent::Sent;
@@ -128,13 +128,13 @@ impl Pace {
         state.served.add(turn.sent_at);
         let Some(slot) = turn.slot else { return };
         match state.latency.note(now.duration_since(turn.sent_at), now) {
-            Verdict::Calm if state.rate() < state.own_ceiling() => state.limit.grow(slot),
-            Verdict::Calm | Verdict::Unsure => {}
-            Verdict::Slow => {
+            Trend::Calm if state.rate() < state.own_ceiling() => state.limit.grow(slot),
+            Trend::Calm | Trend::Unsure => {}
+            Trend::Slow => {
                 let limit = state.used_limit();
                 state.limit.ease(limit);
             }
-            Verdict::CalmAgain => state.limit.relax(),
+            Trend::CalmAgain => state.limit.relax(),
         }
         state.log_change();
     }

@@ -17,7 +17,7 @@ use crate::connect::text;
 /// Most fields of an object. The API sends eleven. Each takes 40 bytes here, however short it is in the reply.
 pub(super) const MAX_FIELDS: usize = 1_000;
 
-pub(super) struct Wrong {
+pub(super) struct Malformed {
     pub(super) path: String,
     pub(super) reason: String,
 }
@@ -32,8 +32,8 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn read(json: &'a str, path: &str) -> Result<Self, Wrong> {
-        let wrong = |reason: String| Wrong { path: path.to_owned(), reason };
+    pub(super) fn read(json: &'a str, path: &str) -> Result<Self, Malformed> {
+        let wrong = |reason: String| Malformed { path: path.to_owned(), reason };
         if !json.starts_with('{') {
             return Err(wrong(format!("expected an object, found {}", kind(json))));
         }
@@ -72,44 +72,49 @@ impl<'a> Object<'a> {
         self.fields.iter().filter(|(name, _)| !known.contains(&&**name)).cloned().collect()
     }
 
-    pub(super) fn wrong(&self, name: &str, reason: &str) -> Wrong {
-        Wrong { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
+    pub(super) fn wrong(&self, name: &str, reason: &str) -> Malformed {
+        Malformed { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
     }
 
-    fn expected(&self, name: &str, what: &str, found: &str) -> Wrong {
+    fn expected(&self, name: &str, what: &str, found: &str) -> Malformed {
         self.wrong(name, &format!("expected {what}, found {}", kind(found)))
     }
 
     /// Parses the field's value. `what` names the expected type in the error.
-    fn value<T>(&self, name: &str, what: &str, parse: impl FnOnce(&'a str) -> Option<T>) -> Result<Option<T>, Wrong> {
+    fn value<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, Malformed> {
         self.raw(name).map(|raw| parse(raw.get()).ok_or_else(|| self.expected(name, what, raw.get()))).transpose()
     }
 
-    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Wrong> {
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Malformed> {
         self.value(name, "a 64-bit integer", lossless::integer)
     }
 
-    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Wrong> {
+    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Malformed> {
         self.value(name, "true or false", lossless::boolean)
     }
 
-    pub(super) fn words(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+    pub(super) fn words(&self, name: &str) -> Result<Option<text::Text<'a>>, Malformed> {
         self.value(name, "a string", lossless::words)
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Malformed> {
         self.value(name, "a string", text::decode)
     }
 
     /// Returns the field's object. An empty list or string counts as none: some languages write an object without
     /// fields that way.
-    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Wrong> {
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Malformed> {
         let raw = self.raw(name).filter(|raw| !says_nothing(raw.get().as_bytes()));
         raw.map(|raw| Self::read(raw.get(), &format!("{}.{name}", self.path))).transpose()
     }
 
     /// Returns the elements of a list, at most `limit`; none if it is absent.
-    pub(super) fn list(&self, name: &str, limit: usize) -> Result<Vec<&'a RawValue>, Wrong> {
+    pub(super) fn list(&self, name: &str, limit: usize) -> Result<Vec<&'a RawValue>, Malformed> {
         let Some(raw) = self.raw(name) else { return Ok(Vec::new()) };
         if !raw.get().starts_with('[') {
             return Err(self.expected(name, "a list", raw.get()));
