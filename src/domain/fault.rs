@@ -27,8 +27,8 @@ impl Fault {
 
     /// Makes a fault of `value`, the JSON text or bytes that were left out.
     #[must_use]
-    pub fn new(path: impl Into<String>, reason: impl Into<String>, part: &[u8]) -> Self {
-        Self { path: path.into(), reason: reason.into(), body: beginning(part), body_bytes: part.len() }
+    pub fn new(path: impl Into<String>, reason: impl Into<String>, value: &[u8]) -> Self {
+        Self { path: path.into(), reason: reason.into(), body: beginning(value), body_bytes: value.len() }
     }
 
     /// Returns the value as text, cut at [`MAX_BODY_BYTES`](Self::MAX_BODY_BYTES). Bytes that are not UTF-8, and NUL,
@@ -58,13 +58,13 @@ impl fmt::Debug for Fault {
 }
 
 /// Escapes the beginning of `value`, in whole characters and whole escapes only.
-fn beginning(part: &[u8]) -> String {
+fn beginning(value: &[u8]) -> String {
     use fmt::Write;
     const MAX: usize = Fault::MAX_BODY_BYTES;
     // Escaping makes nothing shorter. The few extra bytes keep a character at the cut whole.
-    let part = &part[..part.len().min(MAX + 4)];
-    let mut text = String::with_capacity(part.len().min(MAX));
-    for chunk in part.utf8_chunks() {
+    let value = &value[..value.len().min(MAX + 4)];
+    let mut text = String::with_capacity(value.len().min(MAX));
+    for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
             let (size, is_nul) = (character.len_utf8(), character == '\0');
             if text.len() + if is_nul { r"\x00".len() } else { size } > MAX {
@@ -90,8 +90,8 @@ fn beginning(part: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn body(part: &[u8]) -> String {
-        Fault::new("$", "no reason", part).body().to_owned()
+    fn body(value: &[u8]) -> String {
+        Fault::new("$", "no reason", value).body().to_owned()
     }
 
     #[test]
@@ -106,11 +106,11 @@ mod tests {
         const MAX: usize = Fault::MAX_BODY_BYTES;
         for unit in ["a", "é", "☃", "😀", "\0", "a😀"] {
             for offset in 0..4 {
-                let part = format!("{}{}", "x".repeat(offset), unit.repeat(MAX));
-                let fault = Fault::new("$", "too large", part.as_bytes());
+                let value = format!("{}{}", "x".repeat(offset), unit.repeat(MAX));
+                let fault = Fault::new("$", "too large", value.as_bytes());
                 assert!((MAX - 4..=MAX).contains(&fault.body().len()), "{unit:?}: {}", fault.body().len());
-                assert!(part.replace('\0', r"\x00").starts_with(fault.body()), "{unit:?}");
-                assert_eq!(fault.body_bytes(), part.len());
+                assert!(value.replace('\0', r"\x00").starts_with(fault.body()), "{unit:?}");
+                assert_eq!(fault.body_bytes(), value.len());
             }
         }
         let binary = vec![0xff; 3 * MAX];

@@ -92,7 +92,8 @@ fn check_conversation(conversation: &Conversation, reply: &[u8]) {
             (None, false) => {
                 let alone = decode(format!(r#"{{"chat_messages":[{}]}}"#, element.get()).as_bytes());
                 let alone = alone.expect("a conversation").messages.pop().expect("a good message");
-                let earlier = conversation.messages.iter().find(|message| message.id == alone.id).expect("an earlier message");
+                let earlier =
+                    conversation.messages.iter().find(|message| message.id == alone.id).expect("an earlier message");
                 assert_eq!(Message { position: earlier.position, ..alone }, *earlier);
             }
         }

@@ -47,8 +47,8 @@ impl Mutator {
             5..=8 => drop(input.splice(range, pick(rng, &self.pieces).iter().copied())),
             9 => {
                 let other = pick(rng, &self.corpus);
-                let part = if rng.bool() { value(other, rng) } else { any_range(other, rng) };
-                drop(input.splice(range, other[part].iter().copied()));
+                let piece = if rng.bool() { value(other, rng) } else { any_range(other, rng) };
+                drop(input.splice(range, other[piece].iter().copied()));
             }
             10 => {
                 let times = if rng.u32(..8) == 0 { rng.usize(..20_000) } else { rng.usize(..40) };

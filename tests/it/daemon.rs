@@ -136,7 +136,11 @@ async fn two_sigterms_of_one_moment_count_as_one(lab: Arc<Lab>) -> anyhow::Resul
     daemon.logs("signal received").await?;
     daemon.send(Signal::SIGTERM)?;
     daemon.send(Signal::SIGHUP)?;
-    assert!(first.elapsed() < Duration::from_millis(900), "too slow a machine to tell: {:?}", first.elapsed());
+    assert!(
+        first.elapsed() < Duration::from_millis(900),
+        "the machine is too slow for this test: {:?}",
+        first.elapsed()
+    );
     // An abort would have ended by then.
     until(&lab, "SELECT now() > started_at + interval '2 seconds' FROM sync.runs").await?;
     assert!(!daemon.has_ended()?);

@@ -172,13 +172,13 @@ fn a_read_that_may_have_hidden_the_end_proves_nothing() {
     for path in ["$.is_expired", "$.metadata", "$.metadata.is_expired"] {
         assert_eq!(fetched_at(&never_fetched(), with_fault(path, None, Vec::new())), None, "{path}");
     }
-    let told = with_fault("$.metadata.is_expired", Some(false), Vec::new());
-    assert_eq!(fetched_at(&never_fetched(), told), Some(now()), "told in the other place");
+    let elsewhere = with_fault("$.metadata.is_expired", Some(false), Vec::new());
+    assert_eq!(fetched_at(&never_fetched(), elsewhere), Some(now()), "reported in the other place");
 
     let emptied = || with_fault("$.metadata.shoppers[0].id", None, Vec::new());
     let known = ClaimedOrder { coverage: Coverage::Captured, ..read_before(30, true) };
     let settled = settle_now(&known, answered(emptied()));
-    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a part to keep");
+    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a value to keep");
     assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
     let grown = with_fault("$.metadata.shoppers[0].id", None, one_message().messages);
     assert_eq!(fetched_at(&read_before(30, true), grown), Some(now()));
@@ -341,21 +341,21 @@ fn a_believed_result_counts_from_when_it_was_first_seen() {
 
 #[test]
 fn the_history_names_each_attempts_end_in_one_word() {
-    let told = |order: &ClaimedOrder, outcome| {
+    let outcome_of = |order: &ClaimedOrder, outcome| {
         let settled = settle_now(order, outcome);
         (settled.outcome(), settled.http_status)
     };
     let fault = Fault::new("$.chat_messages[1]", "", b"");
     let in_part = Conversation { faults: vec![fault], ..one_message() };
-    assert_eq!(told(&never_fetched(), answered(one_message())), ("read", Some(200)));
-    assert_eq!(told(&read_before(1, true), answered(one_message())), ("unchanged", Some(200)));
-    assert_eq!(told(&read_before(1, true), answered(Conversation::default())), ("unchanged", Some(200)));
+    assert_eq!(outcome_of(&never_fetched(), answered(one_message())), ("read", Some(200)));
+    assert_eq!(outcome_of(&read_before(1, true), answered(one_message())), ("unchanged", Some(200)));
+    assert_eq!(outcome_of(&read_before(1, true), answered(Conversation::default())), ("unchanged", Some(200)));
     let known = ClaimedOrder { content_hash: Some(in_part.content_hash()), ..read_before(1, true) };
-    assert_eq!(told(&known, answered(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
-    assert_eq!(told(&never_fetched(), answered(in_part.clone())), ("partly_understood", Some(200)));
+    assert_eq!(outcome_of(&known, answered(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
+    assert_eq!(outcome_of(&never_fetched(), answered(in_part.clone())), ("partly_understood", Some(200)));
     let expired_in_part = Conversation { is_expired: Some(true), ..in_part };
-    assert_eq!(told(&never_fetched(), answered(expired_in_part)), ("expired", Some(200)));
-    assert_eq!(told(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
+    assert_eq!(outcome_of(&never_fetched(), answered(expired_in_part)), ("expired", Some(200)));
+    assert_eq!(outcome_of(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a_completely_decoded_reply_is_recognised_the_next_time() {
     // The same bytes may mean something else the next time.
     assert_eq!(remembered(&known, one_message()), None, "silent about expiry: later it settles the order");
     let in_part = Conversation { faults: vec![Fault::new("$.metadata", "no", b"5")], ..speaking() };
-    assert_eq!(remembered(&known, in_part), None, "with a part left out");
+    assert_eq!(remembered(&known, in_part), None, "with a value left out");
     let emptied = Conversation { messages: Vec::new(), ..speaking() };
     assert_eq!(remembered(&known, emptied), None, "emptied");
     // Nothing was decoded.

@@ -32,8 +32,8 @@ async fn only_the_apis_own_404_closes_an_order(lab: Arc<Lab>) -> anyhow::Result<
     assert_eq!((order.state.as_str(), order.failures, order.is_closed), ("closed", 0, true));
     assert_eq!(order.last_error, None);
     assert_eq!((report.run.status.as_str(), report.run.closed, requests), ("succeeded", 1, 1));
-    let face = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
-    assert_eq!(face.as_deref(), Some("closed not_found"));
+    let row = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
+    assert_eq!(row.as_deref(), Some("closed not_found"));
     Ok(())
 }
 

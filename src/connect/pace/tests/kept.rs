@@ -97,7 +97,7 @@ async fn the_search_starts_at_the_rate_that_was_served() {
     assert!((before - 320.0).abs() < 0.01, "{before}");
     assert!(on <= 3 && on + 3 <= anew, "{on} of {anew} seconds");
     let (before, _) = seconds_to(|pace| pace.search_from(2, 320.0), 320.0).await;
-    assert!((before - 160.0).abs() < 0.01, "each of two workers starts with its part: {before}");
+    assert!((before - 160.0).abs() < 0.01, "each of two workers starts with its share: {before}");
 }
 
 #[tokio::test(start_paused = true)]

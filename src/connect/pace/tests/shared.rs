@@ -51,7 +51,7 @@ async fn three_workers_keep_to_a_limit_together_and_share_it_fairly() {
             let count = workers.pass(&world, 60).await;
             assert!(count.served_of(limit) >= USED && count.refused_share() <= refused, "{case:?}: {count:?}");
             let rates: Vec<_> = workers.paces.iter().map(|pace| pace.rate() / limit).collect();
-            assert!(rates.iter().all(|part| (0.2..0.5).contains(part)), "{case:?}: {rates:?}");
+            assert!(rates.iter().all(|share| (0.2..0.5).contains(share)), "{case:?}: {rates:?}");
         }
     }
 }
