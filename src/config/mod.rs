@@ -45,7 +45,6 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// Section `api`.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// The Connect server; a path in it is kept.
@@ -85,7 +84,6 @@ pub struct ClientCredentials {
     pub client_scope: String,
 }
 
-/// Section `pace`.
 #[derive(Debug, Clone)]
 pub struct PaceSettings {
     /// Ceiling in requests per second; `None` means none.
@@ -105,7 +103,6 @@ pub struct Patience {
     pub give_up_after: Duration,
 }
 
-/// Section `database`.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     pub location: DatabaseLocation,
@@ -120,7 +117,6 @@ pub struct DatabaseSettings {
     pub wait_at_start: Duration,
 }
 
-/// Which PostgreSQL to use.
 #[derive(Debug, Clone)]
 pub enum DatabaseLocation {
     /// A server that chatsync starts itself, in the user's data directory.
@@ -129,13 +125,11 @@ pub enum DatabaseLocation {
     Url(Secret),
 }
 
-/// Section `queue`.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub lease: Duration,
     /// Rows of orders that ended longer ago are deleted; `None` means never.
     pub retention: Option<Duration>,
-    /// The settings for settling.
     pub policy: QueuePolicy,
 }
 
@@ -148,7 +142,6 @@ pub struct RejectSettings {
     pub max_bytes: Option<u64>,
 }
 
-/// Section `breaker`.
 #[derive(Debug, Clone, Copy)]
 pub struct BreakerSettings {
     /// How long a run waits for an API that is out of order.
@@ -175,14 +168,12 @@ pub struct ScheduleSettings {
     pub run_on_start: bool,
 }
 
-/// Section `admin`.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
     /// Address of the admin HTTP server; `None` means off.
     pub listen: Option<SocketAddr>,
 }
 
-/// Section `log`.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     /// A level or a tracing filter.
@@ -209,7 +200,6 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
 }
 
-/// The configuration file.
 #[derive(Debug, Clone)]
 pub enum ConfigFile {
     None,

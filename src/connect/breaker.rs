@@ -140,7 +140,7 @@ impl Pass<'_> {
                 let (bad, all) = (state.results.iter().filter(|is_bad| **is_bad).count(), state.results.len());
                 if all >= FEWEST && bad * BAD_SHARE.1 >= all * BAD_SHARE.0 {
                     let last = error.to_string();
-                    tracing::warn!("most requests fail ({bad} of the last {all}): waiting for the API; last: {last}");
+                    tracing::warn!(failed = bad, of = all, last, "most requests fail: waiting for the API");
                     state.open = Some(Open {
                         since: now,
                         last,

@@ -69,7 +69,6 @@ pub struct Failure {
 /// How the API refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status.
     pub status: u16,
     /// The API's error code, if it gave one.
     pub code: Option<i64>,
@@ -108,7 +107,7 @@ pub enum Verdict {
     /// Is fetched again later.
     Failed,
     Dead,
-    /// Not believed yet.
+    /// Held back by the guard.
     Held,
 }
 
@@ -172,7 +171,6 @@ pub struct OrderChange {
 /// Everything that one transaction writes about one order.
 #[derive(Debug)]
 pub struct Settlement {
-    /// The order.
     pub order_id: OrderId,
     /// The lease that the write repeats. If it is lost, nothing is written.
     pub lease: Lease,

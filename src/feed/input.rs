@@ -135,7 +135,6 @@ fn is_text(sample: &[u8], is_whole: bool) -> bool {
     bad * 2 <= all
 }
 
-/// Describes why reading failed.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the compressed file is truncated".to_owned(),

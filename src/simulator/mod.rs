@@ -124,7 +124,6 @@ impl Default for Options {
 /// Numbers of requests so far. Faults count like replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// All requests.
     pub requests: u64,
     /// Chat requests that were not throttled.
     pub chat_requests: u64,
@@ -176,7 +175,6 @@ impl Running {
         format!("http://{}", self.address)
     }
 
-    /// Returns the current counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.api.counters.snapshot()

@@ -71,7 +71,7 @@ pub(super) enum Target {
 
 struct FaultRow {
     name: &'static str,
-    /// The default target.
+    /// Used unless the fault names one.
     target: Target,
     /// Name and default of the value; both empty if there is none.
     value: (&'static str, &'static str),

@@ -17,7 +17,6 @@ const BURSTS: u64 = 32;
 /// How many requests in a row a burst hits.
 const BURST: u64 = 50;
 
-/// The current faults.
 pub(in crate::simulator) struct FaultSchedule {
     seed: u64,
     current: RwLock<Arc<Current>>,

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::super::orders::{self, Fate};
 use super::super::{CLIENT_ID, CLIENT_SECRET, ListedOrder, Options, Running, start};
 
-/// A simulator and a client that talks to it.
 pub(super) struct Scene {
     pub(super) options: Options,
     pub(super) running: Running,

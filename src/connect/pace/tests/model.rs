@@ -26,7 +26,6 @@ pub(super) const KINDS: [Kind; 3] = [Kind::FixedWindow, Kind::SlidingWindow, Kin
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
     pub(super) kind: Kind,
-    /// Requests per second.
     pub(super) limit: f64,
     /// Average in milliseconds; replies take between half and one and a half of it.
     pub(super) latency: u64,
@@ -89,7 +88,7 @@ impl World {
         self.server.lock().unwrap().latency = milliseconds;
     }
 
-    /// Starts another worker.
+    /// Adds a worker.
     pub(super) fn ask(&mut self, pace: &Arc<Pace>) {
         let mut random = fastrand::Rng::with_seed(self.case.seed + self.askers.len() as u64);
         for _ in 0..self.case.in_flight {
