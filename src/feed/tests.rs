@@ -255,8 +255,8 @@ fn a_text_that_is_no_list_of_orders_is_refused() {
         (b"PK\x03\x04rest".to_vec(), "Excel"),
         (b"PAR1rest".to_vec(), "Parquet"),
         (packed, "zstd"),
-        (noise, "no text"),
-        (b"caf\xe9\nna\xefve\n".to_vec(), "no text"),
+        (noise, "not text"),
+        (b"caf\xe9\nna\xefve\n".to_vec(), "not text"),
     ] {
         assert!(refusal(bytes).contains(reason), "{reason}");
     }
