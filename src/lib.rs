@@ -1,6 +1,6 @@
-//! chatsync keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
+//! chatsync copies the conversations of Instacart Connect orders into PostgreSQL before the API deletes them.
 //!
-//! The flow of data, and with it the map of this crate:
+//! The data flow:
 //!
 //! ```text
 //! enqueue ─► sync.order_queue ─► claim (lease) ─► fetch (paced, concurrent) ─► decode ─► settle ─► one transaction:
@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Arrows point one way: `cli → schedule → sync → {connect, db} → domain`. `connect` is the only place that knows
-//! HTTP, `db` the only one with SQL, `sync` the only one where both meet, `domain` knows neither. `feed` reads files of
-//! orders for `cli`. All of them say in
-//! `waits` what they wait for. ARCHITECTURE.md walks one order through all of it.
+//! HTTP, `db` the only one with SQL, `sync` the only one that uses both; `domain` does no I/O. `feed` reads files of
+//! orders for `cli`. All of them record in `waits` what they wait for. ARCHITECTURE.md follows one order through all of
+//! it.
 
 pub mod cli;
 pub mod config;

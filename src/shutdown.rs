@@ -1,8 +1,8 @@
-//! An orderly end: the first signal asks, the second insists.
+//! Shutdown: the first signal ends the process in an orderly way, the second aborts it.
 //!
-//! `cli` listens; long work gets the [`CancellationToken`] and stops at the next safe point: what is in flight is
-//! finished and written, other leases are given back. Dropping the command's future on the second signal stops an
-//! embedded PostgreSQL through its `Drop`.
+//! `cli` listens for signals. Long work gets the [`CancellationToken`] and stops at the next safe point: it finishes
+//! and writes what is in flight and releases all other leases. On the second signal the command's future is dropped,
+//! which stops an embedded PostgreSQL through its `Drop`.
 
 use std::io;
 use std::time::Duration;
@@ -12,22 +12,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM and SIGHUP within this time after the first signal are the same request: `timeout` sends two, and so do a
-/// terminal and its shell when they go.
+/// SIGTERM and SIGHUP within this time after the first signal count as the same request: `timeout` sends two, and so
+/// do a terminal and its shell when they close.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// The two stages of an end.
+/// The two stages of a shutdown.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// First signal: finish what is in flight.
+    /// Cancelled by the first signal: finish what is in flight.
     pub soft: CancellationToken,
-    /// Second signal: stop at once.
+    /// Cancelled by the second signal: stop immediately.
     pub hard: CancellationToken,
 }
 
 impl Shutdown {
-    /// Handles SIGINT, SIGTERM and SIGHUP from now on, until the process ends. A SIGHUP that is ignored, as under `nohup`,
-    /// stays ignored.
+    /// Handles SIGINT, SIGTERM and SIGHUP until the process ends. An ignored SIGHUP, as under `nohup`, stays ignored.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::default();
         let tokens = shutdown.clone();
@@ -35,7 +34,7 @@ impl Shutdown {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = if is_ignored(Signal::SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) };
         tokio::spawn(async move {
-            // Whether it comes from a person at a terminal, who means every single one.
+            // Returns whether the signal comes from a person at a terminal, for whom every signal counts.
             let mut next = async || {
                 let hung_up = async {
                     match &mut hangup {
@@ -43,7 +42,7 @@ impl Shutdown {
                         None => std::future::pending().await,
                     }
                 };
-                // Of several at once the one that insists comes last.
+                // Of several pending signals, SIGINT comes last: it always aborts.
                 tokio::select! {
                     biased;
                     _ = terminate.recv() => false,
@@ -63,13 +62,13 @@ impl Shutdown {
     }
 }
 
-/// Whether the process was started with a signal ignored. Without `/proc` it is taken for not: to ask the system itself
+/// Returns whether the process was started with a signal ignored. False without `/proc`, because asking the system
 /// takes `unsafe`.
 fn is_ignored(signal: Signal) -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignored(&status) >> (signal as u32 - 1) & 1 == 1)
 }
 
-/// The mask in `SigIgn`: the lowest bit is signal 1.
+/// Returns the mask in `SigIgn`; its lowest bit is signal 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

@@ -1,29 +1,29 @@
-//! Logging: set up once at the start of the program, to standard error, as text or JSON.
+//! Logging, set up once at the start of the program: to standard error, as text or JSON.
 //!
-//! What is logged never holds chat text, names or tokens; the types that carry them have no `Display` and secrets
-//! are `secrecy` strings. Where lines go, and what happens if nobody reads them, is the business of `cli::stderr`.
+//! A log line never holds chat text, names or tokens: the types that carry them have no `Display`, and secrets are
+//! `secrecy` strings. `cli::stderr` writes the lines, also if their reader is slow or gone.
 
 use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 use crate::visible::{visible_json, visible_line};
 
-/// Installs the global subscriber, with or without colours; `write` gets whole lines. A second call changes nothing.
-pub fn init(log: &Log, write: fn(&str), has_colours: bool) {
+/// Installs the global subscriber. `write` gets whole lines. A second call has no effect.
+pub fn init(log: &LogSettings, write: fn(&str), has_colours: bool) {
     let lines = Lines { write, is_json: log.format == LogFormat::Json, has_colours };
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(lines).with_ansi(has_colours);
-    // Fails only if a subscriber is there already: tests may have one.
+    // Fails only if a subscriber is installed already, as in tests.
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
 }
 
-/// Where formatted events go: on as lines in which all is seen.
+/// Passes formatted events on as lines with all characters visible.
 struct Lines {
     write: fn(&str),
     is_json: bool,
@@ -39,7 +39,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Write for &Lines {
-    /// Takes a whole event at a time: the formatter writes it at once.
+    /// Gets a whole event per call: the formatter writes it in one piece.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -53,11 +53,11 @@ impl Write for &Lines {
     }
 }
 
-/// A bare level means chatsync at that level and its libraries at warn: their info is noise.
+/// Makes the filter. A bare level applies to chatsync; its libraries log at warn, because their info lines are noise.
 fn filter(level: &str) -> EnvFilter {
     let is_bare = level.chars().all(|c| c.is_ascii_alphabetic());
-    // sqlx logs the text of slow statements, which is ours, never its values.
+    // sqlx logs the text of slow statements, which holds no values.
     let filter = EnvFilter::new(if is_bare { format!("warn,chatsync={level}") } else { level.to_owned() });
-    // It quotes the values of parameters in a database URL that it does not know.
+    // sqlx quotes the values of unknown parameters in a database URL, which may be secret.
     filter.add_directive("sqlx_postgres::options=error".parse().expect("a constant, and valid"))
 }

@@ -1,13 +1,13 @@
-//! Characters on which a terminal acts, or that nobody sees, written so that they are seen.
+//! Escapes characters that a terminal would act on, or that are invisible.
 //!
-//! Order ids and texts of servers may hold them: C1 control characters move a cursor, bidirectional overrides turn text
-//! around, invisible ones make two ids look like one. Every output passes its text through here, once: `cli::output`
-//! what it prints and notes, `telemetry` the lines of the log.
+//! Order ids and texts of servers may hold them: C1 control characters move the cursor, bidirectional overrides
+//! reverse text, invisible characters make two ids look alike. Every output passes through here once: `cli::output`
+//! for what it prints, `telemetry` for log lines.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character is a control character, or invisible and no mere space: formats, fillers, tags.
+/// Returns whether a character is a control character, or invisible without being a space: formats, fillers, tags.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -17,8 +17,8 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a character has no width and no glyph, and belongs to no other: byte order marks, soft hyphens, joiners, marks
-/// of direction. Not the variation selectors and tags of emoji.
+/// Returns whether a character has no width and no glyph and belongs to no other: byte order marks, soft hyphens,
+/// joiners, direction marks. False for the variation selectors and tags of emoji.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
@@ -27,20 +27,21 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Text for a person, in lines: hidden characters but line breaks and tabs as `\u{9b}`. The joiner within an emoji stays.
+/// Escapes text in lines: hidden characters, except line breaks and tabs, become `\u{9b}`. The joiner within an emoji
+/// stays.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// A line of a log, without its line break. With colours, escape sequences stay: those within values are escaped by the
-/// formatter.
+/// Escapes a log line, without its line break. With colours, escape sequences stay: the formatter escapes those within
+/// values.
 #[must_use]
 pub fn visible_line(line: &str, has_colours: bool) -> Cow<'_, str> {
     escaped(line, |c| c == '\u{1b}' && has_colours)
 }
 
-/// JSON, in which all such characters are within strings: as `\u009b`, which is the same text.
+/// Escapes JSON. Hidden characters occur only within strings and become `\u009b`, which means the same.
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_hidden) {
@@ -74,7 +75,7 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     visible.into()
 }
 
-/// What emoji of several characters are made of.
+/// Returns whether a character may belong to an emoji of several characters.
 fn is_joined(c: char) -> bool {
     matches!(c, '\u{fe0f}' | '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
 }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_or_hides_is_escaped_and_nothing_else() {
+    fn only_control_and_invisible_characters_are_escaped() {
         assert_eq!(
             visible("a\u{9b}31mb\u{202e}c\u{2066}\u{200b}d\r\u{1b}[0m"),
             "a\\u{9b}31mb\\u{202e}c\\u{2066}\\u{200b}d\\u{d}\\u{1b}[0m"
@@ -103,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_log_is_one_line_and_keeps_its_colours_only() {
+    fn a_log_line_is_one_line_and_keeps_only_its_colours() {
         assert_eq!(visible_line("\u{1b}[32mINFO\u{1b}[0m x\ny\t", true), "\u{1b}[32mINFO\u{1b}[0m x\\u{a}y\\u{9}");
         assert_eq!(visible_line("\u{1b}[32m", false), "\\u{1b}[32m");
     }
 
     #[test]
-    fn json_says_the_same_in_characters_that_are_seen() {
+    fn escaped_json_means_the_same_and_is_visible() {
         let text: String = ('\0'..='\u{10ffff}').filter(|c| is_hidden(*c)).chain("é🥑\"\\".chars()).collect();
         let json = serde_json::to_string(&text).expect("JSON");
         let seen = visible_json(&json);

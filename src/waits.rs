@@ -1,7 +1,7 @@
-//! What a run waits for: every place that may wait long says so here, and the log, the bar and `sync.runs` read it.
+//! What a run waits for. Code that may wait long records it here; the log, the progress bar and `sync.runs` read it.
 //!
-//! A place calls [`Waits::begin`] and keeps the [`Waiting`] for as long as it waits. Most waits last milliseconds; one
-//! is worth a word once it has lasted [`WORTH_A_WORD`]. Several of one kind are one wait, as long as the longest.
+//! The code calls [`Waits::begin`] and keeps the [`Waiting`] while it waits. Most waits take milliseconds; a wait is
+//! shown once it has lasted [`SHOWN_AFTER`]. Several waits of one kind count as one, as long as the longest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,26 +10,26 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio::time::Instant;
 
-/// A wait that lasts longer is explained.
-pub const WORTH_A_WORD: Duration = Duration::from_secs(10);
+/// A wait is shown after this time.
+pub const SHOWN_AFTER: Duration = Duration::from_secs(10);
 
-/// The log explains a wait that goes on once in this time.
+/// A wait that goes on is logged again after this time.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// What is waited for. The order is that of importance: what comes first explains what comes after it.
+/// The kinds of waits, most important first: an earlier kind explains the later ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum For {
-    /// A database that is away.
+    /// An unavailable database.
     Database,
-    /// An operation of the database that takes its time: a lock, as a rule.
+    /// A slow operation of the database, usually because of a lock.
     Answer,
-    /// An API that is out of order: the breaker is open.
+    /// An outage of the API: the breaker is open.
     Outage,
-    /// The end of a pause that the API asked for: `Retry-After`.
+    /// A pause that the API asked for: `Retry-After`.
     Pause,
-    /// An API that refuses every request with 429.
+    /// An API that answers every request with 429.
     Throttling,
-    /// A turn, at a low pace.
+    /// The next turn, at a low pace.
     Turn,
     /// Orders whose rows a session has locked.
     Locks,
@@ -38,7 +38,7 @@ pub enum For {
 }
 
 impl For {
-    /// What is waited for, in words: a sentence goes on with "waiting for".
+    /// Returns the words to follow "waiting for".
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,14 +54,12 @@ impl For {
     }
 }
 
-/// A wait that is worth a word.
+/// A wait that has lasted long enough to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// What is waited for.
     pub what: For,
-    /// How long it has lasted.
     pub lasted: Duration,
-    /// When it ends at the latest, to the second by this machine's clock; `None`: not known.
+    /// Its latest end, to the second by this machine's clock; `None` if unknown.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -77,14 +75,14 @@ impl std::fmt::Display for Wait {
 
 /// The waits of a worker. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Waits(Arc<Mutex<State>>);
+pub struct Waits(Arc<Mutex<WaitsState>>);
 
 #[derive(Debug, Default)]
-struct State {
-    /// Those that go on, by a number of their own.
+struct WaitsState {
+    /// The current waits by number.
     now: BTreeMap<u64, Entry>,
     next: u64,
-    /// What the log has explained, and when last.
+    /// The kinds that were logged, and when last.
     explained: BTreeMap<For, Instant>,
 }
 
@@ -95,7 +93,7 @@ struct Entry {
     until: Option<Instant>,
 }
 
-/// Says that something is waited for until it is dropped.
+/// Records a wait until it is dropped.
 #[derive(Debug)]
 pub struct Waiting {
     waits: Waits,
@@ -103,7 +101,7 @@ pub struct Waiting {
 }
 
 impl Waits {
-    /// From now on this is waited for, `until` then at the latest.
+    /// Records a wait that ends at `until` at the latest.
     #[must_use]
     pub fn begin(&self, what: For, until: Option<Instant>) -> Waiting {
         let mut state = self.lock();
@@ -113,18 +111,18 @@ impl Waits {
         Waiting { waits: self.clone(), number }
     }
 
-    /// The most important wait that has lasted for [`WORTH_A_WORD`].
+    /// Returns the most important wait that has lasted [`SHOWN_AFTER`].
     #[must_use]
     pub fn longest(&self) -> Option<Wait> {
-        self.lock().worth_a_word().into_values().next()
+        self.lock().shown().into_values().next()
     }
 
-    /// The same, if it is time for the log to explain it: at once, and then once a minute.
+    /// Like [`longest`](Self::longest), if it is to be logged: immediately, and then once a minute.
     #[must_use]
     pub fn unexplained(&self) -> Option<Wait> {
         let now = Instant::now();
         let mut state = self.lock();
-        let waits = state.worth_a_word();
+        let waits = state.shown();
         state.explained.retain(|what, _| waits.contains_key(what));
         let wait = waits.into_values().next()?;
         if state.explained.get(&wait.what).is_some_and(|explained| now - *explained < AGAIN_AFTER) {
@@ -134,14 +132,14 @@ impl Waits {
         Some(wait)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a poisoned state is still a state.
+    fn lock(&self) -> MutexGuard<'_, WaitsState> {
+        // No code panics while holding the lock, so a poisoned state is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    /// Another time at which it ends at the latest.
+    /// Changes the latest end.
     pub fn set_until(&self, until: Option<Instant>) {
         if let Some(entry) = self.waits.lock().now.get_mut(&self.number) {
             entry.until = until;
@@ -155,15 +153,15 @@ impl Drop for Waiting {
     }
 }
 
-impl State {
-    /// Of each kind the wait that has lasted longest, if it has lasted long.
-    fn worth_a_word(&self) -> BTreeMap<For, Wait> {
+impl WaitsState {
+    /// Returns the longest wait of each kind that has lasted [`SHOWN_AFTER`].
+    fn shown(&self) -> BTreeMap<For, Wait> {
         let (now, time) = (Instant::now(), Utc::now());
         let mut waits: BTreeMap<For, Wait> = BTreeMap::new();
-        // Those that began first have the smallest numbers.
+        // Earlier waits have smaller numbers.
         for entry in self.now.values() {
             let lasted = now.duration_since(entry.since);
-            if lasted < WORTH_A_WORD {
+            if lasted < SHOWN_AFTER {
                 break;
             }
             let until = entry.until.map(|until| {
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_is_worth_a_word_once_it_has_lasted_and_until_it_ends() {
+    async fn a_wait_is_shown_from_ten_seconds_until_it_ends() {
         let waits = Waits::default();
         let waiting = waits.begin(For::Pause, Some(Instant::now() + Duration::from_secs(30)));
         tokio::time::advance(Duration::from_millis(9_999)).await;
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_short_waits_are_no_long_one() {
+    async fn many_short_waits_do_not_add_up() {
         let waits = Waits::default();
         for _ in 0..100 {
             let _waiting = waits.begin(For::Turn, None);
@@ -217,16 +215,16 @@ mod tests {
         drop(all);
         let _again = waits.begin(For::Outage, None);
         assert_eq!(waits.unexplained(), None);
-        tokio::time::advance(WORTH_A_WORD).await;
+        tokio::time::advance(SHOWN_AFTER).await;
         assert!(waits.unexplained().is_some(), "another wait");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_explains_the_others_comes_first() {
+    async fn the_wait_that_explains_the_others_comes_first() {
         let waits = Waits::default();
         let _others = (waits.begin(For::Leases, None), waits.begin(For::Turn, None));
         let database = waits.begin(For::Database, None);
-        tokio::time::advance(WORTH_A_WORD).await;
+        tokio::time::advance(SHOWN_AFTER).await;
         assert_eq!(waits.longest().map(|wait| wait.what), Some(For::Database));
         drop(database);
         assert_eq!(waits.longest().map(|wait| wait.what), Some(For::Turn));

@@ -1,21 +1,21 @@
-//! What the project promises, as ratios of medians of one run. Where little lies between them, it is the median of the
-//! ratios of each repetition.
+//! The project's promises, as ratios of medians of one run. Where two phases are close, the median of the ratios of
+//! each repetition counts.
 
 use serde::Serialize;
 
 use crate::sample::{Column, Results};
 use crate::series::{growth, latency, sizes, two_workers};
 
-/// The size that the promises are about.
+/// The number of orders that the promises are about.
 const SIZE: u32 = 20_000;
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// A promise, and what was measured of it.
+/// A promise, and the measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Criterion {
     pub(crate) text: String,
     pub(crate) bound: Bound,
-    /// None: not measured in this run.
+    /// `None` if it was not measured in this run.
     pub(crate) measured: Option<f64>,
     pub(crate) is_kept: Option<bool>,
 }
@@ -28,7 +28,6 @@ pub(crate) enum Bound {
     AtMost(f64),
 }
 
-/// All promises.
 pub(crate) fn criteria(results: &Results) -> Vec<Criterion> {
     let of = |name| rate(results, sizes::NAME, SIZE, name);
     let first = of("first");
@@ -56,7 +55,7 @@ pub(crate) fn criteria(results: &Results) -> Vec<Criterion> {
     criteria
 }
 
-/// With latency, against what is in flight or against the run without, whichever is less.
+/// With latency, relative to the limit of requests in flight or to the run without latency, whichever is less.
 fn latency(results: &Results, first: Option<f64>) -> Criterion {
     let by_latency = f64::from(latency::IN_FLIGHT) * 1_000.0 / f64::from(latency::LATENCY_MS);
     let measured = rate(results, latency::NAME, latency::ORDERS, "first");

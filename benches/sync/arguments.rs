@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) plan: Plan,
 
-    /// Where to write everything that was measured, as JSON
+    /// Where to write all measurements, as JSON
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/sync.json"))]
     pub(crate) json: PathBuf,
 
@@ -27,12 +27,12 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with_all = ["sizes", "repetitions", "series", "before"])]
     quick: bool,
 
-    /// Cargo says so
+    /// Set by Cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What the benchmark starts itself again as.
+/// The roles in which the benchmark starts itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Role {
     /// The mock API
@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "2000,20000,100000", value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub(crate) sizes: Vec<u32>,
 
-    /// Repetitions of each measurement [default: 7, but 3 of what takes long]
+    /// Repetitions of each measurement [default: 7, but 3 of long ones]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: Option<u32>,
 
@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_values_t = SeriesName::value_variants().to_vec(), value_enum)]
     pub(crate) series: Vec<SeriesName>,
 
-    /// Orders in the tables before those that the series `growth` measures
+    /// Orders in the tables before the series `growth` measures
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000", value_parser = clap::value_parser!(u32).range(10..=5_000_000))]
     pub(crate) before: Vec<u32>,
 
@@ -70,7 +70,7 @@ pub(crate) struct Plan {
 /// A series of measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SeriesName {
-    /// New, unchanged and changed orders beside the limits
+    /// New, unchanged and changed orders, with the machine's limits
     #[value(alias = "first")]
     Sizes,
     /// An API that takes 50 ms
@@ -82,8 +82,8 @@ pub(crate) enum SeriesName {
 }
 
 impl Arguments {
-    /// What the command line says. Without cargo's word that it is a benchmark, `cargo test --benches` started it, and
-    /// only wants to see that it works.
+    /// Reads the command line. Without Cargo's flag for benchmarks, `cargo test --benches` started it, and a quick run
+    /// is enough.
     pub(crate) fn read() -> Self {
         let mut this = Self::parse();
         if this.quick || (this.role.is_none() && !this.bench) {
@@ -100,12 +100,12 @@ impl Plan {
         self.series.contains(&series)
     }
 
-    /// Of something that takes so long that a few must do.
+    /// Returns the repetitions of a measurement that takes long.
     pub(crate) fn few_repetitions(&self) -> u32 {
         self.repetitions.unwrap_or(3)
     }
 
-    /// Of a run over so many orders.
+    /// Returns the repetitions of a run over this many orders.
     pub(crate) fn repetitions_of(&self, orders: u32) -> u32 {
         self.repetitions.unwrap_or(if orders > 20_000 { 3 } else { 7 })
     }

@@ -1,4 +1,4 @@
-//! The place of all measurements: PostgreSQL, the mock server, and what is read off them before and after.
+//! The environment of all measurements: PostgreSQL, the mock server, and their counters before and after.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::server::Server;
 /// How long a worker's connections may outlive it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Both servers and a directory for what processes print.
+/// Both servers, and a directory for the output of processes.
 pub(crate) struct Lab {
     pub(crate) server: Server,
     pub(crate) postgres: Postgres,
@@ -47,8 +47,8 @@ impl Lab {
         &self.postgres.pool
     }
 
-    /// Measures `work` on so many orders and messages, right after a checkpoint. What was done to the tables before is
-    /// not counted, if it is vacuumed.
+    /// Measures `work` on this many orders and messages, immediately after a checkpoint. Earlier changes to the tables
+    /// do not count if they are vacuumed.
     pub(crate) async fn measure<T>(
         &self,
         orders: u32,
@@ -101,7 +101,7 @@ impl Lab {
         Ok((sample, outcome))
     }
 
-    /// A worker's statistics are complete when its connections are gone.
+    /// Waits until a worker's connections have ended: only then its statistics are complete.
     async fn wait_for_connections_to_end(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -119,7 +119,7 @@ impl Lab {
     }
 
     async fn tables(&self) -> anyhow::Result<Tables> {
-        // Of this very connection, lest it tells later what it did before.
+        // Flush this connection's own statistics: otherwise they would appear later.
         sqlx::query("SELECT pg_stat_force_next_flush()").execute(self.pool()).await?;
         sqlx::query_as(
             "SELECT
@@ -171,7 +171,7 @@ async fn wal_position(pool: &PgPool) -> anyhow::Result<i64> {
     Ok(position.fetch_one(pool).await?)
 }
 
-/// Nothing at all means that nobody was at work.
+/// Zero means that no process was at work.
 fn some_time(time: Duration) -> Option<f64> {
     (time > Duration::from_micros(500)).then_some(time.as_secs_f64())
 }

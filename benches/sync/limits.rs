@@ -1,4 +1,4 @@
-//! What PostgreSQL itself can do with the very rows that a first run has written: as bulk loads, without a worker.
+//! The limits of PostgreSQL itself: bulk loads of the rows that a first run has written, without a worker.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::sample::Sample;
 
 const TABLES: [&str; 4] = ["orders", "users", "messages", "participants"];
 
-/// Copies of the tables, and fresh ones to load.
+/// Copies of the tables, and empty tables to load.
 pub(crate) struct Limits<'a> {
     lab: &'a Lab,
     orders: u32,
@@ -17,7 +17,7 @@ pub(crate) struct Limits<'a> {
 }
 
 impl<'a> Limits<'a> {
-    /// Takes the rows from `chat` and `sync.order_queue`.
+    /// Copies the rows of `chat` and `sync.order_queue`.
     pub(crate) async fn prepare(lab: &'a Lab, orders: u32, messages: u64) -> anyhow::Result<Self> {
         let pool = lab.pool();
         Self::clear(pool).await?;
@@ -37,7 +37,7 @@ impl<'a> Limits<'a> {
         Ok(Self { lab, orders, messages })
     }
 
-    /// `COPY` into empty tables, a transaction each.
+    /// Measures `COPY` into empty tables, one transaction each.
     pub(crate) async fn copy(&self) -> anyhow::Result<Sample> {
         let data = self.lab.postgres.data_directory();
         let statements =
@@ -45,8 +45,8 @@ impl<'a> Limits<'a> {
         self.measure(statements.into()).await
     }
 
-    /// `INSERT … SELECT … ON CONFLICT` from staging tables, a transaction each. The first call finds empty tables, the
-    /// second the same rows.
+    /// Measures `INSERT … SELECT … ON CONFLICT` from staging tables, one transaction each. The first call finds empty
+    /// tables, the second the same rows.
     pub(crate) async fn upsert(&self) -> anyhow::Result<Sample> {
         let mut statements = Vec::new();
         for table in TABLES {
@@ -55,7 +55,7 @@ impl<'a> Limits<'a> {
         self.measure(statements).await
     }
 
-    /// The queue's own updates: one that claims every order, one that settles it as unchanged.
+    /// Measures the queue's updates: one that claims every order, one that settles it as unchanged.
     pub(crate) async fn queue(&self) -> anyhow::Result<Sample> {
         let claim = "UPDATE bench.order_queue
                      SET lease_id = '01234567-89ab-7cde-8f01-23456789abcd', leased_until = now() + interval '60 s'";
@@ -89,8 +89,8 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// `COPY` of the rows of these orders, under ids of other orders, into the tables that hold them: what more rows in the
-/// tables cost PostgreSQL itself. Users are left out, as they would be the same. The rows are deleted afterwards.
+/// Measures `COPY` of these orders' rows, under other ids, into the tables that hold them: what more rows in the
+/// tables cost PostgreSQL itself. Leaves out users, which would be the same. Deletes the rows afterwards.
 pub(crate) async fn copy_on_top(lab: &Lab, order_ids: Vec<String>, messages: u64) -> anyhow::Result<Sample> {
     let (pool, tables) = (lab.pool(), ["orders", "messages", "participants"]);
     let orders = u32::try_from(order_ids.len())?;
@@ -125,7 +125,7 @@ pub(crate) async fn copy_on_top(lab: &Lab, order_ids: Vec<String>, messages: u64
     Ok(sample.elsewhere())
 }
 
-/// An empty table with the same columns, checks, indexes and storage settings.
+/// Creates an empty table with the same columns, checks, indexes and storage settings.
 async fn create_like(pool: &PgPool, original: &str, copy: &str) -> anyhow::Result<()> {
     let settings: String = sqlx::query_scalar(
         "SELECT coalesce(array_to_string(reloptions, ', '), 'fillfactor = 100') FROM pg_class WHERE oid = $1::regclass",
@@ -136,7 +136,7 @@ async fn create_like(pool: &PgPool, original: &str, copy: &str) -> anyhow::Resul
     run(pool, format!("CREATE TABLE {copy} (LIKE {original} INCLUDING ALL) WITH ({settings})")).await
 }
 
-/// The statement that an expert would write: rows that are the same are left alone, times of writing aside.
+/// Returns the statement that an expert would write: equal rows are left alone, except for times of writing.
 async fn upsert_statement(pool: &PgPool, table: &str) -> anyhow::Result<String> {
     let (key, assignments, old, new): (String, String, String, String) = sqlx::query_as(
         "SELECT
@@ -163,7 +163,7 @@ async fn upsert_statement(pool: &PgPool, table: &str) -> anyhow::Result<String> 
     ))
 }
 
-/// The columns of a table that can be written, but one, as a list for a statement.
+/// Returns the writable columns of a table except one, as a list for a statement.
 async fn columns(pool: &PgPool, table: &str, but: &str) -> anyhow::Result<String> {
     let columns = sqlx::query_scalar(
         "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
@@ -177,7 +177,7 @@ async fn columns(pool: &PgPool, table: &str, but: &str) -> anyhow::Result<String
     Ok(columns)
 }
 
-/// A file beside the data, which the server's account may write.
+/// Returns a file next to the data, where the server may write.
 fn file(directory: &Path, table: &str) -> String {
     directory.join(format!("bench_{table}.copy")).display().to_string().replace('\'', "''")
 }

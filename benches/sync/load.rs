@@ -1,4 +1,4 @@
-//! The load generator of `limit_fetch`: asks as chatsync does, reads each reply to its end and throws it away.
+//! The load generator of `limit_fetch`: sends the requests of chatsync, reads each reply to its end and discards it.
 //!
 //! A child process like the worker, so that both are measured in the same way.
 
@@ -15,26 +15,26 @@ use tokio::net::TcpStream;
 use crate::api::{ASK, ASK_END};
 use crate::orders::order_id;
 
-/// What to ask for.
+/// The requests to send.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Load {
     /// The mock server
     #[arg(long)]
     pub(crate) address: SocketAddr,
-    /// Orders with the indices from 0 on
+    /// Number of orders, with indices from 0
     #[arg(long)]
     pub(crate) orders: u32,
-    /// Requests under way at once
+    /// Requests in flight
     #[arg(long)]
     pub(crate) connections: u32,
 }
 
-/// What was seen, printed as JSON.
+/// The results, printed as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Loaded {
     /// Bytes of all bodies.
     pub(crate) body_bytes: u64,
-    /// From the first byte of a request to the last of its reply, on average.
+    /// Average time from the first byte of a request to the last of its reply.
     pub(crate) mean_latency_ms: f64,
 }
 
@@ -45,7 +45,7 @@ struct Tally {
     time: Cell<Duration>,
 }
 
-/// Asks for all orders once.
+/// Fetches all orders once.
 pub(crate) fn generate(load: Load) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tally = Rc::new(Tally::default());
@@ -64,7 +64,7 @@ pub(crate) fn generate(load: Load) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One connection: the next order, until none is left.
+/// Serves one connection: fetches the next order, until none is left.
 async fn fetch(load: Load, tally: Rc<Tally>) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(load.address).await?;
     stream.set_nodelay(true)?;
@@ -92,7 +92,7 @@ async fn fetch(load: Load, tally: Rc<Tally>) -> anyhow::Result<()> {
     }
 }
 
-/// The bytes that chatsync sends.
+/// Returns the bytes that chatsync sends.
 fn request(index: u32, address: SocketAddr) -> String {
     format!(
         "{ASK}{}{ASK_END}x-treat-ids-as-internal: false\r\naccept-language: en-US\r\n\

@@ -1,4 +1,4 @@
-//! What the numbers were measured on.
+//! The machine on which the numbers were measured.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     processor: Option<String>,
     kernel: Option<String>,
     memory: Option<String>,
-    /// Of the last minute before the first measurement: others at work spoil it.
+    /// Load of the last minute before the first measurement: other processes spoil it.
     load_average: Option<String>,
     postgres: String,
     settings: Vec<(String, String)>,
@@ -33,7 +33,7 @@ impl Machine {
         })
     }
 
-    /// For people.
+    /// Describes the machine for people.
     pub(crate) fn lines(&self) -> String {
         let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
         let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
@@ -51,7 +51,7 @@ impl Machine {
     }
 }
 
-/// The value in the first line `name: value` of a file.
+/// Returns the value in the first line `name: value` of a file.
 fn line_of(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let (_, value) = text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name))?;

@@ -1,9 +1,9 @@
-//! `cargo bench` (`just bench`): chatsync measured against what this machine can do, in one run.
+//! `cargo bench` (`just bench`): measures chatsync against the limits of this machine, in one run.
 //!
-//! The program starts a PostgreSQL of its own (`postgres`), and itself again as a mock API (`api`) and as a load
-//! generator (`load`). `series` says what is measured and in which order; each measurement is bracketed by
-//! `lab::Lab::measure`. `limits` is what PostgreSQL does with the same rows and no worker, `acceptance` what the project
-//! promises. Nothing is left behind, also after an error or Ctrl-C.
+//! The program starts its own PostgreSQL (`postgres`), and itself again as a mock API (`api`) and as a load generator
+//! (`load`). `series` defines what is measured and in which order; `lab::Lab::measure` makes each measurement.
+//! `limits` is what PostgreSQL does with the same rows and no worker, `acceptance` holds the project's promises.
+//! Nothing is left behind, also after an error or Ctrl-C.
 
 mod acceptance;
 mod api;
@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// On a signal, drops the work, and with it all that it has started.
+/// Drops the work on a signal, and with it everything that it started.
 async fn until_signal(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {

@@ -1,7 +1,7 @@
-//! The orders of the benchmark. All that is known of an order follows from its index, so that a million of them are
-//! served and expected without a list of them.
+//! The orders of the benchmark. Everything about an order follows from its index, so that a million orders need no
+//! list.
 
-/// Messages of every conversation as long as nothing has changed.
+/// Messages of every conversation before the change.
 pub(crate) const MESSAGES_PER_ORDER: u32 = 12;
 
 /// From this index on, ids rise with the index.
@@ -10,13 +10,13 @@ pub(crate) const RISING: u32 = 100_000_000;
 /// Milliseconds since 1970 of the first id that rises: some time in 2025.
 const EPOCH: u64 = 0x0194_2000_0000;
 
-/// A message of a conversation that is marked read by the change.
+/// Messages of a conversation that the change marks as read.
 pub(crate) const UNREAD_PER_ORDER: u32 = 2;
 
-/// What becomes of a conversation when the server is told to change.
+/// How the change affects a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing, as with four orders in five.
+    /// Not at all, as for four orders in five.
     None,
     /// It grows by one message.
     Grown,
@@ -24,7 +24,7 @@ pub(crate) enum Change {
     Read,
 }
 
-/// What the change does to a range of orders.
+/// The effect of the change on a range of orders.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Changes {
     pub(crate) grown: u32,
@@ -51,8 +51,8 @@ impl Changes {
     }
 }
 
-/// The retailer's id of the order: a UUID that looks random, of version 4, so that rows arrive in no order; or one of
-/// version 7, which begins with a time.
+/// Returns the retailer's id of the order: a random-looking UUID of version 4, so that rows arrive in no order; or one
+/// of version 7, which begins with a time.
 pub(crate) fn order_id(index: u32) -> String {
     let first = scramble(index);
     let rest = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -66,7 +66,7 @@ pub(crate) fn order_id(index: u32) -> String {
     }
 }
 
-/// The index of an order by the text of its id.
+/// Returns the index of an order by its id.
 pub(crate) fn index_of(order_id: &[u8]) -> Option<u32> {
     let number = |digits| u64::from_str_radix(std::str::from_utf8(order_id.get(digits)?).ok()?, 16).ok();
     let first = number(0..8)?;
@@ -78,7 +78,7 @@ pub(crate) fn index_of(order_id: &[u8]) -> Option<u32> {
     }
 }
 
-/// Mixes the bits so that neighbours are far apart; every number has its own image.
+/// Mixes the bits so that neighbours are far apart. A bijection.
 const fn scramble(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x7feb_352d);
@@ -87,7 +87,7 @@ const fn scramble(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The way back from [`scramble`].
+/// Inverts [`scramble`].
 const fn unscramble(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x4302_1123);

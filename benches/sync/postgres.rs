@@ -1,5 +1,5 @@
-//! The PostgreSQL of the benchmark: a fresh one with its default settings, durable, and with statistics of statements
-//! where the extension is installed. It listens on TCP, as most servers do, and on a Unix socket.
+//! The PostgreSQL of the benchmark: new, with default settings, durable, and with statement statistics if the
+//! extension is installed. It listens on TCP, as most servers do, and on a Unix socket.
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,27 +20,27 @@ pub(crate) enum Transport {
     Socket,
 }
 
-/// A running server with chatsync's tables. Dropped, it is stopped and its directory removed.
+/// A running server with chatsync's tables. Dropping it stops it and removes its directory.
 pub(crate) struct Postgres {
-    /// One connection, under the role `bench`: told from the workers, which are `chatsync`.
+    /// One connection, with the role `bench`: workers use `chatsync`.
     pub(crate) pool: PgPool,
     pub(crate) postmaster: u32,
-    /// Whether `pg_stat_statements` is there.
+    /// Whether `pg_stat_statements` is installed.
     pub(crate) has_statements: bool,
     /// Version and origin.
     pub(crate) description: String,
     tcp_url: String,
-    // In this order: the server stops before its directory goes.
+    // Keep this order: the server must stop before its directory is removed.
     embedded: Embedded,
     _directory: tempfile::TempDir,
 }
 
 impl Postgres {
-    /// Starts it in a temporary directory.
+    /// Starts a server in a temporary directory.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("chatsync-bench-")
-            // The server's account must get through.
+            // The server's account must be able to enter.
             .permissions(Permissions::from_mode(0o711))
             .tempdir()
             .context("cannot make a directory for PostgreSQL")?;
@@ -68,7 +68,7 @@ impl Postgres {
         Ok(Self { pool, postmaster, has_statements, description, tcp_url, embedded, _directory: directory })
     }
 
-    /// For the worker.
+    /// Returns the URL for the worker.
     pub(crate) fn url(&self, transport: Transport) -> &str {
         match transport {
             Transport::Tcp => &self.tcp_url,
@@ -76,12 +76,12 @@ impl Postgres {
         }
     }
 
-    /// A directory in which the server may write.
+    /// Returns a directory where the server may write.
     pub(crate) fn data_directory(&self) -> PathBuf {
         data_directory(&self.embedded)
     }
 
-    /// The settings that matter here, as the server runs with them.
+    /// Returns the relevant settings of the running server.
     pub(crate) async fn settings(&self) -> anyhow::Result<Vec<(String, String)>> {
         let settings = sqlx::query_as(
             "SELECT name, current_setting(name)
@@ -94,7 +94,7 @@ impl Postgres {
         Ok(settings.fetch_all(&self.pool).await?)
     }
 
-    /// Stops it and says what went wrong.
+    /// Stops the server. Fails if that does.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.pool.close().await;
         Ok(self.embedded.stop().await?)
@@ -105,19 +105,20 @@ fn data_directory(embedded: &Embedded) -> PathBuf {
     embedded.data_dir().join("data")
 }
 
-/// A port that nobody listens on, at the moment.
+/// Returns a port that is currently free.
 fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Lets roles in over TCP by their password: other accounts of the machine must stay out.
+/// Allows log-ins over TCP with a password: other accounts of the machine must stay out.
 fn let_in(data_directory: &Path) -> anyhow::Result<()> {
     let path = data_directory.join("pg_hba.conf");
     let rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
     fs::write(&path, rules).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Lets the server listen, and undoes what the embedded one saves on a small machine. Takes effect with the next start.
+/// Makes the server listen, and resets what the embedded server saves on a small machine. Takes effect at the next
+/// start.
 async fn configure(url: &str, port: u16, password: &str) -> anyhow::Result<bool> {
     let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
     let has_statements =

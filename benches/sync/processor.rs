@@ -1,6 +1,6 @@
-//! Processor time and memory of processes, as the kernel counts them.
+//! Processor time and memory of processes, as counted by the kernel.
 //!
-//! This process's children are measured everywhere, PostgreSQL and peaks of memory only where there is `/proc`.
+//! Children of this process are measured everywhere, PostgreSQL and memory peaks only with `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-/// Ticks of `/proc/PID/stat` per second: the same on every Linux that people use.
+/// Ticks of `/proc/PID/stat` per second: the same on every common Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Of this process, so far.
+/// Returns the processor time of this process.
 pub(crate) fn own() -> anyhow::Result<Duration> {
     Ok(both_modes(&getrusage(UsageWho::RUSAGE_SELF)?))
 }
 
-/// Of the children of this process that have ended and were waited for.
+/// Returns the processor time of children that have ended and were waited for.
 pub(crate) fn ended_children() -> anyhow::Result<Duration> {
     Ok(both_modes(&getrusage(UsageWho::RUSAGE_CHILDREN)?))
 }
@@ -26,7 +26,8 @@ fn both_modes(usage: &Usage) -> Duration {
     micros(usage.user_time()) + micros(usage.system_time())
 }
 
-/// Of a PostgreSQL server: its postmaster, the processes it has now, and those that it has waited for.
+/// Returns the processor time of a PostgreSQL server: its postmaster, its current processes, and those that have
+/// ended.
 pub(crate) fn of_postgres(postmaster: u32) -> Option<Duration> {
     loop {
         let before = Stat::of(postmaster)?;
@@ -37,7 +38,7 @@ pub(crate) fn of_postgres(postmaster: u32) -> Option<Duration> {
             .filter(|stat| stat.parent == postmaster)
             .map(|stat| stat.own_ticks)
             .sum();
-        // One that was waited for meanwhile is among neither, or both.
+        // A process that ends in between is counted in neither, or in both.
         let after = Stat::of(postmaster)?;
         if before.waited_for_ticks == after.waited_for_ticks {
             let ticks = after.own_ticks + after.waited_for_ticks + children;
@@ -46,7 +47,7 @@ pub(crate) fn of_postgres(postmaster: u32) -> Option<Duration> {
     }
 }
 
-/// The most memory that a process has had resident so far, in bytes.
+/// Returns the peak of a process's resident memory, in bytes.
 pub(crate) fn peak_resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -54,7 +55,7 @@ pub(crate) fn peak_resident(pid: u32) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
-/// A line of `/proc/PID/stat`.
+/// The values of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     own_ticks: u64,
@@ -64,7 +65,7 @@ struct Stat {
 impl Stat {
     fn of(pid: u32) -> Option<Self> {
         let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before may hold anything, spaces and brackets too.
+        // The name before may contain anything, also spaces and brackets.
         let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {

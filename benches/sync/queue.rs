@@ -1,4 +1,4 @@
-//! Fills the queue, as other jobs than chatsync would, and checks what is in the tables.
+//! Fills the queue, as upstream jobs do, and checks the tables.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::orders::order_id;
 
-/// Orders per statement: as many as `chatsync enqueue` takes.
+/// Orders per statement, as in `chatsync enqueue`.
 const BATCH: u32 = 5_000;
 
-/// Empties all tables, what is known of the pace included.
+/// Empties all tables, including the stored pace.
 pub(crate) async fn reset(pool: &PgPool) -> anyhow::Result<()> {
     sqlx::query(
         "TRUNCATE chat.orders, chat.messages, chat.users, chat.participants,
@@ -21,12 +21,12 @@ pub(crate) async fn reset(pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets the tables stand aside under this number. There are none until the next migration.
+/// Renames the tables by this number. There are none until the next migration.
 pub(crate) async fn put_aside(pool: &PgPool, number: u32) -> anyhow::Result<()> {
     rename(pool, "", &format!("_{number}")).await
 }
 
-/// Exchanges the tables for those that stand aside under this number.
+/// Swaps the tables with those of this number.
 pub(crate) async fn swap(pool: &PgPool, number: u32) -> anyhow::Result<()> {
     let aside = format!("_{number}");
     rename(pool, "", "_between").await?;
@@ -34,7 +34,7 @@ pub(crate) async fn swap(pool: &PgPool, number: u32) -> anyhow::Result<()> {
     rename(pool, "_between", &aside).await
 }
 
-/// Drops tables that stand aside.
+/// Drops the tables of this number.
 pub(crate) async fn drop_aside(pool: &PgPool, number: u32) -> anyhow::Result<()> {
     let drop = format!("DROP SCHEMA chat_{number}, sync_{number} CASCADE");
     sqlx::query(AssertSqlSafe(drop)).execute(pool).await?;
@@ -49,7 +49,7 @@ async fn rename(pool: &PgPool, from: &str, to: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds orders that are due at once.
+/// Adds orders that are due immediately.
 pub(crate) async fn enqueue(pool: &PgPool, indices: Range<u32>) -> anyhow::Result<()> {
     let mut start = indices.start;
     while start < indices.end {
@@ -67,7 +67,6 @@ pub(crate) async fn enqueue(pool: &PgPool, indices: Range<u32>) -> anyhow::Resul
     settle_down(pool).await
 }
 
-/// Makes orders due again.
 pub(crate) async fn make_due(pool: &PgPool, indices: Range<u32>) -> anyhow::Result<()> {
     let order_ids: Vec<String> = indices.map(order_id).collect();
     let made_due = sqlx::query("UPDATE sync.order_queue SET due_at = now() WHERE order_id = ANY ($1)")
@@ -79,10 +78,10 @@ pub(crate) async fn make_due(pool: &PgPool, indices: Range<u32>) -> anyhow::Resu
     settle_down(pool).await
 }
 
-/// As autovacuum leaves the tables after a while; forgets the pace, so that every run starts with the same one.
+/// Vacuums the tables as autovacuum would, and forgets the pace, so that every run starts with the same one.
 ///
-/// Tables of `chat` that are still empty stay as they are after a migration: never vacuumed, so that the planner expects
-/// them to grow. Known to be empty, they would be read from end to end as long as the plan is kept.
+/// Tables of `chat` that are still empty stay unvacuumed, as after a migration, so that the planner expects them to
+/// grow. If it knew that they are empty, cached plans would read them completely.
 async fn settle_down(pool: &PgPool) -> anyhow::Result<()> {
     sqlx::query("TRUNCATE sync.pace").execute(pool).await?;
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await?;
@@ -94,7 +93,7 @@ async fn settle_down(pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Insists that exactly so many orders are due.
+/// Asserts that exactly this many orders are due.
 pub(crate) async fn expect_due(pool: &PgPool, orders: u32) -> anyhow::Result<()> {
     let due: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM sync.order_queue WHERE state IN ('pending', 'open') AND due_at <= now()",
@@ -105,7 +104,7 @@ pub(crate) async fn expect_due(pool: &PgPool, orders: u32) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Insists on the number of conversations and messages in the tables.
+/// Asserts the number of conversations and messages in the tables.
 pub(crate) async fn expect_stored(pool: &PgPool, orders: u32, messages: u64) -> anyhow::Result<()> {
     let stored: (i64, i64) =
         sqlx::query_as("SELECT (SELECT count(*) FROM chat.orders), (SELECT count(*) FROM chat.messages)")

@@ -20,7 +20,7 @@ struct Shown {
     header: &'static str,
     column: Column,
     per_order: bool,
-    /// What one unit of the table is.
+    /// The size of a unit in the table.
     unit: f64,
     decimals: usize,
 }
@@ -66,7 +66,7 @@ const COLUMNS: [Shown; 15] = [
     Shown::new("latency\nms", |sample| sample.mean_latency_ms).decimals(1),
 ];
 
-/// All of it, for people. µs, statements, WAL and dead rows are per order.
+/// Prints all results for people. µs, statements, WAL and dead rows are per order.
 pub(crate) fn print(machine: &Machine, results: &Results, criteria: &[Criterion]) {
     println!("{}\n", machine.lines());
     println!(
@@ -103,7 +103,7 @@ fn table(results: &Results) -> Table {
     table
 }
 
-/// Everything, each repetition included.
+/// Writes everything, including each repetition.
 pub(crate) fn write(
     path: &Path,
     machine: &Machine,
@@ -124,7 +124,7 @@ pub(crate) fn write(
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Variables that were passed on to the worker: names only where the value may be a secret.
+/// Returns the variables that were passed to the worker: only the names if a value may be secret.
 fn overrides() -> Vec<String> {
     std::env::vars()
         .filter(|(name, _)| name.starts_with("CHATSYNC__"))

@@ -1,26 +1,26 @@
-//! What one measurement tells, and the median of several.
+//! One measurement, and the median of several.
 
 use serde::Serialize;
 
-/// One measured phase. A number that could not be had is `None`, and blank in the table.
+/// One measured phase. A number that is unknown is `None`, and blank in the table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Sample {
     pub(crate) orders: u32,
     pub(crate) messages: u64,
     pub(crate) wall_seconds: f64,
-    /// Of the worker or workers, or of the load generator.
+    /// Processor time of all workers, or of the load generator.
     pub(crate) worker_cpu_seconds: Option<f64>,
     pub(crate) server_cpu_seconds: Option<f64>,
     pub(crate) postgres_cpu_seconds: Option<f64>,
-    /// Of the largest worker.
+    /// Peak of the largest worker.
     pub(crate) peak_resident_bytes: Option<f64>,
-    /// Statements that the worker sent, BEGIN and COMMIT included.
+    /// Statements that the worker sent, including BEGIN and COMMIT.
     pub(crate) statements: Option<f64>,
-    /// All that was written to the write-ahead log meanwhile.
+    /// Everything written to the write-ahead log during the phase.
     pub(crate) wal_bytes: Option<f64>,
-    /// Of it, by the worker's statements on `sync.order_queue`.
+    /// Written by the worker's statements on `sync.order_queue`.
     pub(crate) queue_wal_bytes: Option<f64>,
-    /// Of it, by the worker's other statements.
+    /// Written by the worker's other statements.
     pub(crate) other_wal_bytes: Option<f64>,
     /// Dead rows left in `chat` and `sync`.
     pub(crate) dead_rows: Option<f64>,
@@ -28,18 +28,17 @@ pub(crate) struct Sample {
     pub(crate) chat_rows_inserted: Option<f64>,
     /// Rows of `chat` updated or deleted.
     pub(crate) chat_rows_rewritten: Option<f64>,
-    /// Autovacuum's turns on the tables meanwhile: they cost time and take dead rows away.
+    /// Autovacuum's runs on the tables: they take time and remove dead rows.
     pub(crate) autovacuums: Option<f64>,
-    /// The API's latency as its client saw it.
+    /// The API's latency as measured by its client.
     pub(crate) mean_latency_ms: Option<f64>,
     /// The worker's statements that took the most time.
     pub(crate) costliest: Vec<Statement>,
 }
 
-/// A statement as `pg_stat_statements` tells of it.
+/// A statement in `pg_stat_statements`.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub(crate) struct Statement {
-    /// Its beginning.
     pub(crate) text: String,
     pub(crate) calls: i64,
     pub(crate) total_ms: f64,
@@ -52,7 +51,7 @@ pub(crate) struct Statement {
 pub(crate) struct Phase {
     /// `sizes`, `latency`, `two-workers` or `growth`.
     pub(crate) series: &'static str,
-    /// What tells it from others of its series: the number of orders, or of those that were there before.
+    /// What distinguishes it within its series: the number of orders, or of earlier orders.
     pub(crate) size: u32,
     pub(crate) name: &'static str,
     pub(crate) samples: Vec<Sample>,
@@ -62,7 +61,7 @@ pub(crate) struct Phase {
 pub(crate) type Column = fn(&Sample) -> Option<f64>;
 
 impl Sample {
-    /// For work that was not on the tables of `chat` and `sync`, and not by a worker.
+    /// Clears what concerns the tables of `chat` and `sync`, and workers.
     pub(crate) fn elsewhere(self) -> Self {
         Self {
             statements: None,
@@ -88,12 +87,12 @@ impl Sample {
 }
 
 impl Phase {
-    /// The median of a column, if it is known.
+    /// Returns the median of a column, if it is known.
     pub(crate) fn median(&self, column: Column) -> Option<f64> {
         median(self.samples.iter().filter_map(column).collect())
     }
 
-    /// The same per order.
+    /// Returns the same per order.
     pub(crate) fn median_per_order(&self, column: Column) -> Option<f64> {
         let orders = self.samples.first()?.orders;
         Some(self.median(column)? / f64::from(orders))
@@ -107,7 +106,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Adds a repetition, and says so on standard error.
+    /// Adds a repetition, and prints it to standard error.
     pub(crate) fn add(&mut self, series: &'static str, size: u32, name: &'static str, sample: Sample) {
         let per_second = sample.orders_per_second();
         eprintln!("{series} {size} {name}: {:.2} s, {per_second:.0} orders/s", sample.wall_seconds);
@@ -122,7 +121,7 @@ impl Results {
         self.phases.iter().find(|phase| (phase.series, phase.size, phase.name) == (series, size, name))
     }
 
-    /// The median of how many times as fast one phase was as another, in each repetition.
+    /// Returns the median, over the repetitions, of how many times as fast one phase was as another.
     pub(crate) fn paired_ratio(&self, series: &str, size: u32, one: &str, other: &str) -> Option<f64> {
         let (one, other) = (self.find(series, size, one)?, self.find(series, size, other)?);
         let pairs = one.samples.iter().zip(&other.samples);

@@ -1,4 +1,4 @@
-//! The mock server as its parent sees it.
+//! Starts and controls the mock server.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 
-/// A running mock server; dropped, it is killed.
+/// A running mock server; dropping it kills the process.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pipes: Mutex<(ChildStdin, Lines<BufReader<ChildStdout>>)>,
     _child: Child,
 }
 
-/// What it has done so far.
+/// Its counters so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) processor: Duration,
@@ -24,7 +24,6 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts this program again as a server.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve")
@@ -39,17 +38,17 @@ impl Server {
         Ok(Self { address, pipes: Mutex::new((stdin, lines)), _child: child })
     }
 
-    /// As `api.base_url`.
+    /// Returns the value for `api.base_url`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Whether some conversations have changed.
+    /// Sets whether some conversations have changed.
     pub(crate) async fn set_changed(&self, is_changed: bool) -> anyhow::Result<()> {
         self.command(&format!("changed {is_changed}")).await.map(drop)
     }
 
-    /// Waits so long before each reply.
+    /// Sets the delay of each reply.
     pub(crate) async fn set_latency(&self, milliseconds: u32) -> anyhow::Result<()> {
         self.command(&format!("latency {milliseconds}")).await.map(drop)
     }

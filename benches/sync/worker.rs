@@ -1,4 +1,4 @@
-//! The worker: `chatsync sync` as people run it, from its start as a process to its end.
+//! The worker: `chatsync sync` as people run it, from the start of the process to its end.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -15,28 +15,28 @@ use crate::postgres::Transport;
 use crate::processor;
 use crate::sample::Sample;
 
-/// How often a process's memory is looked at.
+/// How often a process's memory is read.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a worker is set up; everything else is chatsync's default.
+/// The settings of a worker; everything else is chatsync's default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     /// `pace.max_in_flight`.
     pub(crate) in_flight: u32,
     /// Workers at the same time.
     pub(crate) workers: u32,
-    /// Their way to the database.
+    /// How they reach the database.
     pub(crate) transport: Transport,
 }
 
 impl Setup {
-    /// One worker, over TCP.
+    /// Returns the setup of one worker over TCP.
     pub(crate) fn one(in_flight: u32) -> Self {
         Self { in_flight, workers: 1, transport: Transport::Tcp }
     }
 }
 
-/// What all workers of a measurement together must have done.
+/// What all workers of a measurement must have done together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub(crate) struct Done {
     pub(crate) claimed: u64,
@@ -47,17 +47,17 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// Orders read for the first time.
+    /// Expects orders read for the first time.
     pub(crate) fn first(orders: u32, messages: u64) -> Self {
         Self { messages_inserted: messages, ..Self::read(orders) }
     }
 
-    /// Orders read again, with nothing new.
+    /// Expects orders read again without changes.
     pub(crate) fn again(orders: u32) -> Self {
         Self { unchanged: orders.into(), ..Self::read(orders) }
     }
 
-    /// Orders read again after some have changed; `updated` messages in each that was read.
+    /// Expects orders read again after some have changed; `updated` messages in each read one.
     pub(crate) fn changed(orders: u32, changes: Changes, updated: u32) -> Self {
         Self {
             unchanged: (orders - changes.grown - changes.read).into(),
@@ -82,11 +82,11 @@ impl Done {
     }
 }
 
-/// Measures a run over everything that is due; anything but `expected` is an error.
+/// Measures a run over everything that is due. Fails if it did anything but `expected`.
 pub(crate) async fn measure(lab: &Lab, setup: Setup, messages: u64, expected: Done) -> anyhow::Result<Sample> {
     let orders = u32::try_from(expected.fetched)?;
     let work = async {
-        // At most two, and each has its own files.
+        // At most two workers, each with its own files.
         let second = async { if setup.workers > 1 { run(lab, setup, "second").await.map(Some) } else { Ok(None) } };
         let (first, second) = tokio::join!(run(lab, setup, "first"), second);
         Ok((first?, second?))
@@ -101,7 +101,7 @@ pub(crate) async fn measure(lab: &Lab, setup: Setup, messages: u64, expected: Do
     Ok(sample)
 }
 
-/// One worker, to its end, with the peak of its memory.
+/// Runs one worker to its end; returns its memory peak as well.
 async fn run(lab: &Lab, setup: Setup, name: &str) -> anyhow::Result<(Done, Option<u64>)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatsync"));
     command
@@ -115,7 +115,7 @@ async fn run(lab: &Lab, setup: Setup, name: &str) -> anyhow::Result<(Done, Optio
             ("CHATSYNC__AUTH__MODE", "static_token".to_owned()),
             ("CHATSYNC__AUTH__TOKEN", "simulated-token".to_owned()),
             ("CHATSYNC__PACE__MAX_IN_FLIGHT", setup.in_flight.to_string()),
-            // The search for the API's limit is not what is measured.
+            // The search for the API's limit is not measured.
             ("CHATSYNC__PACE__INITIAL_REQUESTS_PER_SECOND", "100000".to_owned()),
             ("CHATSYNC__LOG__LEVEL", "warn".to_owned()),
         ])
@@ -125,7 +125,7 @@ async fn run(lab: &Lab, setup: Setup, name: &str) -> anyhow::Result<(Done, Optio
     Ok((done, peak))
 }
 
-/// Measures fetching without anything else, by the load generator.
+/// Measures fetching alone, by the load generator.
 pub(crate) async fn measure_fetch(lab: &Lab, orders: u32, messages: u64, connections: u32) -> anyhow::Result<Sample> {
     let load = Load { address: lab.server.address, orders, connections };
     let work = async {
@@ -146,9 +146,9 @@ pub(crate) async fn measure_fetch(lab: &Lab, orders: u32, messages: u64, connect
     Ok(sample.elsewhere())
 }
 
-/// Runs a process to its end and returns what it printed; an exit code is an error. Dropped, it is killed.
+/// Runs a process to its end and returns what it printed. Fails on an exit code. Dropping it kills the process.
 async fn output_of(lab: &Lab, mut command: Command, name: &str) -> anyhow::Result<(String, Option<u64>)> {
-    // Files, lest it waits for a reader.
+    // Files, so that it never waits for a reader.
     let path = |kind| lab.scratch.path().join(format!("{name}.{kind}"));
     let (out, err) = (path("out"), path("err"));
     command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?).kill_on_drop(true);
@@ -166,7 +166,7 @@ async fn output_of(lab: &Lab, mut command: Command, name: &str) -> anyhow::Resul
         bail!("the process {name} ended with {status}\n{out}\n{err}");
     }
     for line in err.lines() {
-        // A slow statement is told at its full length.
+        // A slow statement is logged in full length.
         eprintln!("{name}: {}", line.chars().take(140).collect::<String>());
     }
     Ok((out, peak))

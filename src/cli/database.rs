@@ -52,7 +52,7 @@ impl Database {
     /// `database.wait_at_start`.
     pub(super) async fn open(
         environment: &Environment,
-        settings: &config::Database,
+        settings: &config::DatabaseSettings,
         migrations: Migrations,
     ) -> anyhow::Result<Self> {
         let opening = Self::try_open(environment, settings, migrations, Some(settings.wait_at_start));
@@ -63,7 +63,7 @@ impl Database {
     /// The same for the daemon, which waits for as long as it takes; `None` after a signal.
     pub(super) async fn wait_for(
         environment: &Environment,
-        settings: &config::Database,
+        settings: &config::DatabaseSettings,
     ) -> anyhow::Result<Option<Self>> {
         let opening = Self::try_open(environment, settings, Migrations::AsConfigured, None);
         environment.shutdown.soft.run_until_cancelled(Box::pin(opening)).await.transpose()
@@ -71,7 +71,7 @@ impl Database {
 
     async fn try_open(
         environment: &Environment,
-        settings: &config::Database,
+        settings: &config::DatabaseSettings,
         migrations: Migrations,
         wait: Option<Duration>,
     ) -> anyhow::Result<Self> {
@@ -93,7 +93,7 @@ impl Database {
     /// Starts an embedded server and connects to it.
     pub(super) async fn start(
         place: Place,
-        settings: &config::Database,
+        settings: &config::DatabaseSettings,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let embedded = Embedded::start(place).await?;
@@ -104,7 +104,7 @@ impl Database {
 
     async fn connect(
         url: &Secret,
-        settings: &config::Database,
+        settings: &config::DatabaseSettings,
         stop: &CancellationToken,
         embedded: Option<Embedded>,
         wait: Option<Duration>,

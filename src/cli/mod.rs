@@ -194,7 +194,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
 
 impl Environment {
     /// The directory of the embedded PostgreSQL. Says so if nobody chose a database: another one may be meant.
-    fn data_dir(&self, settings: &config::Database) -> anyhow::Result<PathBuf> {
+    fn data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
         let data_dir = match &self.data_dir {
             Some(data_dir) => data_dir.clone(),
             None => embedded::default_data_dir()?,
@@ -209,7 +209,7 @@ impl Environment {
     }
 
     /// The same for a command that only looks, and makes no database.
-    fn existing_data_dir(&self, settings: &config::Database) -> anyhow::Result<PathBuf> {
+    fn existing_data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
         let data_dir = self.data_dir(settings)?;
         if !embedded::exists(&data_dir) {
             anyhow::bail!(

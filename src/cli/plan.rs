@@ -38,7 +38,7 @@ struct Plan {
 pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
-    let next_tick = settings.schedule.schedule.next_after(Utc::now());
+    let next_tick = settings.schedule.ticks.next_after(Utc::now());
     let window = settings.queue.policy.readable_window;
     let mut forecast = Forecast::begin(&database.pool, window, next_tick, args.limit).await?;
     let run = Foresight::new(&settings).foresee(&mut forecast).await?;

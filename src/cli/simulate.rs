@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::output::{print, unless_gone};
 use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
-use crate::simulator::{self, Fault, Lifecycle, Options, ReplyAge};
+use crate::simulator::{self, InjectedFault, Lifecycle, Options, ReplyAge};
 
 /// Serve a simulated Connect API: for trying chatsync without credentials, and for tests.
 ///
@@ -79,7 +79,7 @@ pub(super) struct Args {
 
     /// Something goes wrong with some requests, such as errors=0.3 or latency-spike=0.05:2s; --help lists all (repeatable)
     #[arg(long = "fault", value_name = "FAULT")]
-    faults: Vec<Fault>,
+    faults: Vec<InjectedFault>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,7 +1,7 @@
-//! Database URLs as psql takes them, in the one form that sqlx takes: `postgres:///?host=…&user=…`.
+//! Converts database URLs as psql accepts them to the one form that sqlx accepts: `postgres:///?host=…&user=…`.
 //!
-//! Follows libpq's `conninfo_uri_parse_options`. What would mean something else than to psql, or would be understood in a
-//! way that nobody meant, is refused. No error shows any part of the URL: each may be part of a password.
+//! Follows libpq's `conninfo_uri_parse_options`. Refuses what would mean something else than to psql, or would be
+//! misunderstood. No error shows any piece of the URL: each may belong to a password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,23 +10,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::reader::Wrong;
+use super::reader::InvalidValue;
 
 const ENCODE: &str =
     "write the characters / ? # @ : % of a user name or password percent-encoded: %2F %3F %23 %40 %3A %25";
 const FORM: &str = "write postgres://user:password@host:5432/name, or \"embedded\"";
 
-/// All but the characters that mean themselves everywhere in a URL.
+/// All characters except those without a special meaning in URLs.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Parameters that sqlx understands as psql does.
+/// Parameters that sqlx interprets as psql does.
 const PASSED_ON: [&str; 4] = ["application_name", "options", "sslcert", "sslkey"];
 
-/// Parameters without which the connection would be less safe than asked for, or another one.
+/// Parameters without which the connection would be another one, or less safe than requested.
 const NOT_SUPPORTED: [&str; 7] =
     ["service", "servicefile", "passfile", "require_auth", "sslcrl", "sslcrldir", "sslnegotiation"];
 
-/// What a URL says. Other parameters, such as those of poolers and other drivers, are ignored.
+/// The components of a URL. Other parameters, such as those of poolers and other drivers, are ignored.
 #[derive(Default)]
 struct Parts {
     host: Option<String>,
@@ -40,31 +40,31 @@ struct Parts {
     others: Vec<(String, String)>,
 }
 
-/// Checks a URL; returns the form that sqlx takes.
-pub(super) fn normalise(text: &str) -> Result<String, Wrong> {
+/// Checks a URL and converts it to the form for sqlx.
+pub(super) fn normalise(text: &str) -> Result<String, InvalidValue> {
     let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let rest = rest.ok_or_else(|| Wrong::new("is not a PostgreSQL URL", FORM))?;
+    let rest = rest.ok_or_else(|| InvalidValue::new("is not a PostgreSQL URL", FORM))?;
     let mut parts = Parts::read(rest)?;
     parts.settle_tls()?;
     Ok(parts.write())
 }
 
 impl Parts {
-    fn read(rest: &str) -> Result<Self, Wrong> {
+    fn read(rest: &str) -> Result<Self, InvalidValue> {
         if rest.contains('#') {
-            return Err(Wrong::new("contains the character #, which ends a URL", ENCODE));
+            return Err(InvalidValue::new("contains the character #, which ends a URL", ENCODE));
         }
         let (front, query) = rest.split_once('?').map_or((rest, None), |(front, query)| (front, Some(query)));
         let (authority, path) = front.split_once('/').unwrap_or((front, ""));
         let names_user = authority.contains('@');
-        // An @ behind the authority belongs to a password with a slash or a question mark before it.
+        // An @ after the authority belongs to a password that contains a slash or a question mark.
         if path.contains('@') || (!names_user && query.is_some_and(|query| query.contains('@'))) {
-            return Err(Wrong::new("has a character / or ? before its @", ENCODE));
+            return Err(InvalidValue::new("has a character / or ? before its @", ENCODE));
         }
         let mut parts = Self::default();
         let hosts = match authority.split_once('@') {
             Some((_, hosts)) if hosts.contains('@') => {
-                return Err(Wrong::new("contains the character @ more than once", ENCODE));
+                return Err(InvalidValue::new("contains the character @ more than once", ENCODE));
             }
             Some((who, hosts)) => {
                 let (user, password) = who.split_once(':').map_or((who, None), |(user, word)| (user, Some(word)));
@@ -74,7 +74,7 @@ impl Parts {
             }
             None => authority,
         };
-        parts.place(hosts)?;
+        parts.read_host(hosts)?;
         parts.database = filled(decode(path)?);
         for (name, value) in query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('=')) {
             parts.set(&decode(name)?, decode(value)?)?;
@@ -82,23 +82,23 @@ impl Parts {
         let is_by_name = parts.ssl_mode.as_deref() == Some("verify-full") && parts.host.is_some();
         if is_by_name && parts.address.is_some() {
             let hint = "leave hostaddr out, so that the certificate is compared with the host's name";
-            return Err(Wrong::new("has both host and hostaddr with sslmode=verify-full", hint));
+            return Err(InvalidValue::new("has both host and hostaddr with sslmode=verify-full", hint));
         }
         if parts.port.as_ref().is_some_and(|port| port.parse::<u16>().is_err()) {
-            return Err(Wrong::new("has a port that is no number from 0 to 65535", FORM));
+            return Err(InvalidValue::new("has a port that is no number from 0 to 65535", FORM));
         }
         Ok(parts)
     }
 
-    /// The host and port between `@` and `/`.
-    fn place(&mut self, text: &str) -> Result<(), Wrong> {
+    /// Reads host and port, between `@` and `/`.
+    fn read_host(&mut self, text: &str) -> Result<(), InvalidValue> {
         if text.contains(',') {
             return Err(several_hosts());
         }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) =
-                    rest.split_once(']').ok_or_else(|| Wrong::new("has a [ that is not closed", FORM))?;
+                    rest.split_once(']').ok_or_else(|| InvalidValue::new("has a [ that is not closed", FORM))?;
                 (host, port.strip_prefix(':'))
             }
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
@@ -108,7 +108,7 @@ impl Parts {
         Ok(())
     }
 
-    fn set(&mut self, name: &str, value: String) -> Result<(), Wrong> {
+    fn set(&mut self, name: &str, value: String) -> Result<(), InvalidValue> {
         match name {
             "host" if value.contains(',') => return Err(several_hosts()),
             "host" => self.host = filled(value),
@@ -121,44 +121,47 @@ impl Parts {
             "sslrootcert" | "ssl-root-cert" => self.ssl_root_cert = filled(value),
             "statement-cache-capacity" if value.parse::<usize>().is_ok() => self.others.push((name.to_owned(), value)),
             "target_session_attrs" if ["standby", "read-only"].contains(&value.as_str()) => {
-                return Err(Wrong::new(
-                    "asks for a server that takes no writes",
+                return Err(InvalidValue::new(
+                    "requires a server that accepts no writes",
                     "write target_session_attrs=read-write",
                 ));
             }
             "gssencmode" if value == "require" => {
-                return Err(Wrong::new("has gssencmode=require, which chatsync does not support", "use TLS: sslmode"));
+                return Err(InvalidValue::new(
+                    "has gssencmode=require, which chatsync does not support",
+                    "use TLS: sslmode",
+                ));
             }
             _ if PASSED_ON.contains(&name) => self.others.push((name.to_owned(), value)),
             _ if NOT_SUPPORTED.contains(&name) => {
                 let what = format!("has the parameter {name}, which chatsync does not support");
-                return Err(Wrong::new(what, "leave it out if the connection is safe without it"));
+                return Err(InvalidValue::new(what, "leave it out if the connection is safe without it"));
             }
             _ => tracing::debug!("a parameter of database.url that chatsync does not know is ignored"),
         }
         Ok(())
     }
 
-    /// Makes `sslmode` and `sslrootcert` mean what they mean to psql.
-    fn settle_tls(&mut self) -> Result<(), Wrong> {
-        // What the URL leaves open, libpq's variables say, and must be right as well.
+    /// Gives `sslmode` and `sslrootcert` the meaning they have in psql.
+    fn settle_tls(&mut self) -> Result<(), InvalidValue> {
+        // Without a value in the URL, libpq's variables count. Check these as well.
         self.ssl_mode = self.ssl_mode.take().or_else(|| variable("PGSSLMODE"));
         self.ssl_root_cert = self.ssl_root_cert.take().or_else(|| variable("PGSSLROOTCERT"));
         let mode = self.ssl_mode.as_deref();
         if mode == Some("allow") {
             let hint = "write sslmode=prefer, or require";
-            return Err(Wrong::new("has sslmode=allow, which chatsync does not support", hint));
+            return Err(InvalidValue::new("has sslmode=allow, which chatsync does not support", hint));
         }
         if mode.is_some_and(|mode| !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&mode)) {
             let hint = "write sslmode=disable, prefer, require, verify-ca or verify-full";
-            return Err(Wrong::new("has an sslmode that does not exist", hint));
+            return Err(InvalidValue::new("has an sslmode that does not exist", hint));
         }
         if self.ssl_root_cert.as_deref() == Some("system") {
             if mode.is_some_and(|mode| mode != "verify-full") {
                 let hint = "write sslmode=verify-full, or leave sslmode out";
-                return Err(Wrong::new("has sslrootcert=system with a weaker sslmode", hint));
+                return Err(InvalidValue::new("has sslrootcert=system with a weaker sslmode", hint));
             }
-            // The platform's certificates are what sqlx takes where no file is named.
+            // sqlx uses the system's certificates if no file is named.
             self.ssl_root_cert = None;
             self.ssl_mode = Some("verify-full".to_owned());
             return Ok(());
@@ -177,7 +180,7 @@ impl Parts {
     }
 
     fn write(self) -> String {
-        // The address saves looking up the name, which is needed only to check a certificate.
+        // An address needs no lookup of the name, which is needed only to check a certificate.
         let host = self.address.map(|address| ("hostaddr", address)).or(self.host.map(|host| ("host", host)));
         let named = [
             ("port", self.port),
@@ -203,7 +206,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().and_then(filled)
 }
 
-/// Who logs in if nobody says so: as with psql, the user that runs the program.
+/// Returns the default user: as with psql, the user that runs the program.
 fn system_user() -> Option<String> {
     if variable("PGUSER").is_some() {
         return None;
@@ -212,29 +215,29 @@ fn system_user() -> Option<String> {
     user.ok().flatten().map(|user| user.name)
 }
 
-fn several_hosts() -> Wrong {
+fn several_hosts() -> InvalidValue {
     let hint = "name one host, or a name that always leads to the primary";
-    Wrong::new("names several hosts, and chatsync connects to one", hint)
+    InvalidValue::new("names several hosts, and chatsync connects to one", hint)
 }
 
-/// Where psql looks for certificates if no file is named.
+/// Returns psql's default certificate file, if it exists.
 fn default_root_cert() -> Option<String> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     let path = home.join(".postgresql/root.crt");
     path.is_file().then(|| path.to_string_lossy().into_owned())
 }
 
-/// Refuses a file without certificates: the connection would fail without a word of it.
-fn check_root_cert(path: &str) -> Result<(), Wrong> {
+/// Refuses a file without certificates: the connection would fail without explanation.
+fn check_root_cert(path: &str) -> Result<(), InvalidValue> {
     let certificates = fs::read(path).map_err(|error| {
         let what = format!("names a file in sslrootcert that cannot be read: {error}");
-        Wrong::new(what, "check path and permissions")
+        InvalidValue::new(what, "check path and permissions")
     })?;
     let mut certificates = CertificateDer::pem_slice_iter(&certificates).peekable();
     if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
-        // The file is there, so its path is no part of a password.
+        // The file exists, so its path does not belong to a password.
         let what = format!("names a file in sslrootcert that holds no certificates in PEM form: {path}");
-        return Err(Wrong::new(what, "it begins with -----BEGIN CERTIFICATE----- and is not cut off"));
+        return Err(InvalidValue::new(what, "it begins with -----BEGIN CERTIFICATE----- and is not cut off"));
     }
     Ok(())
 }
@@ -243,16 +246,18 @@ fn filled(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Decodes `%2F` and the like.
-fn decode(text: &str) -> Result<String, Wrong> {
-    let is_encoded = |(place, _): (usize, &str)| {
-        text.as_bytes().get(place + 1..place + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+fn decode(text: &str) -> Result<String, InvalidValue> {
+    let is_encoded = |(at, _): (usize, &str)| {
+        text.as_bytes().get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
     if !text.match_indices('%').all(is_encoded) {
-        return Err(Wrong::new("contains the character %, which stands for no other character there", ENCODE));
+        return Err(InvalidValue::new(
+            "contains the character %, which is not followed by two hexadecimal digits",
+            ENCODE,
+        ));
     }
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| Wrong::new("is not UTF-8 once it is decoded", ENCODE))
+    decoded.map(Into::into).map_err(|_| InvalidValue::new("is not UTF-8 once it is decoded", ENCODE))
 }
 
 #[cfg(test)]
@@ -297,13 +302,13 @@ mod tests {
                     .query_pairs()
                     .map(|(name, value)| (name.into_owned(), value.into_owned()))
                     .collect();
-                // Who runs the tests logs in if the URL does not say who.
+                // The default user appears if the URL names none.
                 pairs.retain(|(name, value)| name != "user" || value != &system_user().unwrap_or_default());
                 pairs.sort();
                 pairs
             };
             assert_eq!(pairs(&good(url)), pairs(same), "{url}");
-            // psql is given what sqlx is given.
+            // psql gets the form for sqlx, so that must be stable.
             assert_eq!(good(&good(url)), good(url));
         }
     }
@@ -323,8 +328,11 @@ mod tests {
             "%4",
             "%ff",
         ] {
-            let told = bad(&format!("postgres://field_pw:{word}@127.0.0.1:5432/db"));
-            assert!(told.contains("percent-encoded") && !told.contains("Xkv") && !told.contains("173"), "{told}");
+            let problem = bad(&format!("postgres://field_pw:{word}@127.0.0.1:5432/db"));
+            assert!(
+                problem.contains("percent-encoded") && !problem.contains("Xkv") && !problem.contains("173"),
+                "{problem}"
+            );
         }
     }
 
@@ -335,8 +343,8 @@ mod tests {
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for text in ["", "AAAA", &certificate[..40], &certificate.replace("AAAA", "*")] {
             fs::write(file.path(), text).expect("written");
-            let told = bad(&format!("postgres://h/db?sslmode=verify-ca&sslrootcert={path}"));
-            assert!(told.contains(&format!("holds no certificates in PEM form: {path}")), "{text}: {told}");
+            let problem = bad(&format!("postgres://h/db?sslmode=verify-ca&sslrootcert={path}"));
+            assert!(problem.contains(&format!("holds no certificates in PEM form: {path}")), "{text}: {problem}");
         }
         fs::write(file.path(), certificate).expect("written");
         let good = |query: &str| good(&format!("postgres://h/db?{query}"));
@@ -358,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused_with_the_form() {
+    fn an_invalid_url_is_refused_with_an_example() {
         for text in ["host=localhost dbname=x", "mysql://h/db", "localhost:5432/db", "postgres:/h/db"] {
             assert!(bad(text).contains("postgres://user:password@host"), "{text}");
         }

@@ -1,8 +1,8 @@
-//! Settings: layered, typed, and wrong all at once.
+//! Layered, typed settings. All problems are reported together.
 //!
-//! Layers, later wins: `config/default.toml` (built in) → a file → the environment → flags. [`load`] reads every key,
-//! collects every [`Problem`] and only then gives up, so that a person mends a configuration in one go. The defaults
-//! are also the list of known keys: a key that is not there is an error that names it.
+//! Layers, later wins: `config/default.toml` (built in) → a file → the environment → flags. [`load`] reads every key
+//! and collects every [`Problem`] before it fails, so that a configuration can be fixed in one go. The defaults are
+//! also the list of known keys: any other key is an error that names it.
 
 mod database_url;
 mod problem;
@@ -24,41 +24,29 @@ pub use values::{AuthMode, LogFormat};
 use crate::domain::{QueuePolicy, Schedule};
 use reader::Reader;
 
-/// The built-in defaults, which are also the reference of all keys.
+/// The built-in defaults, which also list all keys.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// Everything that can be configured.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Section `api`.
-    pub api: Api,
-    /// `auth.mode`, which is read in any case.
+    pub api: ApiSettings,
+    /// `auth.mode`, which every command reads.
     pub auth_mode: AuthMode,
-    /// Section `auth`; present if the command asked for it.
+    /// Section `auth`; present if the command needs credentials.
     pub auth: Option<Auth>,
-    /// Section `pace`.
-    pub pace: Pace,
-    /// Section `database`.
-    pub database: Database,
-    /// Section `queue`.
-    pub queue: Queue,
-    /// Section `rejects`.
-    pub rejects: Rejects,
-    /// Section `breaker`.
-    pub breaker: Breaker,
-    /// Section `guard`.
-    pub guard: Guard,
-    /// Section `schedule`.
+    pub pace: PaceSettings,
+    pub database: DatabaseSettings,
+    pub queue: QueueSettings,
+    pub rejects: RejectSettings,
+    pub breaker: BreakerSettings,
+    pub guard: GuardSettings,
     pub schedule: ScheduleSettings,
-    /// Section `admin`.
-    pub admin: Admin,
-    /// Section `log`.
-    pub log: Log,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
 }
 
-/// How the API is reached.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub struct ApiSettings {
     /// The Connect server; a path in it is kept.
     pub base_url: Url,
     /// Header `X-Treat-Ids-As-Internal`.
@@ -67,31 +55,28 @@ pub struct Api {
     pub retailer_id: Option<String>,
     /// Header `Accept-Language`.
     pub accept_language: Option<String>,
-    /// For establishing a connection.
+    /// Limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// For a whole request.
+    /// Limit for a whole request.
     pub timeout: Duration,
-    /// Largest reply read, decompressed.
+    /// Largest reply that is read, in decompressed bytes.
     pub max_response_bytes: usize,
 }
 
-/// How requests are authorised.
+/// Section `auth`: how requests are authorised.
 #[derive(Debug, Clone)]
 pub enum Auth {
-    /// A token per Connect user.
     UserAssertion(ClientCredentials),
-    /// One token for all.
+    /// One token for all orders.
     ClientCredentials(ClientCredentials),
-    /// A token issued by hand.
+    /// A token that was issued outside chatsync.
     StaticToken(Secret),
 }
 
-/// What a token is asked for with.
+/// The credentials for requesting tokens.
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
-    /// `client_id`.
     pub client_id: String,
-    /// `client_secret`.
     pub client_secret: Secret,
     /// Scope of users' tokens.
     pub scope: String,
@@ -99,12 +84,11 @@ pub struct ClientCredentials {
     pub client_scope: String,
 }
 
-/// How fast the API is asked.
 #[derive(Debug, Clone)]
-pub struct Pace {
-    /// Ceiling in requests per second; `None`: none.
+pub struct PaceSettings {
+    /// Ceiling in requests per second; `None` means none.
     pub max_requests_per_second: Option<f64>,
-    /// Requests under way at once.
+    /// Most requests in flight.
     pub max_in_flight: usize,
     /// Requests per second to start with.
     pub initial_requests_per_second: f64,
@@ -113,141 +97,127 @@ pub struct Pace {
 /// How long to wait for the database.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For one operation.
+    /// Limit for one operation.
     pub timeout: Duration,
-    /// For a database that is away.
+    /// Limit for a database that is unavailable.
     pub give_up_after: Duration,
 }
 
-/// Where the tables are.
 #[derive(Debug, Clone)]
-pub struct Database {
-    /// The server.
+pub struct DatabaseSettings {
     pub location: DatabaseLocation,
-    /// Whether nobody chose it.
+    /// Whether no source sets it.
     pub is_default: bool,
-    /// Size of the connection pool.
     pub max_connections: u32,
     /// Whether `sync` and `run` apply migrations first.
     pub auto_migrate: bool,
-    /// How long a run waits for it.
+    /// How long a run waits for the database.
     pub patience: Patience,
-    /// How long a command other than `run` waits for it at its start.
+    /// How long a command other than `run` waits for the database when it starts.
     pub wait_at_start: Duration,
 }
 
-/// Which PostgreSQL.
 #[derive(Debug, Clone)]
 pub enum DatabaseLocation {
-    /// One of chatsync's own, in the user's data directory.
+    /// A server that chatsync starts itself, in the user's data directory.
     Embedded,
     /// A running server; the URL may hold a password.
     Url(Secret),
 }
 
-/// How the queue behaves.
 #[derive(Debug, Clone)]
-pub struct Queue {
-    /// Length of a lease.
+pub struct QueueSettings {
     pub lease: Duration,
-    /// Rows of orders that ended longer ago are deleted; `None`: never.
+    /// Rows of orders that ended longer ago are deleted; `None` means never.
     pub retention: Option<Duration>,
-    /// The rest, which the settling policy needs.
     pub policy: QueuePolicy,
 }
 
-/// How much is kept of what could not be understood.
+/// Section `rejects`: how much of what could not be understood is kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Rejects {
-    /// Older ones are dropped; `None`: none for its age.
+pub struct RejectSettings {
+    /// Older rejects are deleted; `None` means no limit.
     pub keep: Option<Duration>,
-    /// The oldest are dropped while all together are larger; `None`: however large.
+    /// The oldest rejects are deleted while the total is larger; `None` means no limit.
     pub max_bytes: Option<u64>,
 }
 
-/// What to do about an API that is out of order as a whole.
 #[derive(Debug, Clone, Copy)]
-pub struct Breaker {
-    /// A run waits for it this long.
+pub struct BreakerSettings {
+    /// How long a run waits for an API that is out of order.
     pub give_up_after: Duration,
 }
 
-/// When a run distrusts what the API says of its orders.
+/// Section `guard`: when a run distrusts the API.
 #[derive(Debug, Clone, Copy)]
-pub struct Guard {
+pub struct GuardSettings {
     /// A larger share of closed orders is implausible (0 to 1).
     pub max_suspicious_share: f64,
-    /// Judged over at least so many orders.
+    /// Shares are judged over at least this many orders.
     pub min_orders: u64,
 }
 
-/// When `chatsync run` runs.
+/// Section `schedule`: when `chatsync run` starts runs.
 #[derive(Debug, Clone)]
 pub struct ScheduleSettings {
-    /// Cron expression and time zone.
-    pub schedule: Schedule,
-    /// Run at once if a tick was missed.
+    /// The ticks, from cron expression and time zone.
+    pub ticks: Schedule,
+    /// Whether to run immediately if a tick was missed.
     pub catch_up: bool,
-    /// Run at once after every start.
+    /// Whether to run immediately after every start.
     pub run_on_start: bool,
 }
 
-/// The admin HTTP server.
 #[derive(Debug, Clone)]
-pub struct Admin {
-    /// Where to listen; `None`: off.
+pub struct AdminSettings {
+    /// Address of the admin HTTP server; `None` means off.
     pub listen: Option<SocketAddr>,
 }
 
-/// Logging.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub struct LogSettings {
     /// A level or a tracing filter.
     pub level: String,
-    /// Text or JSON.
     pub format: LogFormat,
 }
 
-/// What a command needs beyond the settings that are always read.
+/// What a command needs besides the settings that are always read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// The database at most.
+    /// The database, or not even that.
     Database,
-    /// Credentials for the API too.
+    /// Credentials for the API as well.
     Credentials,
-    /// And a database that somebody chose: the daemon runs for months on what is found out once.
+    /// Also a configured database: the daemon does not choose one for months by itself.
     Daemon,
 }
 
-/// Where settings come from besides the built-in defaults.
+/// The sources of settings besides the built-in defaults.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// Which file.
     pub file: ConfigFile,
-    /// The process environment, or a stand-in.
+    /// The environment variables of the process, or of a test.
     pub environment: Vec<(String, String)>,
 }
 
-/// The file among the sources.
 #[derive(Debug, Clone)]
 pub enum ConfigFile {
-    /// None at all.
     None,
-    /// `--config FILE`, or one in a usual place.
+    /// From `--config FILE`, or found in a usual place.
     Given(PathBuf),
 }
 
 impl Sources {
-    /// Nothing but the built-in defaults.
+    /// Returns no source besides the built-in defaults.
     #[must_use]
     pub fn built_in() -> Self {
         Self { file: ConfigFile::None, environment: Vec::new() }
     }
 
-    /// The process's environment and the given file, or the first that is in a usual place.
+    /// Returns the process's environment, and the given file or else the first one found in a usual place.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
-        // Values that are not UTF-8 cannot be settings; their names are of no interest either.
+        // Settings are UTF-8, so other variables are irrelevant.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -256,7 +226,7 @@ impl Sources {
         Self { file: file.map_or(ConfigFile::None, ConfigFile::Given), environment }
     }
 
-    /// Whether `DATABASE_URL` is set and yields to another URL in the variable of chatsync's own.
+    /// Returns whether `DATABASE_URL` is set but overridden by another URL in `CHATSYNC__DATABASE__URL`.
     #[must_use]
     pub fn has_unused_database_url(&self) -> bool {
         let value = |name| self.environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.trim());
@@ -266,11 +236,11 @@ impl Sources {
     }
 }
 
-/// Where a file is looked for: the directory in which a developer stands, the user's, the machine's.
+/// Returns where a file is looked for: in the current directory, the user's and the machine's configuration.
 fn usual_files(environment: &[(String, String)]) -> Vec<PathBuf> {
     let directory = |name| {
         let value = environment.iter().find(|(other, _)| other == name).map(|(_, value)| PathBuf::from(value));
-        // <https://specifications.freedesktop.org/basedir>: any other path is to be ignored.
+        // <https://specifications.freedesktop.org/basedir>: relative paths are to be ignored.
         value.filter(|path| path.is_absolute())
     };
     let of_the_user = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")));
@@ -286,7 +256,7 @@ fn in_directory(directory: &Path) -> PathBuf {
     directory.join("chatsync/chatsync.toml")
 }
 
-/// Reads and checks all settings. The error holds everything that is wrong, not just the first thing.
+/// Reads and checks all settings. The error lists every problem, not just the first.
 pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let mut reader = Reader::open(sources)?;
     let api = api(&mut reader);
@@ -299,7 +269,7 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
     let breaker = reader.get("breaker.give_up_after", values::positive_duration);
     let guard = guard(&mut reader);
     let schedule = schedule(&mut reader);
-    let admin = reader.optional("admin.listen", values::socket_address).map(|listen| Admin { listen });
+    let admin = reader.optional("admin.listen", values::socket_address).map(|listen| AdminSettings { listen });
     let log = log(&mut reader);
     reader.finish()?;
     let settings = || {
@@ -311,17 +281,17 @@ pub fn load(sources: &Sources, needs: Needs) -> Result<Settings, Problems> {
             database: database?,
             queue: queue?,
             rejects: rejects?,
-            breaker: Breaker { give_up_after: breaker? },
+            breaker: BreakerSettings { give_up_after: breaker? },
             guard: guard?,
             schedule: schedule?,
             admin: admin?,
             log: log?,
         })
     };
-    Ok(settings().expect("a section is missing only together with a problem, and there was none"))
+    Ok(settings().expect("a missing section comes with a problem, and there was none"))
 }
 
-fn api(reader: &mut Reader) -> Option<Api> {
+fn api(reader: &mut Reader) -> Option<ApiSettings> {
     let allow_insecure_http = reader.bool("api.allow_insecure_http");
     let base_url = reader.get("api.base_url", |text| values::base_url(text, allow_insecure_http.unwrap_or(false)));
     let treat_ids_as_internal = reader.bool("api.treat_ids_as_internal");
@@ -330,7 +300,7 @@ fn api(reader: &mut Reader) -> Option<Api> {
     let connect_timeout = reader.get("api.connect_timeout", values::positive_duration);
     let timeout = reader.get("api.timeout", values::positive_duration);
     let max_response_bytes = reader.get("api.max_response_bytes", values::between::<usize, 1_024, 134_217_728>);
-    Some(Api {
+    Some(ApiSettings {
         base_url: base_url?,
         treat_ids_as_internal: treat_ids_as_internal?,
         retailer_id: retailer_id?,
@@ -341,7 +311,7 @@ fn api(reader: &mut Reader) -> Option<Api> {
     })
 }
 
-#[expect(clippy::option_option, reason = "outer: was it right; inner: was it asked for")]
+#[expect(clippy::option_option, reason = "outer: is it valid; inner: is it needed")]
 fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Option<Auth>> {
     let client_id = reader.text("auth.client_id");
     let client_secret = reader.secret("auth.client_secret", "auth.client_secret_file");
@@ -363,7 +333,7 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
         client_secret?,
         "set it in the environment, or auth.client_secret_file; `chatsync demo` needs none",
     );
-    let scope = reader.require("auth.scope", scope?, "the chat endpoint wants connect:post_checkout");
+    let scope = reader.require("auth.scope", scope?, "the chat endpoint requires connect:post_checkout");
     let scope = scope?;
     let client_scope = client_scope?.unwrap_or_else(|| scope.clone());
     let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope, client_scope };
@@ -373,23 +343,23 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     }))
 }
 
-fn pace(reader: &mut Reader) -> Option<Pace> {
+fn pace(reader: &mut Reader) -> Option<PaceSettings> {
     let ceiling = reader.get("pace.max_requests_per_second", values::rate);
     let max_in_flight = reader.get("pace.max_in_flight", values::between::<usize, 1, 10_000>);
     let initial = reader.get("pace.initial_requests_per_second", values::positive_rate);
-    Some(Pace {
+    Some(PaceSettings {
         max_requests_per_second: Some(ceiling?).filter(|ceiling| *ceiling > 0.0),
         max_in_flight: max_in_flight?,
         initial_requests_per_second: initial?,
     })
 }
 
-fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
+fn database(reader: &mut Reader, needs: Needs) -> Option<DatabaseSettings> {
     let is_default = reader.is_default("database.url") && reader.is_default("database.url_file");
     if is_default && needs == Needs::Daemon {
         let hint =
             "set DATABASE_URL, database.url or database.url_file; \"embedded\" is a PostgreSQL of chatsync's own";
-        reader.refuse("database.url", "is not set, and `chatsync run` does not choose a database by itself", hint);
+        reader.report("database.url", "is not set, and `chatsync run` does not choose a database by itself", hint);
     }
     let url = reader.secret("database.url", "database.url_file");
     let hint = "write postgres://user:password@host:5432/name, or \"embedded\"";
@@ -401,7 +371,7 @@ fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
     let timeout = reader.get("database.timeout", values::positive_duration);
     let give_up_after = reader.get("database.give_up_after", values::positive_duration);
     let wait_at_start = reader.get("database.wait_at_start", values::duration);
-    Some(Database {
+    Some(DatabaseSettings {
         location: location?,
         is_default,
         max_connections: max_connections?,
@@ -411,7 +381,7 @@ fn database(reader: &mut Reader, needs: Needs) -> Option<Database> {
     })
 }
 
-fn queue(reader: &mut Reader) -> Option<Queue> {
+fn queue(reader: &mut Reader) -> Option<QueueSettings> {
     let lease = reader.get("queue.lease", values::lease);
     let max_failures = reader.get("queue.max_failures", values::between::<i32, 1, 1_000_000>);
     let retry_backoff = reader.get("queue.retry_backoff", values::positive_duration);
@@ -429,10 +399,10 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
         quiet_after: quiet_after?,
     };
     if policy.retry_backoff_max < policy.retry_backoff {
-        reader.refuse("queue.retry_backoff_max", "is shorter than queue.retry_backoff", "make it at least as long");
+        reader.report("queue.retry_backoff_max", "is shorter than queue.retry_backoff", "make it at least as long");
     }
     if policy.refresh_after >= policy.readable_window {
-        reader.refuse(
+        reader.report(
             "queue.refresh_after",
             "is not shorter than queue.readable_window: no conversation could be proven complete",
             "read open orders several times within the window, e.g. every 6h",
@@ -440,28 +410,28 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     }
     let retention = Some(retention?).filter(|retention| !retention.is_zero());
     if retention.is_some_and(|retention| retention < policy.readable_window) {
-        reader.refuse(
+        reader.report(
             "queue.retention",
-            "is shorter than queue.readable_window: orders would be forgotten while the API still shows them",
+            "is shorter than queue.readable_window: orders would be deleted while the API still returns them",
             "write a longer one, e.g. 90d, or 0s to keep them for ever",
         );
     }
-    Some(Queue { lease: lease?, retention, policy })
+    Some(QueueSettings { lease: lease?, retention, policy })
 }
 
-fn rejects(reader: &mut Reader) -> Option<Rejects> {
+fn rejects(reader: &mut Reader) -> Option<RejectSettings> {
     let keep = reader.get("rejects.keep", values::duration);
     let max_bytes = reader.get("rejects.max_bytes", values::between::<u64, 0, 1_152_921_504_606_846_976>);
-    Some(Rejects {
+    Some(RejectSettings {
         keep: Some(keep?).filter(|keep| !keep.is_zero()),
         max_bytes: Some(max_bytes?).filter(|bytes| *bytes > 0),
     })
 }
 
-fn guard(reader: &mut Reader) -> Option<Guard> {
+fn guard(reader: &mut Reader) -> Option<GuardSettings> {
     let max_suspicious_share = reader.get("guard.max_suspicious_share", values::share);
     let min_orders = reader.get("guard.min_orders", values::between::<u64, 1, 1_000>);
-    Some(Guard { max_suspicious_share: max_suspicious_share?, min_orders: min_orders? })
+    Some(GuardSettings { max_suspicious_share: max_suspicious_share?, min_orders: min_orders? })
 }
 
 fn schedule(reader: &mut Reader) -> Option<ScheduleSettings> {
@@ -469,20 +439,16 @@ fn schedule(reader: &mut Reader) -> Option<ScheduleSettings> {
     let timezone = reader.get("schedule.timezone", values::timezone);
     let catch_up = reader.bool("schedule.catch_up");
     let run_on_start = reader.bool("schedule.run_on_start");
-    Some(ScheduleSettings {
-        schedule: Schedule::new(cron?, timezone?),
-        catch_up: catch_up?,
-        run_on_start: run_on_start?,
-    })
+    Some(ScheduleSettings { ticks: Schedule::new(cron?, timezone?), catch_up: catch_up?, run_on_start: run_on_start? })
 }
 
-fn log(reader: &mut Reader) -> Option<Log> {
+fn log(reader: &mut Reader) -> Option<LogSettings> {
     let level = reader.get("log.level", values::log_filter);
     let format = reader.get("log.format", values::log_format);
-    Some(Log { level: level?, format: format? })
+    Some(LogSettings { level: level?, format: format? })
 }
 
-/// A database URL as libpq takes it, in the form that sqlx takes: everything in the query.
+/// Converts a database URL as libpq accepts it to the form for sqlx, with everything in the query.
 pub fn normalise_url(url: &str) -> Result<String, Problems> {
     database_url::normalise(url).map_err(|wrong| {
         let (key, origin) = ("database.url".to_owned(), "the database URL".to_owned());
@@ -490,7 +456,7 @@ pub fn normalise_url(url: &str) -> Result<String, Problems> {
     })
 }
 
-/// A duration as in the configuration, for flags.
+/// Parses a duration as in the configuration, for flags.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     values::positive_duration(text).map_err(|wrong| format!("it {}: {}", wrong.what, wrong.hint))
 }

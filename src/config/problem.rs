@@ -1,17 +1,15 @@
-//! What is wrong with a configuration, told so that a person can mend it.
+//! Problems of a configuration, each with its origin and a hint.
 
 use std::fmt;
 
-/// One wrong setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, `section.name`; empty where a whole file is meant.
+    /// The key, `section.name`; empty for a whole file.
     pub key: String,
-    /// Where the value came from: a file, a variable, the defaults.
+    /// Where the value came from: a file, a variable or the defaults.
     pub origin: String,
     /// What is wrong. Never holds the value of a secret.
     pub what: String,
-    /// How to mend it.
     pub hint: String,
 }
 
@@ -28,7 +26,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration; never empty.
+/// All problems of a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

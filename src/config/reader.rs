@@ -1,6 +1,6 @@
-//! Reads single keys out of the layers and collects what is wrong with them.
+//! Reads single keys from the merged layers and collects the problems.
 
-#![expect(clippy::option_option, reason = "outer: was it right; inner: is it set")]
+#![expect(clippy::option_option, reason = "outer: is it valid; inner: is it set")]
 
 use std::collections::HashMap;
 
@@ -12,19 +12,19 @@ use super::{ConfigFile, DEFAULTS, Secret, Sources};
 
 const PREFIX: &str = "CHATSYNC__";
 
-/// How variables begin that are meant for chatsync, or for a Kubernetes service of its name.
+/// Prefix of variables meant for chatsync, or for a Kubernetes service named chatsync.
 const LIKE_PREFIX: &str = "CHATSYNC_";
 
 /// The merged layers, and the problems found so far.
 pub(super) struct Reader {
     values: HashMap<String, Value>,
-    /// As the user wrote it: the `config` crate rewrites paths.
+    /// The path as the user wrote it: the `config` crate rewrites paths.
     file: String,
     problems: Vec<Problem>,
 }
 
 impl Reader {
-    /// Merges the layers and reports keys that the defaults do not know.
+    /// Merges the layers and reports unknown keys.
     pub(super) fn open(sources: &Sources) -> Result<Self, Problems> {
         let file = match &sources.file {
             ConfigFile::Given(path) => path.display().to_string(),
@@ -47,15 +47,15 @@ impl Reader {
                 || "see config/default.toml for all keys".to_owned(),
                 |known| format!("did you mean {known}?"),
             );
-            reader.refuse(&key, "is not a setting of chatsync", &hint);
+            reader.report(&key, "is not a setting of chatsync", &hint);
         }
-        reader.refuse_variables_like(&known, &sources.environment);
+        reader.report_misspelt_variables(&known, &sources.environment);
         Ok(reader)
     }
 
-    /// Reports variables whose names differ from a setting's in their underscores or in case only: they would have no effect.
-    /// Kubernetes has names of its own for a service called chatsync (`CHATSYNC_PORT`), which are no key's.
-    fn refuse_variables_like(&mut self, known: &HashMap<String, Value>, environment: &[(String, String)]) {
+    /// Reports variables whose names differ from a setting's only in underscores or case: they would have no effect.
+    /// Ignores the variables that Kubernetes sets for a service named chatsync (`CHATSYNC_PORT`): they match no key.
+    fn report_misspelt_variables(&mut self, known: &HashMap<String, Value>, environment: &[(String, String)]) {
         for (name, value) in environment {
             if name.starts_with(PREFIX) || value.is_empty() {
                 continue;
@@ -74,47 +74,52 @@ impl Reader {
         }
     }
 
-    /// Ends reading: an error if anything was wrong.
+    /// Ends reading. Fails if there was any problem.
     pub(super) fn finish(self) -> Result<(), Problems> {
         if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
     }
 
-    /// A value that must be there; `parse` says what is wrong with it and how to mend it.
-    pub(super) fn get<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+    /// Reads a required value. `parse` returns the problem and a hint if it is invalid.
+    pub(super) fn get<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, InvalidValue>) -> Option<T> {
         let text = self.scalar(key)?;
         match parse(text.trim()) {
             Ok(value) => Some(value),
             Err(wrong) => {
-                self.refuse(key, &wrong.what, &wrong.hint);
+                self.report(key, &wrong.what, &wrong.hint);
                 None
             }
         }
     }
 
-    /// A value that may be empty. The outer `None` means that it was wrong.
-    pub(super) fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<Option<T>> {
+    /// Reads a value that may be empty. The outer `None` means that it was invalid.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Option<Option<T>> {
         self.get(key, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) })
     }
 
-    /// Any text; empty means not set.
+    /// Reads any text; empty means not set.
     pub(super) fn text(&mut self, key: &str) -> Option<Option<String>> {
         self.optional(key, |text| Ok(text.to_owned()))
     }
 
-    /// `true` or `false`.
     pub(super) fn bool(&mut self, key: &str) -> Option<bool> {
-        self.get(key, |text| text.parse().map_err(|_| Wrong::new("is neither true nor false", "write true or false")))
+        self.get(key, |text| {
+            text.parse().map_err(|_| InvalidValue::new("is neither true nor false", "write true or false"))
+        })
     }
 
-    /// A secret, given itself or as the name of a file that holds it: one setting in two forms, of which the later layer
-    /// wins. Both in one layer contradict each other.
+    /// Reads a secret, given directly or as the name of a file: one setting in two forms, of which the later layer
+    /// wins. Both forms in one layer are a problem.
     pub(super) fn secret(&mut self, key: &str, file_key: &str) -> Option<Option<Secret>> {
         let path = self.text(file_key)?;
         let value = self.scalar(key)?;
         let (of_value, of_file) = (self.layer(key), self.layer(file_key));
         if path.is_some() && !value.trim().is_empty() && of_value == of_file && of_value > Layer::Defaults {
             let what = format!("is set although {file_key} is, in the same place");
-            self.refuse(key, &what, "leave out one of them");
+            self.report(key, &what, "leave out one of them");
             return None;
         }
         let Some(path) = path.filter(|_| of_file > of_value || value.trim().is_empty()) else {
@@ -124,12 +129,12 @@ impl Reader {
         };
         match Secret::in_file(path.into()) {
             Ok(secret) if secret.get().expose_secret().is_empty() => {
-                self.refuse(file_key, "names a file that is empty", "write the secret into it, on one line");
+                self.report(file_key, "names a file that is empty", "write the secret into it, on one line");
                 None
             }
             Ok(secret) => Some(Some(secret)),
             Err(error) => {
-                self.refuse(
+                self.report(
                     file_key,
                     &format!("names a file that cannot be read: {error}"),
                     "check path and permissions",
@@ -139,21 +144,25 @@ impl Reader {
         }
     }
 
-    /// Insists on a value that is optional in other modes.
+    /// Reports a missing value that only this mode requires.
     pub(super) fn require<T>(&mut self, key: &str, value: Option<T>, hint: &str) -> Option<T> {
         if value.is_none() {
-            self.refuse(key, "is missing", &format!("{}: {hint}", variable(key)));
+            self.report(key, "is missing", &format!("{}: {hint}", variable(key)));
         }
         value
     }
 
-    /// Checks a value that was read already.
-    pub(super) fn check<T, U>(&mut self, key: &str, value: T, parse: impl FnOnce(T) -> Result<U, Wrong>) -> Option<U> {
-        parse(value).map_err(|wrong| self.refuse(key, &wrong.what, &wrong.hint)).ok()
+    /// Checks a value that was already read.
+    pub(super) fn check<T, U>(
+        &mut self,
+        key: &str,
+        value: T,
+        parse: impl FnOnce(T) -> Result<U, InvalidValue>,
+    ) -> Option<U> {
+        parse(value).map_err(|wrong| self.report(key, &wrong.what, &wrong.hint)).ok()
     }
 
-    /// Notes a problem.
-    pub(super) fn refuse(&mut self, key: &str, what: &str, hint: &str) {
+    pub(super) fn report(&mut self, key: &str, what: &str, hint: &str) {
         let origin = self.origin(key);
         self.problems.push(Problem { key: key.to_owned(), origin, what: what.to_owned(), hint: hint.to_owned() });
     }
@@ -162,14 +171,14 @@ impl Reader {
         let kind = self.values.get(key).map(|value| value.kind.clone());
         match kind {
             Some(ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil) | None => {
-                self.refuse(key, "is not a single value", "see config/default.toml for its form");
+                self.report(key, "is not a single value", "see config/default.toml for its form");
                 None
             }
             Some(kind) => Some(kind.to_string()),
         }
     }
 
-    /// Whether only the defaults name the key.
+    /// Returns whether only the defaults set the key.
     pub(super) fn is_default(&self, key: &str) -> bool {
         self.values.get(key).is_none_or(|value| value.origin().is_none())
     }
@@ -191,7 +200,7 @@ impl Reader {
     }
 }
 
-/// Where a value comes from; later ones win.
+/// The layer of a value; later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Layer {
     Defaults,
@@ -199,13 +208,13 @@ enum Layer {
     Environment,
 }
 
-/// What is wrong with a value, and how to mend it.
-pub(super) struct Wrong {
+/// What is wrong with a value, and a hint how to fix it.
+pub(super) struct InvalidValue {
     pub(super) what: String,
     pub(super) hint: String,
 }
 
-impl Wrong {
+impl InvalidValue {
     pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }
@@ -213,7 +222,7 @@ impl Wrong {
 
 const ENVIRONMENT: &str = "environment variable ";
 
-/// The variables as a layer in which each value remembers its variable. Empty ones count as unset.
+/// The environment as a layer. Each value remembers its variable. Empty variables count as unset.
 #[derive(Debug, Clone)]
 struct EnvironmentLayer(Vec<(String, String)>);
 
@@ -226,7 +235,8 @@ impl config::Source for EnvironmentLayer {
         let mut collected = config::Map::new();
         let is_set = |name: &str| self.0.iter().any(|(other, value)| other == name && !value.is_empty());
         for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
-            // The name that PostgreSQL's users and hosting platforms know; the one of our own goes before it.
+            // `DATABASE_URL` is what PostgreSQL users and hosting platforms know. chatsync's own variable has
+            // precedence.
             let own = if name == "DATABASE_URL" && !is_set("CHATSYNC__DATABASE__URL") {
                 "CHATSYNC__DATABASE__URL"
             } else {
@@ -241,7 +251,7 @@ impl config::Source for EnvironmentLayer {
     }
 }
 
-/// The name of the variable that sets a key.
+/// Returns the name of the variable that sets a key.
 fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
@@ -254,7 +264,7 @@ fn closest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a
         .map(|(_, candidate)| candidate)
 }
 
-/// All leaves by their dotted keys; an empty table counts as a leaf so that it is not overlooked.
+/// Returns all leaves by their dotted keys. An empty table counts as a leaf, so that it is reported as well.
 fn flatten(config: &Config) -> HashMap<String, Value> {
     let mut leaves = HashMap::new();
     let mut tables: Vec<(String, Value)> = vec![(String::new(), config.cache.clone())];
@@ -275,11 +285,11 @@ fn flatten(config: &Config) -> HashMap<String, Value> {
     leaves
 }
 
-/// A file that is missing or is not TOML: nothing else can be checked.
+/// Reports a file that is missing or is not TOML. Nothing else can be checked then.
 fn broken(error: &config::ConfigError, file: &str) -> Problems {
     let what = match error {
         config::ConfigError::FileParse { cause, .. } => {
-            // The parser's full text quotes the line, which may hold a secret.
+            // Only the first line: the parser's full text quotes the file, which may hold a secret.
             let is_utf16 = std::fs::read(file).is_ok_and(|text| text.contains(&0));
             let hint = if is_utf16 { "; it is UTF-16: save it as UTF-8" } else { "" };
             format!("it is not TOML: {}{hint}", cause.to_string().lines().next().unwrap_or_default())

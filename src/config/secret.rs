@@ -1,4 +1,4 @@
-//! Secrets, given themselves or in a file that may be written anew while chatsync runs.
+//! Secrets, given directly or in a file that may be rewritten while chatsync runs.
 
 use std::fs;
 use std::io;
@@ -9,50 +9,50 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::reader::Wrong;
+use super::reader::InvalidValue;
 
 /// How long a pipe is waited for.
 const PIPE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A secret. Clones share what was read last.
+/// A secret. Clones share the value that was read last.
 #[derive(Debug, Clone)]
 pub struct Secret {
     current: Arc<RwLock<SecretString>>,
     file: Option<PathBuf>,
-    /// How it is written for its users.
+    /// The conversion to the form its users need.
     form: Option<Form>,
 }
 
-/// Checks a secret and writes it in another way.
-type Form = fn(&str) -> Result<String, Wrong>;
+/// Checks a secret and converts it to another form.
+type Form = fn(&str) -> Result<String, InvalidValue>;
 
 impl Secret {
-    /// A secret that stays as it is.
+    /// Makes a secret that never changes.
     #[must_use]
     pub fn fixed(secret: SecretString) -> Self {
         Self { current: Arc::new(RwLock::new(secret)), file: None, form: None }
     }
 
-    /// A secret that is in a file: all of it, without white space around it.
+    /// Reads a secret from a file, without the white space around it.
     pub(super) fn in_file(path: PathBuf) -> io::Result<Self> {
         let secret = read(&path)?;
         Ok(Self { current: Arc::new(RwLock::new(secret)), file: Some(path), form: None })
     }
 
-    /// The same in another form, also whenever it is read again.
-    pub(super) fn in_form(self, form: Form) -> Result<Self, Wrong> {
+    /// Converts the secret, now and whenever it is read again.
+    pub(super) fn in_form(self, form: Form) -> Result<Self, InvalidValue> {
         let formed = SecretString::from(form(self.get().expose_secret())?);
         Ok(Self { current: Arc::new(RwLock::new(formed)), form: Some(form), ..self })
     }
 
-    /// The secret, as it was read last.
+    /// Returns the secret as it was read last.
     #[must_use]
     pub fn get(&self) -> SecretString {
-        // Nothing panics while it is held; a poisoned secret is still one.
+        // No code panics while holding the lock, so a poisoned secret is still valid.
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another secret than `refused`, if there is one by now: somebody else has read it, or the file is read again.
+    /// Returns another secret than `refused`, if there is one: another task has read it, or the file has changed.
     #[must_use]
     pub fn renewed(&self, refused: &SecretString) -> Option<SecretString> {
         let is_another = |secret: &SecretString| secret.expose_secret() != refused.expose_secret();
@@ -60,7 +60,7 @@ impl Secret {
         if is_another(&current) {
             return Some(current);
         }
-        // A pipe can be read once only.
+        // Skip pipes: they can be read only once.
         let file = self.file.as_ref().filter(|file| file.is_file())?;
         let read = read(file).ok().filter(|secret| !secret.expose_secret().is_empty())?;
         let secret = match self.form {
@@ -70,13 +70,13 @@ impl Secret {
         if !is_another(&secret) {
             return None;
         }
-        tracing::info!(file = %file.display(), "a refused secret was replaced by what its file holds now");
+        tracing::info!(file = %file.display(), "replaced a refused secret by the new one in its file");
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = secret.clone();
         Some(secret)
     }
 }
 
-/// Text as editors of any system write it: UTF-8 or, behind a byte order mark, UTF-16.
+/// Reads a text in the encodings that editors write: UTF-8, or UTF-16 with a byte order mark.
 fn read(path: &Path) -> io::Result<SecretString> {
     let bytes = read_in_time(path)?;
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn byte_order_marks_and_white_space_are_no_part_of_a_secret() {
+    fn byte_order_marks_and_white_space_do_not_belong_to_a_secret() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("secret");
         let utf16 = |unit: fn(u16) -> [u8; 2]| "\u{feff}hush \r\n".encode_utf16().flat_map(unit).collect::<Vec<u8>>();

@@ -1,4 +1,4 @@
-//! Configuration as a user meets it: layers, and everything that is wrong told at once.
+//! Tests layers and problems of the configuration as a user sees them.
 
 use std::io::Write;
 
@@ -77,7 +77,7 @@ fn later_layers_win() {
 }
 
 #[test]
-fn variables_with_single_underscores_or_in_lower_case_are_told_their_right_names() {
+fn variables_with_single_underscores_or_in_lower_case_are_reported_with_their_right_names() {
     let variables = [
         ("CHATSYNC_DATABASE_URL", "postgres://me:hush-hush@host/db"),
         ("CHATSYNC_AUTH__CLIENT_ID", "me"),
@@ -89,7 +89,7 @@ fn variables_with_single_underscores_or_in_lower_case_are_told_their_right_names
         ("chatsync__no__such_key", "x"),
     ];
     let problems = load(&environment(&variables), Needs::Database).expect_err("not read");
-    let told: Vec<_> = problems.0.iter().map(|problem| (problem.origin.as_str(), problem.hint.as_str())).collect();
+    let reported: Vec<_> = problems.0.iter().map(|problem| (problem.origin.as_str(), problem.hint.as_str())).collect();
     let expected = [
         ("CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL"),
         ("CHATSYNC_AUTH__CLIENT_ID", "write CHATSYNC__AUTH__CLIENT_ID"),
@@ -98,9 +98,9 @@ fn variables_with_single_underscores_or_in_lower_case_are_told_their_right_names
         ("Chatsync__Queue__Readable_Window", "write CHATSYNC__QUEUE__READABLE_WINDOW"),
         ("chatsync_log_level", "write CHATSYNC__LOG__LEVEL"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(!problems.to_string().contains("hush-hush"));
-    // Every key, so that none is one of Kubernetes' by chance.
+    // Every key, so that none collides with a variable of Kubernetes.
     let kubernetes = [
         "CHATSYNC_PORT",
         "CHATSYNC_SERVICE_HOST",
@@ -119,7 +119,7 @@ fn variables_with_single_underscores_or_in_lower_case_are_told_their_right_names
 }
 
 #[test]
-fn a_file_is_looked_for_where_developers_users_and_machines_have_theirs() {
+fn a_file_is_looked_for_in_the_directories_of_developer_user_and_machine() {
     let places = |variables: &[(&str, &str)]| {
         let files = usual_files(&environment(variables).environment);
         files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ")
@@ -151,7 +151,7 @@ fn empty_variables_count_as_unset() {
 }
 
 #[test]
-fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
+fn orders_are_kept_for_ever_or_as_long_as_the_api_returns_them() {
     let retention = |text| {
         let settings = load(&environment(&[("CHATSYNC__QUEUE__RETENTION", text)]), Needs::Database);
         settings.map(|settings| settings.queue.retention).map_err(|problems| problems.0[0].key.clone())
@@ -165,7 +165,7 @@ fn orders_are_kept_for_ever_or_as_long_as_the_api_shows_them() {
 }
 
 #[test]
-fn everything_wrong_is_told_at_once_with_key_origin_and_hint() {
+fn all_problems_are_reported_together_with_key_origin_and_hint() {
     let file = "[api]\nbase_ulr = \"x\"\ntimeout = 5\n[queue]\nrefresh_after = \"30h\"\n[colour]\nred = 1\n";
     let variables = [
         ("CHATSYNC__SCHEDULE__CRON", "every day"),
@@ -191,7 +191,7 @@ fn everything_wrong_is_told_at_once_with_key_origin_and_hint() {
 }
 
 #[test]
-fn plain_http_is_for_loopback_or_those_who_ask_for_it() {
+fn plain_http_is_allowed_for_loopback_or_on_request() {
     let url = |url: &str, allow: &str| {
         let variables = [("CHATSYNC__API__BASE_URL", url), ("CHATSYNC__API__ALLOW_INSECURE_HTTP", allow)];
         load(&environment(&variables), Needs::Database).map(|settings| settings.api.base_url.to_string())
@@ -208,7 +208,7 @@ fn plain_http_is_for_loopback_or_those_who_ask_for_it() {
 }
 
 #[test]
-fn secrets_come_from_files_and_show_nowhere() {
+fn secrets_come_from_files_and_are_never_shown() {
     let mut secret = tempfile::NamedTempFile::new().expect("a file");
     writeln!(secret, "hush-hush").expect("written");
     let path = secret.path().display().to_string();

@@ -1,11 +1,11 @@
-//! Access tokens: asked for, cached until shortly before they expire, renewed once when refused. A secret or a token
-//! that is kept in a file is read again when it is refused.
+//! Access tokens: requested, cached until shortly before they expire, renewed once after a 401. A secret or token kept
+//! in a file is read again when it is refused.
 //!
-//! [`Tokens`] serves the three modes. With client credentials there are two kinds of token, a user's and the one for all
-//! orders: `auth.mode` names the one that is tried first, and an order that wants the other gets it. Orders that wait
-//! for the same token cause one request: each user has a slot whose lock is held while its token is on the way. The
-//! cache is bounded; the least recently used user goes first. Credentials travel in the JSON body only, tokens live in
-//! memory only.
+//! [`Tokens`] serves the three auth modes. Client credentials give two kinds of token: one per user, and one for all
+//! orders. `auth.mode` names the kind to try first; an order that needs the other kind gets it.
+//! Orders that wait for the same token cause one request: each user has a slot whose lock is held during the request.
+//! The cache is bounded and drops the least recently used user. Credentials travel in the JSON body only; tokens are
+//! never written to disk.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,28 +24,28 @@ use tokio::time::Instant;
 
 use super::error::{ApiError, Asked, Error};
 use super::http::Http;
-use super::session::Errand;
+use super::session::FetchContext;
 use super::text::without_bom;
 use crate::config::{Auth, ClientCredentials, Secret};
 use crate::domain::{ClaimedOrder, Fault, TokenKind};
 
-/// Users whose tokens are kept. A token is about a hundred bytes: a few MiB at most.
+/// Number of users whose tokens are cached. A token is about a hundred bytes: a few MiB at most.
 const CACHED_USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
-/// A token is renewed this long before it expires, or a tenth of its life before if that is shorter.
+/// A token is renewed this long before it expires, or after 90 % of its life if that is later.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// Life of a token whose reply does not say, or says what makes no sense: the documented 24 hours.
+/// Life of a token whose reply states none, or an invalid one: the documented 24 hours.
 const DEFAULT_LIFE: Duration = Duration::from_hours(24);
 
-/// No token is trusted for longer, whatever its reply says.
+/// Upper bound for the life of a token, whatever its reply says.
 const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
 
-/// A token and what to say when it is refused.
+/// A token, and which of its slot's tokens it is.
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) secret: SecretString,
-    /// Counts the tokens of a slot, so that of many orders that find one refused only the first asks for another.
+    /// Counts the tokens of a slot. When many orders find one token refused, only the first requests another.
     generation: u64,
 }
 
@@ -54,14 +54,14 @@ pub(super) enum Tokens {
     Static(Secret),
 }
 
-/// Tokens that are asked for with the client's credentials.
+/// Tokens requested with the client's credentials.
 pub(super) struct Issued {
     credentials: ClientCredentials,
     /// The kind that `auth.mode` names.
     usual: TokenKind,
     users: Mutex<LruCache<String, Arc<Slot>>>,
     client: Slot,
-    /// Whether any token was issued: the client's credentials are good, and a 401 is about a user.
+    /// Whether any token was issued. If so, the client's credentials are valid and a 401 is about a user.
     has_succeeded: AtomicBool,
 }
 
@@ -86,7 +86,7 @@ impl Tokens {
         Self::Issued(Box::new(Issued { credentials, usual, users, client, has_succeeded }))
     }
 
-    /// The kind of token that `auth.mode` names. A token issued by hand is of no known kind and counts as the client's.
+    /// Returns the kind of token that `auth.mode` names. A static token is of unknown kind and counts as the client's.
     pub(super) fn default_kind(&self) -> TokenKind {
         match self {
             Self::Issued(issued) => issued.usual,
@@ -94,13 +94,13 @@ impl Tokens {
         }
     }
 
-    /// The kind of token to try first: the one that worked last, if it can be had.
+    /// Returns the kind of token to try first: the one that worked last, if it is available.
     pub(super) fn first_kind(&self, order: &ClaimedOrder) -> TokenKind {
         let default = self.default_kind();
         order.token_kind.filter(|kind| self.other_kind(default, order) == Some(*kind)).unwrap_or(default)
     }
 
-    /// The kind of token to try for an order that does not want `kind`.
+    /// Returns the kind to try after `kind` was the wrong one, if there is one.
     pub(super) fn other_kind(&self, kind: TokenKind, order: &ClaimedOrder) -> Option<TokenKind> {
         match (self, kind) {
             (Self::Static(_), _) => None,
@@ -109,20 +109,20 @@ impl Tokens {
         }
     }
 
-    /// Whether all orders stand and fall with a credential of this kind.
+    /// Returns whether every order depends on a credential of this kind.
     pub(super) fn is_shared(&self, kind: TokenKind) -> bool {
         kind == TokenKind::Client && self.default_kind() == kind
     }
 
-    /// The token for an order: from the cache, or asked for. `refused` is one that the API just answered with 401:
-    /// it is not given again.
+    /// Returns the token for an order, from the cache or from the token endpoint. `refused` is a token that the API
+    /// just answered with 401: it is not returned again.
     pub(super) async fn token(
         &self,
         http: &Http,
         order: &ClaimedOrder,
         kind: TokenKind,
         refused: Option<&Token>,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Token, Error> {
         let issued = match self {
             Self::Static(token) => {
@@ -132,16 +132,16 @@ impl Tokens {
             }
             Self::Issued(issued) => issued,
         };
-        let token = issued.token(http, order, kind, refused, errand).await;
+        let token = issued.token(http, order, kind, refused, context).await;
         match token {
             Err(Error::Unauthorized { asked_for: Asked::Token, .. }) => {
-                // As a rule the client's credentials are wrong, whoever the user is. The kind that is only tried
-                // instead of the other stops no run: the other may work.
+                // Usually the client's credentials are wrong, whichever user it is. A kind that is only the second
+                // choice stops no run: the other may work.
                 let is_first = kind == issued.usual && !issued.has_succeeded.load(Relaxed);
                 Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: is_first || self.is_shared(kind) })
             }
             Err(Error::TokenRefused { answer, .. }) => {
-                // RFC 6749 lets a server say with 400, too, that it is the client that it refuses.
+                // RFC 6749 allows 400 as well when the client itself is refused.
                 let is_client = kind == issued.usual && answer.refuses_the_client();
                 Err(Error::TokenRefused { answer, is_shared: is_client || self.is_shared(kind) })
             }
@@ -161,18 +161,18 @@ impl Issued {
         order: &ClaimedOrder,
         kind: TokenKind,
         refused: Option<&Token>,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Token, Error> {
         if kind == TokenKind::Client {
-            return self.client.token(http, &self.credentials, None, refused, errand).await;
+            return self.client.token(http, &self.credentials, None, refused, context).await;
         }
         let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
         let slot = {
-            // Nothing panics while it is held; a poisoned cache is still a cache.
+            // No code panics while holding the lock, so a poisoned cache is still consistent.
             let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(users.get_or_insert_ref(user, Arc::default))
         };
-        slot.token(http, &self.credentials, Some(user), refused, errand).await
+        slot.token(http, &self.credentials, Some(user), refused, context).await
     }
 }
 
@@ -183,9 +183,9 @@ impl Slot {
         credentials: &ClientCredentials,
         user: Option<&str>,
         refused: Option<&Token>,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Token, Error> {
-        let mut state = errand.wait(self.0.lock()).await?;
+        let mut state = context.wait(self.0.lock()).await?;
         let is_refused = refused.is_some_and(|token| token.generation == state.generation);
         if let Some((secret, renew_at)) = &state.live
             && !is_refused
@@ -195,7 +195,7 @@ impl Slot {
         }
         state.live = None;
         let asked_at = Instant::now();
-        let (secret, life) = issue(http, credentials, user, errand).await?;
+        let (secret, life) = issue(http, credentials, user, context).await?;
         let generation = state.generation + 1;
         let renew_at = asked_at + life.saturating_sub(MARGIN.min(life / 10));
         *state = SlotState { generation, live: Some((secret.clone(), renew_at)) };
@@ -203,15 +203,15 @@ impl Slot {
     }
 }
 
-/// Asks for a token; once more if the client's secret is refused and its file holds another one by now.
+/// Requests a token, and once more if the client's secret is refused and its file holds another one by now.
 async fn issue(
     http: &Http,
     credentials: &ClientCredentials,
     user: Option<&str>,
-    errand: &mut Errand<'_>,
+    context: &mut FetchContext<'_>,
 ) -> Result<(SecretString, Duration), Error> {
     let secret = credentials.client_secret.get();
-    let issued = request(http, credentials, &secret, user, errand).await;
+    let issued = request(http, credentials, &secret, user, context).await;
     let is_refused = match &issued {
         Err(Error::Unauthorized { .. }) => true,
         Err(Error::TokenRefused { answer, .. }) => answer.refuses_the_client(),
@@ -219,7 +219,7 @@ async fn issue(
     };
     let renewed = is_refused.then(|| credentials.client_secret.renewed(&secret)).flatten();
     match renewed {
-        Some(renewed) => request(http, credentials, &renewed, user, errand).await,
+        Some(renewed) => request(http, credentials, &renewed, user, context).await,
         None => issued,
     }
 }
@@ -230,12 +230,12 @@ async fn request(
     credentials: &ClientCredentials,
     client_secret: &SecretString,
     user: Option<&str>,
-    errand: &mut Errand<'_>,
+    context: &mut FetchContext<'_>,
 ) -> Result<(SecretString, Duration), Error> {
     #[derive(Deserialize)]
     struct Reply<'a> {
         access_token: SecretString,
-        // As it stands there: a number too large for its type would make the whole reply unreadable.
+        // Kept as raw JSON: a number too large for its type would make the whole reply unreadable.
         #[serde(borrow)]
         expires_in: Option<&'a RawValue>,
     }
@@ -257,18 +257,20 @@ async fn request(
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .body(body.to_string())
     };
-    let reply = http.exchange(Asked::Token, request, errand).await?;
+    let reply = http.exchange(Asked::Token, request, context).await?;
     match reply.status {
         StatusCode::OK | StatusCode::CREATED => {}
         StatusCode::UNAUTHORIZED => return Err(Error::Unauthorized { asked_for: Asked::Token, is_shared: true }),
-        status if status.is_client_error() && !is_passing(status) && ApiError::in_token_body(&reply.body).is_some() => {
+        status
+            if status.is_client_error() && !is_temporary(status) && ApiError::in_token_body(&reply.body).is_some() =>
+        {
             let answer = Box::new(reply.error(Asked::Token));
             return Err(Error::TokenRefused { answer, is_shared: true });
         }
         _ => return Err(reply.error(Asked::Token)),
     }
     let not_understood = || {
-        // The body is not kept: it may well hold a token.
+        // Do not keep the body: it may hold a token.
         let fault = Fault::new("$", "no JSON object with access_token", b"");
         Error::NotUnderstood { asked_for: Asked::Token, status: reply.status.as_u16(), fault }
     };
@@ -280,16 +282,16 @@ async fn request(
     Ok((access_token, expires_in.and_then(|json| life(json.get())).unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE)))
 }
 
-/// Seconds as a number or as a text, whole or not. Anything else says nothing.
+/// Parses seconds, given as a number or a string, whole or not. Returns `None` for anything else.
 fn life(json: &str) -> Option<Duration> {
     let seconds: f64 = json.trim_matches('"').trim().parse().ok()?;
-    // Text may also be "inf" or "nan".
+    // A string may also be "inf" or "nan".
     let is_sensible = seconds.is_finite() && seconds >= 0.0;
     is_sensible.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE))
 }
 
-/// Whether a status of the token endpoint says nothing about who asked.
-fn is_passing(status: StatusCode) -> bool {
+/// Returns whether a status of the token endpoint is temporary and says nothing about the credentials.
+fn is_temporary(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::REQUEST_TIMEOUT
@@ -304,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lives_of_tokens_are_read_in_any_writing_and_nonsense_says_nothing() {
+    fn token_lives_are_read_in_any_notation_and_invalid_ones_are_ignored() {
         for (json, seconds) in [
             ("3599", 3_599.0),
             ("\"3599\"", 3_599.0),

@@ -1,8 +1,8 @@
-//! The breaker: an outage of the API as a whole is waited out, not counted against orders.
+//! The breaker: an outage of the API is waited out and not counted against orders.
 //!
-//! Every try of a fetch passes here before it sends. When most of the latest tries failed in a way that hints at an
-//! outage (the policy table says which do), the breaker opens: everybody waits, and one try at a time goes through as a
-//! probe, after growing waits. The first that succeeds closes it; after `give_up_after` all waiting fetches end with
+//! Every attempt passes here before it sends. When most of the latest attempts failed in a way that hints at an outage
+//! (the policy table says which do), the breaker opens: all fetches wait, and one at a time goes through as a probe,
+//! after growing waits. The first successful probe closes it. After `give_up_after` all waiting fetches end with
 //! [`Error::Outage`]. One breaker belongs to one run.
 
 use std::collections::VecDeque;
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::error::Error;
 use crate::waits::{For, Waiting, Waits};
 
-/// So many of the latest news are looked at.
+/// Number of latest results that are considered.
 const WINDOW: usize = 20;
-/// With less news than this nothing is concluded: a few bad orders are not an outage.
+/// With fewer results the breaker stays closed: a few bad orders are not an outage.
 const FEWEST: usize = 10;
-/// Opens when at least this share of the news is bad.
+/// The breaker opens when at least this share of the results is bad.
 const BAD_SHARE: (usize, usize) = (4, 5);
 /// The wait before the first probe; it doubles up to the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -28,15 +28,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Breaker {
     give_up_after: Duration,
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     changed: Notify,
     waits: Waits,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// The latest news, oldest first; true is bad.
-    news: VecDeque<bool>,
+struct BreakerState {
+    /// The latest results, oldest first; true is bad.
+    results: VecDeque<bool>,
     open: Option<Open>,
 }
 
@@ -50,12 +50,12 @@ struct Open {
     _waiting: Waiting,
 }
 
-/// Leave to send. A probe that is dropped without news makes room for the next one.
+/// Permission to send. A probe that is dropped without a result lets the next one through.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
     pub(super) is_probe: bool,
-    /// Whether the breaker was open when it was asked for.
+    /// Whether the breaker was open when the pass was requested.
     pub(super) was_waited_for: bool,
 }
 
@@ -64,11 +64,11 @@ impl Breaker {
         Self { give_up_after, state: Mutex::default(), changed: Notify::new(), waits }
     }
 
-    /// Waits until something may be sent.
+    /// Waits until a request may be sent. Fails with [`Error::Outage`] after `give_up_after`.
     pub(super) async fn pass(&self) -> Result<Pass<'_>, Error> {
         let mut was_waited_for = false;
         loop {
-            // Registered before the look at the state: no change in between is missed.
+            // Register before reading the state: otherwise a change in between would be missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -99,14 +99,14 @@ impl Breaker {
         self.lock().open.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a poisoned state is still a state.
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
+        // No code panics while holding the lock, so a poisoned state is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass<'_> {
-    /// The API answered.
+    /// Records that the API answered.
     pub(super) fn went_well(self) {
         let mut state = self.breaker.lock();
         if self.is_probe
@@ -114,16 +114,16 @@ impl Pass<'_> {
         {
             let lasted = open.since.elapsed();
             tracing::info!(?lasted, "the API answers again");
-            state.news.clear();
+            state.results.clear();
             self.breaker.changed.notify_waiters();
         }
-        // What was sent before it opened is old news.
+        // Requests sent before the breaker opened say nothing about now.
         if state.open.is_none() {
-            state.learn(false);
+            state.record(false);
         }
     }
 
-    /// The try failed in a way that hints at an outage.
+    /// Records a failure that hints at an outage.
     pub(super) fn failed(self, error: &Error) {
         let mut state = self.breaker.lock();
         let now = Instant::now();
@@ -136,11 +136,11 @@ impl Pass<'_> {
             // Sent before the breaker opened.
             Some(_) => {}
             None => {
-                state.learn(true);
-                let (bad, all) = (state.news.iter().filter(|is_bad| **is_bad).count(), state.news.len());
+                state.record(true);
+                let (bad, all) = (state.results.iter().filter(|is_bad| **is_bad).count(), state.results.len());
                 if all >= FEWEST && bad * BAD_SHARE.1 >= all * BAD_SHARE.0 {
                     let last = error.to_string();
-                    tracing::warn!("most requests fail ({bad} of the last {all}): waiting for the API; last: {last}");
+                    tracing::warn!(failed = bad, of = all, last, "most requests fail: waiting for the API");
                     state.open = Some(Open {
                         since: now,
                         last,
@@ -166,12 +166,12 @@ impl Drop for Pass<'_> {
     }
 }
 
-impl State {
-    fn learn(&mut self, is_bad: bool) {
-        if self.news.len() == WINDOW {
-            self.news.pop_front();
+impl BreakerState {
+    fn record(&mut self, is_bad: bool) {
+        if self.results.len() == WINDOW {
+            self.results.pop_front();
         }
-        self.news.push_back(is_bad);
+        self.results.push_back(is_bad);
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_few_failures_among_good_replies_hold_nobody_up() {
+    async fn a_few_failures_among_good_replies_delay_no_request() {
         let breaker = Breaker::new(GIVE_UP_AFTER, Waits::default());
         let start = Instant::now();
         for _ in 0..FEWEST / 2 {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_probed_ever_more_rarely_until_it_is_given_up() {
+    async fn an_outage_is_probed_less_and_less_often_until_the_breaker_gives_up() {
         let breaker = opened().await;
         let start = Instant::now();
         let mut probes = 0;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_one_probes_and_its_success_lets_everybody_through() {
+    async fn only_one_request_probes_and_its_success_lets_all_others_through() {
         let breaker = opened().await;
         let probe = breaker.pass().await.expect("a probe");
         let others = async { tokio::join!(breaker.pass(), breaker.pass()) };
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_dropped_makes_room_for_the_next() {
+    async fn a_dropped_probe_lets_the_next_one_through() {
         let breaker = opened().await;
         drop(breaker.pass().await.expect("a probe"));
         breaker.pass().await.expect("another probe").went_well();

@@ -1,8 +1,8 @@
-//! Bodies that came compressed.
+//! Decompression of reply bodies.
 //!
-//! The whole body is read first and decompressed afterwards, piece by piece: so the bytes of one that is not what its
-//! `Content-Encoding` says are still there to be kept. reqwest would decompress while it reads, and report such a body
-//! as a broken connection. Pure: no I/O.
+//! The whole body is read first and decompressed afterwards, piece by piece. So a body that does not match its
+//! `Content-Encoding` can still be kept as it came. reqwest would decompress while reading, and report such a body as
+//! a broken connection. Pure: no I/O.
 
 use std::io::{self, Read};
 
@@ -13,20 +13,19 @@ use serde::de::IgnoredAny;
 
 use super::text::without_bom;
 
-/// What is asked for.
+/// The value of `Accept-Encoding`.
 pub(super) const ACCEPTED: &str = "gzip, br";
 
-/// Input buffer of the Brotli decoder.
+/// Size of the Brotli decoder's input buffer, in bytes.
 const BUFFER: usize = 4096;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 
-/// What a `Content-Encoding` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Identity,
     Gzip,
     Brotli,
-    /// Neither of those that were asked for, or several on top of each other.
+    /// An encoding that was not requested, or several on top of each other.
     Unknown,
 }
 
@@ -47,13 +46,13 @@ impl Encoding {
         }
     }
 
-    /// Reads the plain text out of a body. `None` if nothing is known of the encoding.
+    /// Returns a reader of the decompressed body; `None` if the encoding is unknown.
     ///
-    /// A body that is JSON as it came is not compressed, whatever its header says: a gateway decompressed it and left
-    /// the header. Neither gzip nor Brotli output is JSON by chance.
+    /// A body that is already JSON is not compressed, whatever its header says: a gateway decompressed it and left the
+    /// header. Neither gzip nor Brotli output is JSON by chance.
     pub(super) fn decoder(self, body: &[u8]) -> Option<Box<dyn Read + Send + '_>> {
         match self {
-            // A reply without a body may still name the encoding that it would have had.
+            // A reply without a body may still name the encoding it would have had.
             _ if self == Self::Identity || body.is_empty() || is_json(body) => Some(Box::new(body)),
             Self::Gzip => Some(Box::new(Members(GzDecoder::new(body)))),
             Self::Brotli => Some(Box::new(Decompressor::new(body, BUFFER))),
@@ -62,14 +61,14 @@ impl Encoding {
     }
 }
 
-/// Holds no more than a few bytes of memory, however large the body is.
+/// Needs a few bytes of memory, however large the body is.
 fn is_json(body: &[u8]) -> bool {
     let text = without_bom(body).trim_ascii_start();
     text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
-/// A gzip stream: one member after the other. Servers are known to leave padding behind the last one; what follows it
-/// and is no member is no part of the text.
+/// A gzip stream of one or more members. Some servers leave padding behind the last one; bytes after it that are no
+/// member are ignored.
 struct Members<'a>(GzDecoder<&'a [u8]>);
 
 impl Read for Members<'_> {
@@ -109,7 +108,7 @@ mod tests {
         compressed
     }
 
-    fn said(values: &[&'static str]) -> Encoding {
+    fn encoding_of(values: &[&'static str]) -> Encoding {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
@@ -124,21 +123,21 @@ mod tests {
     }
 
     #[test]
-    fn names_of_encodings_are_read_as_http_writes_them() {
+    fn encoding_names_are_read_as_http_writes_them() {
         for plain in [&[][..], &["identity"], &[""], &[" , Identity ,"], &["identity", "identity"]] {
-            assert_eq!(said(plain), Encoding::Identity, "{plain:?}");
+            assert_eq!(encoding_of(plain), Encoding::Identity, "{plain:?}");
         }
         for gzip in [&["gzip"][..], &["GZip"], &["x-gzip"], &["identity, gzip"], &["gzip", "identity"]] {
-            assert_eq!(said(gzip), Encoding::Gzip, "{gzip:?}");
+            assert_eq!(encoding_of(gzip), Encoding::Gzip, "{gzip:?}");
         }
-        assert_eq!(said(&[" BR "]), Encoding::Brotli);
+        assert_eq!(encoding_of(&[" BR "]), Encoding::Brotli);
         for unknown in [&["rot13"][..], &["deflate"], &["zstd"], &["gzip, br"], &["gzip", "gzip"], &["gzip;q=1"]] {
-            assert_eq!(said(unknown), Encoding::Unknown, "{unknown:?}");
+            assert_eq!(encoding_of(unknown), Encoding::Unknown, "{unknown:?}");
         }
     }
 
     #[test]
-    fn whole_streams_are_decoded_with_what_gzip_allows_behind_them() {
+    fn whole_streams_are_decoded_including_what_gzip_allows_after_them() {
         assert_eq!(decoded(Encoding::Brotli, &brotli(TEXT)).as_deref(), Some(TEXT));
         let (begin, end) = TEXT.split_at(7);
         let members = [gzip(begin), gzip(b""), gzip(end)].concat();
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_as_it_came_is_not_decoded() {
+    fn a_body_that_is_already_json_is_not_decoded() {
         let with_mark = [b"\xef\xbb\xbf".as_slice(), TEXT].concat();
         for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Brotli, Encoding::Unknown] {
             for body in [TEXT, b" \n{}", &with_mark, b""] {
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_says_is_not_decoded_at_all() {
+    fn a_body_that_does_not_match_its_encoding_is_not_decoded() {
         let (whole, brotli) = (gzip(TEXT), brotli(TEXT));
         let mut spoilt = whole.clone();
         let sum = spoilt.len() - 8;

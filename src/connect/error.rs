@@ -1,4 +1,7 @@
-//! What can go wrong between a request and a decoded reply, and what to do about it.
+//! Errors between a request and a decoded reply, and what to do about each.
+//!
+//! [`Error::kind`] maps an error to its row of the policy table; [`Error::stops_the_run`] says whether every other
+//! order would fail as well. Error texts hold no chat text, name, token or URL.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,114 +12,77 @@ use serde_json::{Map, Value};
 use super::text::without_bom;
 use crate::domain::{Failure, FailureKind, Fault};
 
-/// Why no answer about an order was had.
+/// Why a fetch came to no outcome for its order.
 ///
-/// Texts are free of chat text, names, tokens and URLs. So nothing that a server wrote is in them but its status, the
-/// numbers of its error codes, and the host of a redirect: a message may repeat a chat, or the token it was sent.
+/// Texts contain nothing that a server wrote except its status, the numbers of its error codes and the host of a
+/// redirect: a message may repeat a chat or the token it was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `user_assertion` needs to know whose token to use.
+    /// `user_assertion` needs a user to request a token for.
     #[error(
         "the order has no connect_user_id, which auth.mode = user_assertion needs: enqueue it again with --user-id and --reopen"
     )]
     NoUser,
-    /// The run is to stop before the request was sent.
-    #[error("stopped before it was asked for")]
+    /// The run was stopped before the request was sent.
+    #[error("stopped before the request was sent")]
     Stopped,
-    /// The API has been out of order for `breaker.give_up_after`.
+    /// The API did not answer for `breaker.give_up_after`.
     #[error("the API has been out of order for {} s, last: {last}; orders were left as they were", lasted.as_secs())]
-    Outage {
-        /// For how long.
-        lasted: Duration,
-        /// The last failure.
-        last: String,
-    },
+    Outage { lasted: Duration, last: String },
     /// No complete reply within `api.timeout`.
     #[error("{asked_for}: no complete reply within {} s", within.as_secs_f32())]
-    TimedOut {
-        /// What the request was for.
-        asked_for: Asked,
-        /// How long it was waited for.
-        within: Duration,
-    },
-    /// The request or its reply broke on the way.
+    TimedOut { asked_for: Asked, within: Duration },
+    /// The connection failed, or broke during the request or the reply.
     #[error("{asked_for}: {what} ({})", innermost(source))]
     Transport {
-        /// What the request was for.
         asked_for: Asked,
-        /// Where it broke.
         what: Broken,
         /// The cause, without the URL.
         #[source]
         source: reqwest::Error,
     },
-    /// The server answered with another status than 200.
+    /// A status other than 200.
     #[error("{asked_for}: the server answered {status}{}", describe(*asked_for, *status, api.as_ref()))]
     Status {
-        /// What the request was for.
         asked_for: Asked,
-        /// HTTP status.
         status: u16,
-        /// The API's own error, if the body held one.
+        /// The API's own error, if the body holds one.
         api: Option<ApiError>,
-        /// The body, if it is the API's last word about the order.
+        /// The body, if it is kept: see [`Error::keeping`].
         reject: Option<Fault>,
     },
-    /// The order wants the other kind of token (code 4001), and that cannot be had or is refused as well.
+    /// The order needs the other kind of token (code 4001), which is not available or was refused as well.
     #[error("{refusal}; {}", describe_other(other.as_deref()))]
     WantsOtherToken {
-        /// What the first kind was answered with.
+        /// The error that the first kind of token got.
         refusal: Box<Self>,
-        /// What came of the other kind, if there is one.
+        /// The error that the other kind got, if there is one.
         other: Option<Box<Self>>,
     },
-    /// 401, again after the token was renewed, or with a token that cannot be renewed.
+    /// A 401, also after the token was renewed, or with a token that cannot be renewed.
     #[error("{asked_for}: the credentials were refused (401); check section auth of the configuration")]
-    Unauthorized {
-        /// What the request was for.
-        asked_for: Asked,
-        /// Whether every other order depends on the same credential.
-        is_shared: bool,
-    },
-    /// The token endpoint refuses for good.
+    Unauthorized { asked_for: Asked, is_shared: bool },
+    /// A final refusal by the token endpoint.
     #[error("{answer}{}", if *is_shared { "; check section auth of the configuration" } else { "" })]
-    TokenRefused {
-        /// What it answered.
-        answer: Box<Self>,
-        /// Whether every other order depends on the same credential.
-        is_shared: bool,
-    },
-    /// The server wants the request to go elsewhere. A token must not travel to another host.
+    TokenRefused { answer: Box<Self>, is_shared: bool },
+    /// A redirect. It is not followed: a token must never travel to another host.
     #[error("{asked_for}: the server redirects to {target}, which is not followed; check api.base_url")]
-    Redirect {
-        /// What the request was for.
-        asked_for: Asked,
-        /// Host of the target.
-        target: String,
-    },
-    /// Neither a conversation nor an error: a blank body, or a status that promises none, such as 202, 204 and 304.
+    Redirect { asked_for: Asked, target: String },
+    /// Neither a conversation nor an error: a blank body, or a status without a conversation, such as 202, 204 and
+    /// 304.
     #[error("{asked_for}: the server answered {status} without a conversation")]
-    Empty {
-        /// What the request was for.
-        asked_for: Asked,
-        /// HTTP status of the reply.
-        status: u16,
-        /// The body, if there was one.
-        body: Option<Fault>,
-    },
-    /// The reply cannot be used as a whole.
+    Empty { asked_for: Asked, status: u16, body: Option<Fault> },
+    /// A reply that cannot be used as a whole.
     #[error("{asked_for}: the reply was not understood: {fault}")]
     NotUnderstood {
-        /// What the request was for.
         asked_for: Asked,
-        /// HTTP status of the reply.
         status: u16,
-        /// What is wrong with it, and the reply itself.
+        /// What is wrong, and the reply itself.
         fault: Fault,
     },
 }
 
-/// Why there is no client: on a system without root certificates, none for HTTPS.
+/// HTTPS is needed and the system has no root certificates.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot set up HTTPS: {}; install the system's root certificates (package ca-certificates), or name a file that \
@@ -128,9 +94,7 @@ pub struct NoClient(#[from] reqwest::Error);
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// A conversation.
     Messages,
-    /// An access token.
     Token,
 }
 
@@ -143,12 +107,10 @@ impl std::fmt::Display for Asked {
     }
 }
 
-/// Where a request broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// No connection came about.
     Connect,
-    /// The connection broke, or the bytes on it made no sense.
+    /// The connection broke, or its bytes were not valid HTTP.
     Interrupted,
 }
 
@@ -162,7 +124,7 @@ impl std::fmt::Display for Broken {
 }
 
 impl Error {
-    /// Whether every other order would meet the same: the run stops, its orders stay as they were.
+    /// Returns whether every other order would fail the same way. Then the run stops and leaves its orders unchanged.
     #[must_use]
     pub fn stops_the_run(&self) -> bool {
         matches!(
@@ -173,7 +135,7 @@ impl Error {
         )
     }
 
-    /// Keeps the body of a reply that is the API's last word about its order, or one whose meaning is not known.
+    /// Keeps the body of a final refusal, or of a 404 of unknown meaning, without the token.
     #[must_use]
     pub(super) fn keeping(mut self, body: &[u8], token: &str) -> Self {
         let is_last_word = self.kind() == FailureKind::Refused;
@@ -185,20 +147,20 @@ impl Error {
         self
     }
 
-    /// Whether the token endpoint refuses the client, whoever the user is.
+    /// Returns whether the token endpoint refuses the client itself, for any user.
     pub(super) fn refuses_the_client(&self) -> bool {
         let is_about_the_client = |name| matches!(name, "invalid_client" | "unauthorized_client");
         matches!(self, Self::Status { api: Some(api), .. } if api.oauth.is_some_and(is_about_the_client))
     }
 
-    /// The row of the policy table, for an order that failed with it.
+    /// Returns the row of the policy table for an order that failed with this error.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NoUser => FailureKind::NoUser,
             Self::TimedOut { .. } => FailureKind::Timeout,
             Self::Transport { what: Broken::Connect, .. } => FailureKind::Connect,
-            // The rest are no failures of an order; whoever asks all the same gets what costs it least.
+            // `Stopped` and `Outage` are no failures of an order. `Interrupted` is the kind with the least effect.
             Self::Transport { .. } | Self::Stopped | Self::Outage { .. } => FailureKind::Interrupted,
             Self::Unauthorized { .. } => FailureKind::Unauthorized,
             Self::TokenRefused { .. } => FailureKind::TokenRefused,
@@ -207,7 +169,7 @@ impl Error {
             Self::WantsOtherToken { .. } => FailureKind::WantsUserToken,
             Self::Status { status: 429, .. } => FailureKind::Throttled,
             Self::Status { status: 408 | 421 | 425 | 500..=599, .. } => FailureKind::ServerError,
-            // With an error of the API it is a `TokenRefused`.
+            // With an error of the API in its body, it is a `TokenRefused`.
             Self::Status { asked_for: Asked::Token, status: 400..=499, .. } => FailureKind::NotTheApi,
             Self::Status { status: 403, .. } => FailureKind::Forbidden,
             Self::Status { status: 404, .. } => FailureKind::NotFoundUnproven,
@@ -216,7 +178,7 @@ impl Error {
             }
             Self::Status { status: 400..=499, api: Some(_), .. } => FailureKind::Refused,
             Self::Status { status: 400..=499, api: None, .. } => FailureKind::NotTheApi,
-            // Of the statuses there remain 1xx, 2xx without a conversation, 3xx without a target.
+            // The remaining statuses: 1xx, 2xx without a conversation, 3xx without a target.
             Self::NotUnderstood { .. } | Self::Status { .. } => FailureKind::NotUnderstood,
         }
     }
@@ -241,17 +203,17 @@ impl From<Error> for Failure {
     }
 }
 
-/// The API's own description of an error, of either documented shape:
-/// `{"error": {"message": …, "code": …, "errors": [{"error": {…}}, …]}}`.
+/// The API's description of an error, in either documented shape: `{"error": {"message": …, "code": …, "errors":
+/// [{"error": {…}}, …]}}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// Instacart's error codes, of the error and of those within it. There may be none: `code` may be null.
+    /// Instacart's error codes: that of the error and those of nested errors. May be empty, as `code` may be null.
     codes: BTreeSet<i64>,
-    /// Of OAuth 2.0's errors (RFC 6749, section 5.2) the one that it is.
+    /// The OAuth 2.0 error (RFC 6749, section 5.2), if it is one.
     oauth: Option<&'static str>,
 }
 
-/// What a token endpoint may say is wrong.
+/// The errors of RFC 6749, section 5.2.
 const OAUTH_ERRORS: [&str; 6] = [
     "invalid_request",
     "invalid_client",
@@ -262,15 +224,15 @@ const OAUTH_ERRORS: [&str; 6] = [
 ];
 
 impl ApiError {
-    /// For the chat endpoint: the order does not exist.
+    /// The order does not exist (chat endpoint).
     pub const RESOURCE_NOT_FOUND: i64 = 4000;
-    /// The order is read with its user's token, not with that of the client.
+    /// The order needs its user's token instead of the client's.
     pub const USER_NOT_FOUND: i64 = 4001;
 
-    /// A larger body is no error of the API: it is looked at with many times its size in memory.
+    /// Larger bodies are not parsed as errors: a tree takes many times the size of its text.
     const MAX_BODY_BYTES: usize = 64 * 1024;
 
-    /// The error in a body of either documented shape, if it holds one.
+    /// Returns the error in a body of either documented shape, if it holds one.
     #[must_use]
     pub fn in_body(body: &[u8]) -> Option<Self> {
         let Some(Value::Object(error)) = error_in(body) else { return None };
@@ -280,7 +242,8 @@ impl ApiError {
         (says_something || !codes.is_empty()).then_some(Self { codes, oauth: None })
     }
 
-    /// The same for the token endpoint, which may also speak as OAuth 2.0 does: `{"error": "invalid_client"}`.
+    /// Like [`in_body`](Self::in_body), for the token endpoint, which may also use OAuth 2.0's `{"error":
+    /// "invalid_client"}`.
     #[must_use]
     pub fn in_token_body(body: &[u8]) -> Option<Self> {
         match error_in(body) {
@@ -292,7 +255,6 @@ impl ApiError {
         }
     }
 
-    /// Whether this code is among the codes.
     #[must_use]
     pub fn has(&self, code: i64) -> bool {
         self.codes.contains(&code)
@@ -307,7 +269,7 @@ fn error_in(body: &[u8]) -> Option<Value> {
     body.remove("error")
 }
 
-/// No deeper than `serde_json` reads, which is 128 levels.
+/// The recursion is bounded: `serde_json` reads at most 128 levels.
 fn collect_codes(error: &Map<String, Value>, codes: &mut BTreeSet<i64>) {
     codes.extend(error.get("code").and_then(code));
     for inner in error.get("errors").and_then(Value::as_array).into_iter().flatten() {
@@ -317,7 +279,7 @@ fn collect_codes(error: &Map<String, Value>, codes: &mut BTreeSet<i64>) {
     }
 }
 
-/// A whole number, also one written as a text or with a fraction of nothing.
+/// Parses a whole number, also one in a string or with a fraction of zeros.
 fn code(value: &Value) -> Option<i64> {
     let text = match value {
         Value::Number(number) => number.to_string(),
@@ -328,10 +290,10 @@ fn code(value: &Value) -> Option<i64> {
     whole.map_or(text.as_str(), |(whole, _)| whole).parse().ok()
 }
 
-/// Shorter ones are not looked for in bodies: they may be words.
+/// Shorter tokens are not searched for in bodies: they may be words.
 const SHORTEST_TOKEN: usize = 8;
 
-/// A server may repeat what it was sent.
+/// Replaces the token in a body: a server may repeat what it was sent.
 fn without_token<'a>(body: &'a [u8], token: &str) -> Cow<'a, [u8]> {
     let token = token.as_bytes();
     if token.len() < SHORTEST_TOKEN || !body.windows(token.len()).any(|window| window == token) {
@@ -350,21 +312,21 @@ fn without_token<'a>(body: &'a [u8], token: &str) -> Cow<'a, [u8]> {
     kept.into()
 }
 
-/// The last cause says most: `Connection refused`, not `error sending request`.
+/// Returns the innermost cause, the most specific one: `Connection refused`, not `error sending request`.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    // Of an HTTP/2 connection it ends with the words that the server closed it with: (b"…").
+    // An HTTP/2 error ends with the server's words, (b"…"). Cut them off.
     let text = cause.to_string();
     text.split(" (b\"").next().unwrap_or_default().to_owned()
 }
 
-/// Most codes that are told of one error.
-const TOLD_CODES: usize = 5;
+/// Most codes listed in one error text.
+const MAX_LISTED_CODES: usize = 5;
 
-/// What is known of an error without the server's own words.
+/// Describes an error without the server's own words.
 fn describe(asked_for: Asked, status: u16, api: Option<&ApiError>) -> String {
     let Some(api) = api else {
         return match (asked_for, status) {
@@ -373,7 +335,7 @@ fn describe(asked_for: Asked, status: u16, api: Option<&ApiError>) -> String {
             _ => String::new(),
         };
     };
-    let codes = api.codes.iter().take(TOLD_CODES).map(|code| match meaning(*code) {
+    let codes = api.codes.iter().take(MAX_LISTED_CODES).map(|code| match meaning(*code) {
         Some(meaning) => format!("{code}: {meaning}"),
         None => code.to_string(),
     });
@@ -385,11 +347,11 @@ fn describe(asked_for: Asked, status: u16, api: Option<&ApiError>) -> String {
     }
 }
 
-/// What the documentation says that a code means.
+/// Returns the documented meaning of a code.
 fn meaning(code: i64) -> Option<&'static str> {
     Some(match code {
         ApiError::RESOURCE_NOT_FOUND => "resource not found",
-        ApiError::USER_NOT_FOUND => "user ID not found, it wants another kind of token",
+        ApiError::USER_NOT_FOUND => "user ID not found, the order needs another kind of token",
         1001 => "a field is missing or not acceptable",
         9999 => "there are several errors",
         _ => return None,
@@ -449,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_count_however_they_are_written_and_however_deep_they_are() {
+    fn codes_are_read_in_any_notation_and_at_any_depth() {
         for code in ["4000", "4000.0", r#""4000""#, r#""4000 ""#, r#"" 4000.0""#] {
             let single = format!(r#"{{"error":{{"code":{code}}}}}"#);
             assert_eq!(codes(&single), Some(vec![4000]), "{code}");
@@ -467,27 +429,27 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_kept_does_not_hold_the_token() {
+    fn a_kept_body_does_not_contain_the_token() {
         let kept = |body: &str, token| String::from_utf8(without_token(body.as_bytes(), token).into_owned());
         let body = "Bearer abcdefgh is no good: abcdefgh, abcdefg";
         assert_eq!(kept(body, "abcdefgh").as_deref(), Ok("Bearer [token] is no good: [token], abcdefg"));
-        assert_eq!(kept("a token", "token").as_deref(), Ok("a token"), "too short to be told from a word");
+        assert_eq!(kept("a token", "token").as_deref(), Ok("a token"), "too short to differ from a word");
     }
 
     #[test]
-    fn of_the_token_endpoint_only_documented_errors_are_told() {
-        let told = |body: &str| {
+    fn only_documented_errors_of_the_token_endpoint_are_named() {
+        let described = |body: &str| {
             let api = ApiError::in_token_body(body.as_bytes());
             describe(Asked::Token, 400, api.as_ref())
         };
-        assert_eq!(told(r#"{"error":"invalid_scope","error_description":"SECRET"}"#), ", invalid_scope");
-        assert_eq!(told(r#"{"error":"SECRET"}"#), ", an error without a code");
-        assert_eq!(told(r#"{"error":{"message":"SECRET","code":1002}}"#), ", code 1002");
-        assert!(told("<html>").contains("not the API's"));
+        assert_eq!(described(r#"{"error":"invalid_scope","error_description":"SECRET"}"#), ", invalid_scope");
+        assert_eq!(described(r#"{"error":"SECRET"}"#), ", an error without a code");
+        assert_eq!(described(r#"{"error":{"message":"SECRET","code":1002}}"#), ", code 1002");
+        assert!(described("<html>").contains("not the API's"));
     }
 
     #[test]
-    fn no_word_of_the_server_is_repeated() {
+    fn error_texts_repeat_no_word_of_the_server() {
         let body =
             br#"{"error":{"message":"SECRET words","code":9999,"errors":[{"error":{"code":77,"message":"SECRET"}}]}}"#;
         let api = ApiError::in_body(body);

@@ -1,9 +1,8 @@
-//! One HTTP exchange: the request at its turn, the reply read to its end but not beyond the cap.
+//! One HTTP exchange: sends a request at its turn and reads the reply up to the cap.
 //!
-//! Used for conversations and tokens alike, so that the rules hold for both: paced, counted, redirects not followed,
-//! a time-out, a cap on the size before and after decompression, and memory reserved for what is read. A large reply is
-//! dropped and asked for again when its turn has come, on a connection of its own: connections keep the buffers that
-//! they grew.
+//! Conversations and tokens both go through here, so the same rules hold for both: paced, counted, redirects not
+//! followed, a timeout, a cap on the size before and after decompression, and reserved memory. A large reply is
+//! dropped and requested again when its turn has come, on a new connection: a connection keeps the buffers it grew.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -17,23 +16,23 @@ use super::encoding::{ACCEPTED, Encoding};
 use super::error::{ApiError, Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
-use super::session::Errand;
-use crate::config::{Api, is_loopback};
+use super::session::FetchContext;
+use crate::config::{ApiSettings, is_loopback};
 use crate::domain::Fault;
 
-/// The name under which chatsync calls.
+/// The `User-Agent` of every request.
 const USER_AGENT: &str = concat!("chatsync/", env!("CARGO_PKG_VERSION"));
 
-/// After so long a silence an HTTP/2 connection is asked whether it is alive, and has as long to answer: within a
-/// third of `api.timeout`, and these limits, so that a request can be sent again before its time is over.
+/// Bounds of the HTTP/2 keep-alive interval and timeout, which are a third of `api.timeout`. A dead connection is then
+/// noticed early enough to send the request again in time.
 const PINGS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// Bytes decompressed at once.
+/// Bytes decompressed at a time.
 const PIECE: usize = 8 * 1024;
 
 pub(super) struct Http {
     client: Client,
-    /// For large replies: no connection is used twice.
+    /// For large replies: it uses no connection twice.
     once: Client,
     pub(super) base_url: Url,
     pub(super) pace: Pace,
@@ -42,18 +41,17 @@ pub(super) struct Http {
     max_response_bytes: usize,
 }
 
-/// A reply read to its end.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    /// Decompressed. With a status that is no success it may be as it came.
+    /// Decompressed, except that the body of an error status may be as it came.
     pub(super) body: Vec<u8>,
-    /// Room for the body and what becomes of it.
+    /// The memory of the body and of its decoded form.
     pub(super) reservation: Reservation,
 }
 
 impl Http {
-    pub(super) fn new(api: &Api, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
-        // Fails only if a provider was installed before, which is then as good.
+    pub(super) fn new(api: &ApiSettings, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
+        // Fails only if another provider is installed already, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -65,25 +63,25 @@ impl Http {
                 .default_headers(headers.clone())
                 // A token must never travel to another host.
                 .redirect(reqwest::redirect::Policy::none())
-                // Done by `encoding`, even if another crate switches these features of reqwest on.
+                // `encoding` decompresses, even if another crate enables these features of reqwest.
                 .no_gzip()
                 .no_brotli()
                 .no_deflate()
                 .no_zstd()
                 .connect_timeout(api.connect_timeout)
                 .pool_max_idle_per_host(idle_connections)
-                // Below the idle time-out after which servers answer 408 on a connection.
+                // Shorter than the idle timeout of common servers, which answer 408 on an idle connection.
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tcp_nodelay(true)
-                // Many requests share an HTTP/2 connection: one that is dead would keep all of them, and the next ones.
+                // Many requests share an HTTP/2 connection: a dead one would block all of them, and the next ones.
                 .http2_keep_alive_interval(ping)
                 .http2_keep_alive_timeout(ping)
                 .http2_keep_alive_while_idle(true);
-            // A company's proxy cannot reach this machine's loopback.
+            // A company's proxy cannot reach this machine's loopback address.
             if is_loopback(&api.base_url) { builder.no_proxy() } else { builder }
         };
         let client = |idle_connections| match builder(idle_connections).build() {
-            // Only HTTPS needs the platform's certificates.
+            // Only HTTPS needs the system's certificates.
             Err(_) if api.base_url.scheme() == "http" => builder(idle_connections).tls_certs_only([]).build(),
             client => client,
         };
@@ -98,47 +96,47 @@ impl Http {
         })
     }
 
-    /// The URL below the base with each text as one segment of its path, percent-encoded.
+    /// Returns the URL below the base, each text as one percent-encoded segment of the path.
     pub(super) fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.base_url.clone();
         url.path_segments_mut().expect("http URLs have a path").pop_if_empty().extend(segments);
         url
     }
 
-    /// Sends at the pace's turn and reads the reply. A redirect is an error; other statuses are the caller's. `request`
-    /// is called once more if the reply is large.
+    /// Sends at the pace's turn and reads the reply. A redirect is an error; other statuses are left to the caller.
+    /// Calls `request` once more if the reply is large.
     pub(super) async fn exchange(
         &self,
         asked_for: Asked,
         request: impl Fn(&Client) -> RequestBuilder,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Reply, Error> {
-        if let Some(reply) = self.exchange_once(asked_for, request(&self.client), None, errand).await? {
+        if let Some(reply) = self.exchange_once(asked_for, request(&self.client), None, context).await? {
             return Ok(reply);
         }
-        let turn = errand.wait(self.memory.reserve_large()).await?;
-        let reply = self.exchange_once(asked_for, request(&self.once), Some(turn), errand).await?;
-        Ok(reply.expect("only without its turn a large reply is dropped"))
+        let turn = context.wait(self.memory.reserve_large()).await?;
+        let reply = self.exchange_once(asked_for, request(&self.once), Some(turn), context).await?;
+        Ok(reply.expect("a large reply is dropped only before its turn"))
     }
 
-    /// `None` if the reply is large, and it is not its turn.
+    /// Returns `None` if the reply is large and its turn has not come.
     async fn exchange_once(
         &self,
         asked_for: Asked,
         request: RequestBuilder,
         large: Option<Reservation>,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Option<Reply>, Error> {
-        let turn = errand.wait(self.pace.turn()).await?;
-        errand.count_request();
+        let turn = context.wait(self.pace.turn()).await?;
+        context.count_request();
         let mut time = Time { asked_for, within: self.timeout, end: Instant::now() + self.timeout };
         let response = time.limit(request.send()).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.pace.was_throttled(&turn);
-            errand.count_throttled();
+            context.count_throttled();
         } else {
-            errand.is_answered();
+            context.end_throttling();
             if !status.is_server_error() {
                 self.pace.went_well(&turn);
             }
@@ -157,7 +155,7 @@ impl Http {
         self.read(response, large, &mut time).await
     }
 
-    /// Reads to the end also when the run is to stop: what was answered is not asked again.
+    /// Reads to the end even if the run is being stopped, so that an answered request is not repeated.
     async fn read(
         &self,
         mut response: Response,
@@ -165,7 +163,7 @@ impl Http {
         time: &mut Time,
     ) -> Result<Option<Reply>, Error> {
         let (status, encoding) = (response.status(), Encoding::of(response.headers()));
-        // Unknown where the body comes in chunks.
+        // Unknown if the body comes in chunks.
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Body::new(self, large, announced.min(FREE));
         let mut done =
@@ -179,14 +177,14 @@ impl Http {
             done = body.decode(encoding, time).await;
         }
         let reason = match done {
-            // What else is in the body of an error does not matter: its status says enough.
+            // The rest of an error's body does not matter: the status is enough.
             _ if !status.is_success() => None,
             Ok(()) => None,
             Err(Cut::NotItsTurn) => return Ok(None),
             Err(Cut::TooLarge) => {
                 Some(format!("larger than api.max_response_bytes ({} bytes)", self.max_response_bytes))
             }
-            Err(Cut::NotAsItSays) => Some("its bytes are not what its Content-Encoding says".to_owned()),
+            Err(Cut::WrongEncoding) => Some("the bytes do not match the Content-Encoding".to_owned()),
         };
         if let Some(reason) = reason {
             let fault = Fault::new("$", reason, &body.bytes);
@@ -202,14 +200,12 @@ impl Http {
 
     fn host_of(&self, location: &HeaderValue) -> String {
         let target = location.to_str().ok().and_then(|text| self.base_url.join(text).ok());
-        target
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .unwrap_or_else(|| "an address that is no URL".to_owned())
+        target.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| "an invalid URL".to_owned())
     }
 }
 
 impl Reply {
-    /// The error that a status other than 200 stands for.
+    /// Returns the error for a status other than 200.
     pub(super) fn error(&self, asked_for: Asked) -> Error {
         let status = self.status.as_u16();
         if !self.status.is_client_error() && !self.status.is_server_error() {
@@ -225,7 +221,7 @@ impl Reply {
     }
 }
 
-/// A body as it grows.
+/// A body that is being read.
 struct Body<'a> {
     http: &'a Http,
     bytes: Vec<u8>,
@@ -233,13 +229,13 @@ struct Body<'a> {
     is_its_turn: bool,
 }
 
-/// Why a body is not read any further.
+/// Why reading a body stopped.
 enum Cut {
-    /// Large, and it is not its turn.
+    /// The body is large and its turn has not come.
     NotItsTurn,
     TooLarge,
-    /// Its bytes are not what its `Content-Encoding` says.
-    NotAsItSays,
+    /// The bytes do not match the `Content-Encoding`.
+    WrongEncoding,
 }
 
 impl<'a> Body<'a> {
@@ -248,7 +244,7 @@ impl<'a> Body<'a> {
         Self { http, bytes: Vec::with_capacity(capacity), reservation: large, is_its_turn }
     }
 
-    /// Waits for memory if it needs more than every body may take.
+    /// Appends a chunk. Waits for memory once the body exceeds [`FREE`].
     async fn add(&mut self, chunk: &[u8], time: &mut Time) -> Result<(), Cut> {
         let size = self.bytes.len() + chunk.len();
         if !self.is_its_turn && size > LARGE {
@@ -261,8 +257,8 @@ impl<'a> Body<'a> {
         if size > self.http.max_response_bytes { Err(Cut::TooLarge) } else { Ok(()) }
     }
 
-    /// Decompresses by small pieces, so that a small body that swells is cut where any other would be. A body that is not
-    /// what it says stays as it came.
+    /// Decompresses in small pieces, so that a small body that expands is cut at the cap as well. A body that does not
+    /// match its encoding stays as it came.
     async fn decode(&mut self, encoding: Encoding, time: &mut Time) -> Result<(), Cut> {
         let encoded = std::mem::take(&mut self.bytes);
         let is_decoded = match encoding.decoder(&encoded) {
@@ -282,11 +278,11 @@ impl<'a> Body<'a> {
             return Ok(());
         }
         self.bytes = encoded;
-        Err(Cut::NotAsItSays)
+        Err(Cut::WrongEncoding)
     }
 }
 
-/// What is left of `api.timeout`. Waiting for memory does not count: it is not the server's fault.
+/// What is left of `api.timeout`. Waiting for memory does not count: the server does not cause it.
 struct Time {
     asked_for: Asked,
     within: Duration,
@@ -311,6 +307,6 @@ impl Time {
 
 fn transport(asked_for: Asked, error: reqwest::Error) -> Error {
     let what = if error.is_connect() { Broken::Connect } else { Broken::Interrupted };
-    // The URL holds the order id and the server's address, which is the operator's business, not the log's.
+    // Remove the URL: it holds the order id and the server's address, which do not belong in a log.
     Error::Transport { asked_for, what, source: error.without_url() }
 }

@@ -1,48 +1,48 @@
 //! The memory that replies may take, from their first bytes until their rows are committed.
 //!
-//! Requests under way are bounded in number, but a reply can be a thousand times larger than usual. So each reply owns
-//! a [`Reservation`] of its size; while there is no room, reading goes no further and the connection fills up. Large
-//! replies take turns, one at a time, so that two half-read ones never wait for each other's room.
+//! Requests in flight are bounded in number, but a reply can be a thousand times larger than usual. So each reply owns
+//! a [`Reservation`] of its size. While no memory is free, reading stops and TCP slows the server down. Large replies
+//! take turns, one at a time: otherwise two half-read ones could wait for each other for ever.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// For all replies together but the large one, in bytes of body. Decoded and as columns of a statement a body is
+/// For all replies together, except the large one, in bytes of body. Decoded and as columns of a statement a body is
 /// several times as large.
 const TOTAL: usize = 8 * 1024 * 1024;
-/// Read before anything is reserved: the replies of most orders are smaller. While a reply waits, its connection holds
-/// several times as much.
+/// Bytes read without a reservation: most replies are smaller. While a reply waits, its connection buffers several
+/// times as much.
 pub(super) const FREE: usize = 16 * 1024;
-/// A reply beyond this size is large.
+/// Replies above this size, in bytes, are large.
 pub(super) const LARGE: usize = 128 * 1024;
 /// Bytes per permit.
 const UNIT: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Memory {
-    room: Arc<Semaphore>,
+    free: Arc<Semaphore>,
     turn: Arc<Semaphore>,
 }
 
-/// Room for one reply; given back on drop.
+/// The memory of one reply; released on drop.
 #[derive(Debug, Default)]
 pub struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
-    /// Of a large reply the permit says nothing about its size.
+    /// Size of the reply. The permit of a large reply does not say it.
     bytes: usize,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(units(TOTAL))), turn: Arc::new(Semaphore::new(1)) }
+        Self { free: Arc::new(Semaphore::new(units(TOTAL))), turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Waits for room, for a reply of at most [`LARGE`] bytes. First come, first served.
+    /// Waits for memory, in order of arrival. At most [`LARGE`] bytes are reserved.
     pub(super) async fn reserve(&self, bytes: usize) -> Reservation {
         let count = u32::try_from(units(bytes.min(LARGE))).expect("a million at most");
-        let room = Arc::clone(&self.room).acquire_many_owned(count).await;
-        Reservation { permit: Some(room.expect("the semaphore is never closed")), bytes }
+        let permit = Arc::clone(&self.free).acquire_many_owned(count).await;
+        Reservation { permit: Some(permit.expect("the semaphore is never closed")), bytes }
     }
 
     /// Waits for the turn of a large reply.
@@ -53,13 +53,12 @@ impl Memory {
 }
 
 impl Reservation {
-    /// The size of the reply.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Gives back what turned out not to be needed.
+    /// Releases the memory beyond `bytes`, the actual size.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         self.bytes = bytes;
         if let Some(permit) = &mut self.permit {
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reply_waits_until_others_made_room() {
+    async fn a_reply_waits_until_others_release_memory() {
         let memory = Memory::new();
         let mut all = Vec::new();
         while let Some(reservation) = memory.reserve(LARGE).now_or_never() {
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_replies_take_turns_and_wait_for_nobody_else() {
+    async fn large_replies_wait_only_for_each_other() {
         let memory = Memory::new();
         let mut all = Vec::new();
         while let Some(reservation) = memory.reserve(LARGE).now_or_never() {

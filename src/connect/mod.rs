@@ -1,11 +1,11 @@
 //! The Instacart Connect API: the only place that knows HTTP.
 //!
-//! A [`Client`] lasts as long as the process: connections, tokens, pace. A run opens a [`Session`] on it, whose
-//! [`fetch`](Session::fetch) asks for one order's conversation and answers with an [`Outcome`] for the order, or with
-//! the reason to stop the whole run. What is tried again within a fetch is what the policy table
-//! ([`FailureKind::policy`](crate::domain::FailureKind::policy)) says, with growing jittered waits; a 401 renews the
-//! token once, code 4001 is answered with the other kind of token. An outage of the API as a whole is waited out
-//! (`breaker`).
+//! A [`Client`] lasts as long as the process and holds connections, tokens and the pace. A run opens a [`Session`] on
+//! it. [`Session::fetch`] requests one order's conversation and returns an [`Outcome`], or the reason to stop the
+//! whole run.
+//! A fetch retries what the policy table ([`FailureKind::policy`](crate::domain::FailureKind::policy)) says, with
+//! growing, jittered waits. A 401 renews the token once; after code 4001 the other kind of token is tried. An outage
+//! of the whole API is waited out (`breaker`).
 
 mod auth;
 mod breaker;
@@ -30,35 +30,41 @@ pub use pace::Pace;
 pub use reply::decode;
 pub use session::{Answer, Fetched, Session};
 
-use crate::config::{Api, Auth};
+use crate::config::{ApiSettings, Auth};
 use crate::domain::{ClaimedOrder, FailureKind, Fault, IdSpace, Outcome, TokenKind, reply_hash};
 use crate::waits::Waits;
 use auth::{Token, Tokens};
 use http::Http;
-use session::Errand;
+use session::FetchContext;
 
-/// Whether `order_id` is Instacart's own id rather than the retailer's.
+/// Says whether `order_id` is Instacart's own id or the retailer's.
 const X_TREAT_IDS_AS_INTERNAL: HeaderName = HeaderName::from_static("x-treat-ids-as-internal");
-/// The banner, where a retailer has several.
+/// Names the banner, if a retailer has several.
 const X_RETAILER_ID: HeaderName = HeaderName::from_static("x-retailer-id");
 
-/// A client for one Connect server with one set of credentials. Cheap to share, not to make.
+/// A client for one Connect server with one set of credentials. Create one per process: it owns the connections and
+/// the pace.
 pub struct Client {
     http: Http,
     tokens: Tokens,
-    /// Of orders that override nothing.
+    /// The id space of orders without overrides.
     id_space: IdSpace,
     accept_language: Option<String>,
     waits: Waits,
 }
 
 impl Client {
-    /// A client as configured. Says in `waits` what it waits for. Fails if HTTPS is needed and the platform has no
-    /// certificates.
-    pub fn new(api: &Api, auth: &Auth, pace: &crate::config::Pace, waits: Waits) -> Result<Self, NoClient> {
+    /// Creates a client from the configuration. It records its waits in `waits`. Fails if HTTPS is needed and the
+    /// system has no certificates.
+    pub fn new(
+        api: &ApiSettings,
+        auth: &Auth,
+        pace: &crate::config::PaceSettings,
+        waits: Waits,
+    ) -> Result<Self, NoClient> {
         let controller = Pace::new(pace.initial_requests_per_second, pace.max_requests_per_second);
         Ok(Self {
-            http: Http::new(api, controller.explaining(waits.clone()), pace.max_in_flight)?,
+            http: Http::new(api, controller.with_waits(waits.clone()), pace.max_in_flight)?,
             tokens: Tokens::new(auth),
             id_space: IdSpace {
                 api: api.base_url.as_str().into(),
@@ -70,19 +76,20 @@ impl Client {
         })
     }
 
-    /// The server's base URL: what a pace is kept for.
+    /// Returns the server's base URL, under which the pace is stored.
     #[must_use]
     pub fn base_url(&self) -> &str {
         self.http.base_url.as_str()
     }
 
-    /// Where the ids of orders that override nothing are looked up.
+    /// Returns where the ids of orders without overrides are looked up.
     #[must_use]
     pub fn default_id_space(&self) -> &IdSpace {
         &self.id_space
     }
 
-    /// Where an order's id is looked up: the configured server, banner and kind of ids, unless the order overrides them.
+    /// Returns where an order's id is looked up: the configured server, banner and kind of ids, unless the order
+    /// overrides them.
     #[must_use]
     pub fn id_space(&self, order: &ClaimedOrder) -> IdSpace {
         let IdSpace { api, retailer_id, ids_internal } = &self.id_space;
@@ -93,22 +100,21 @@ impl Client {
         }
     }
 
-    /// How fast it asks.
     #[must_use]
     pub fn pace(&self) -> &Pace {
         &self.http.pace
     }
 
-    /// One try. What the reply takes of memory comes with the outcome.
+    /// Makes one attempt. Returns the outcome and the memory that it owns.
     ///
-    /// Which kind of token an order wants is not known before it is asked for. Code 4001 says that it was the wrong one,
-    /// in whichever direction: it is documented of client credentials, and its words, "User ID not found", can be as true
-    /// of a user. Nothing else says so, above all no 401 or 403: these are about a credential or the account, and would
-    /// double the requests of every order. A kind that worked in place of the one that `auth.mode` names is remembered;
-    /// once its credential is refused, the other is tried again.
-    async fn ask(&self, order: &ClaimedOrder, errand: &mut Errand<'_>) -> Result<(Outcome, Reservation), Error> {
+    /// Which kind of token an order needs is unknown before the first request. Code 4001 means that it was the wrong
+    /// kind, in either direction: it is documented for client credentials, but its text, "User ID not found", can be
+    /// true of a user as well. A 401 or 403 does not mean that: it is about a credential or the account, and trying
+    /// the other kind would double the requests of every order. A kind that worked instead of the one in `auth.mode`
+    /// is stored with the order. Once its credential is refused, the other kind is tried again.
+    async fn ask(&self, order: &ClaimedOrder, context: &mut FetchContext<'_>) -> Result<(Outcome, Reservation), Error> {
         let (first, default) = (self.tokens.first_kind(order), self.tokens.default_kind());
-        let refusal = match self.ask_as(first, order, errand).await {
+        let refusal = match self.ask_as(first, order, context).await {
             Err(error)
                 if is_about_the_token(&error) && (error.kind() == FailureKind::WantsUserToken || first != default) =>
             {
@@ -119,13 +125,13 @@ impl Client {
         let Some(other) = self.tokens.other_kind(first, order) else {
             return Err(Error::WantsOtherToken { refusal: Box::new(refusal), other: None });
         };
-        match self.ask_as(other, order, errand).await {
+        match self.ask_as(other, order, context).await {
             Err(error) if is_about_the_token(&error) && !error.stops_the_run() => {
                 Err(Error::WantsOtherToken { refusal: Box::new(refusal), other: Some(Box::new(error)) })
             }
             Ok(answer) => {
                 if matches!(answer.0, Outcome::Read(..) | Outcome::Same) {
-                    errand.token_kind = Some(other).filter(|kind| *kind != default);
+                    context.token_kind = Some(other).filter(|kind| *kind != default);
                 }
                 Ok(answer)
             }
@@ -133,34 +139,34 @@ impl Client {
         }
     }
 
-    /// One try with a token of this kind, renewed if it was refused.
+    /// Makes one attempt with this kind of token, renewed if it was refused.
     async fn ask_as(
         &self,
         kind: TokenKind,
         order: &ClaimedOrder,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<(Outcome, Reservation), Error> {
         let is_shared = self.tokens.is_shared(kind);
-        let token = self.tokens.token(&self.http, order, kind, None, errand).await?;
-        if let Some(answer) = self.ask_with(&token, is_shared, order, errand).await? {
+        let token = self.tokens.token(&self.http, order, kind, None, context).await?;
+        if let Some(answer) = self.ask_with(&token, is_shared, order, context).await? {
             return Ok(answer);
         }
-        let renewed = self.tokens.token(&self.http, order, kind, Some(&token), errand).await?;
+        let renewed = self.tokens.token(&self.http, order, kind, Some(&token), context).await?;
         let refused = Error::Unauthorized { asked_for: Asked::Messages, is_shared };
-        self.ask_with(&renewed, is_shared, order, errand).await?.ok_or(refused)
+        self.ask_with(&renewed, is_shared, order, context).await?.ok_or(refused)
     }
 
-    /// `GET /v2/post_checkout/chat/{order_id}/messages`; `None` if the token was refused.
+    /// Sends `GET /v2/post_checkout/chat/{order_id}/messages`. Returns `None` if the token was refused.
     async fn ask_with(
         &self,
         token: &Token,
         is_shared: bool,
         order: &ClaimedOrder,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> Result<Option<(Outcome, Reservation)>, Error> {
         let authorization = HeaderValue::try_from(format!("Bearer {}", token.secret.expose_secret()));
         let Ok(mut authorization) = authorization else {
-            // A token with a line break in it, or the like.
+            // The token holds a line break or another invalid character.
             return Err(Error::Unauthorized { asked_for: Asked::Messages, is_shared });
         };
         authorization.set_sensitive(true);
@@ -169,7 +175,7 @@ impl Client {
         let request = |client: &reqwest::Client| {
             let url = self.http.url(&["v2", "post_checkout", "chat", order.order_id.as_str(), "messages"]);
             let mut request = client.get(url).header(X_TREAT_IDS_AS_INTERNAL, &ids_internal);
-            // An empty override sends none.
+            // An empty override sends no header.
             if !retailer_id.is_empty() {
                 request = request.header(X_RETAILER_ID, &*retailer_id);
             }
@@ -178,7 +184,7 @@ impl Client {
             }
             request.header(AUTHORIZATION, &authorization)
         };
-        let reply = self.http.exchange(Asked::Messages, request, errand).await?;
+        let reply = self.http.exchange(Asked::Messages, request, context).await?;
         match reply.status {
             StatusCode::OK if !reply::says_nothing(&reply.body) => {
                 let outcome = read(&reply.body, order);
@@ -213,9 +219,9 @@ fn is_about_the_token(error: &Error) -> bool {
     matches!(error.kind(), FailureKind::WantsUserToken | FailureKind::Unauthorized | FailureKind::TokenRefused)
 }
 
-/// What is in the body all the same, of a 206 for instance, is kept.
+/// Keeps a body that came with the status, for instance of a 206.
 fn empty(status: StatusCode, body: &[u8]) -> Error {
-    let reason = format!("with status {}, which brings no conversation", status.as_u16());
+    let reason = format!("with status {}, which carries no conversation", status.as_u16());
     let body = (!reply::says_nothing(body)).then(|| Fault::new("$", reason, body));
     Error::Empty { asked_for: Asked::Messages, status: status.as_u16(), body }
 }

@@ -1,10 +1,11 @@
-//! Decodes the body of a 200 reply of the chat endpoint, of both ages of the API.
+//! Decodes the body of a 200 reply of the chat endpoint, in both formats the API has had.
 //!
-//! What is as usual is read in one pass (`quick`). Otherwise objects are split into fields first and read field by
-//! field, so that a field that cannot be read costs nothing but itself. Values of another JSON type are read where only
-//! one value can be meant (`lossless`). An unreadable field of a message is kept with the message; a message or a chat
-//! user without an id becomes a [`Fault`] of the conversation, with its `JSONPath`. Only what is no conversation at all
-//! is an error. Pure: no I/O, any bytes in.
+//! A regular reply is read in one pass (`quick`). Any other is split into fields first and read field by field, so
+//! that an unreadable field loses nothing else. Values of another JSON type are read if only one value can be meant
+//! (`lossless`).
+//! An unreadable field of a message is kept with the message. A message or chat user without an id becomes a [`Fault`]
+//! of the conversation, with its `JSONPath`. Only a body that is no conversation at all is an error. Pure: no I/O,
+//! accepts any bytes.
 
 mod extra;
 mod lossless;
@@ -20,24 +21,24 @@ use serde_json::value::RawValue;
 use crate::connect::text::without_bom;
 use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata, UserType};
 use message::Fields;
-use object::{Object, Wrong};
+use object::{Malformed, Object};
 
-/// Most messages in one reply. A conversation has tens; of the smallest possible ones, eight mebibytes hold a million,
-/// each of which would take hundreds of bytes here and a row in the database.
+/// Most messages in one reply. A conversation has tens. Eight MiB could hold a million minimal ones, each of which
+/// would take hundreds of bytes here and a row in the database.
 const MAX_MESSAGES: usize = 10_000;
 
 /// Most shoppers in one reply. An order has a handful.
 const MAX_SHOPPERS: usize = 1_000;
 
-/// Whether JSON has nothing in it, or is not even there.
+/// Returns whether a body is blank, null, or an empty string, object or list.
 pub(super) fn says_nothing(body: &[u8]) -> bool {
     let body = without_bom(body).trim_ascii();
     matches!(body, b"" | b"null" | b"\"\"")
         || matches!(body, [b'{', inner @ .., b'}'] | [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
 }
 
-/// Reads a conversation out of a reply. Parts that make no sense are in its `faults`; a reply that makes none as a
-/// whole is the error.
+/// Decodes a conversation. Unreadable pieces are listed in its `faults`. Fails if the reply as a whole is no
+/// conversation.
 pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
     let json = without_bom(body);
     match std::str::from_utf8(json) {
@@ -49,7 +50,7 @@ pub fn decode(body: &[u8]) -> Result<Conversation, Fault> {
     }
 }
 
-/// A few wrong bytes in a text cost those bytes. What came is kept as a fault as well.
+/// Decodes a reply with bytes that are not UTF-8, replacing these. The original is kept as a fault as well.
 fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
     let Ok(mut conversation) = decode_carefully(&String::from_utf8_lossy(json), json, true) else { return Err(fault) };
     for message in &mut conversation.messages {
@@ -62,13 +63,13 @@ fn decode_garbled(json: &[u8], fault: Fault) -> Result<Conversation, Fault> {
     Ok(conversation)
 }
 
-/// Decodes level by level, so that a malformed part can be reported and left out. `body` is what a fault of the whole
-/// keeps. A garbled reply is refused if a name was hit: without its list a conversation would pass for an empty one, and
-/// without `is_expired` for a live one.
+/// Decodes level by level, so that a malformed piece is reported and left out. `body` is what a fault of the whole
+/// keeps. A garbled reply is refused if the name of a field is damaged: without its list a conversation would look
+/// empty, and without `is_expired` alive.
 fn decode_carefully(json: &str, body: &[u8], is_garbled: bool) -> Result<Conversation, Fault> {
     let whole = |reason: String| Fault::new("$", reason, body);
     let root: &RawValue = serde_json::from_str(json).map_err(|error| {
-        // serde_json's own text may quote the reply.
+        // Do not use serde_json's own text: it may quote the reply.
         whole(format!("not JSON: it breaks at line {} column {}", error.line(), error.column()))
     })?;
     let root = Object::read(root.get(), "$").map_err(|wrong| whole(wrong.reason))?;
@@ -91,7 +92,7 @@ fn decode_carefully(json: &str, body: &[u8], is_garbled: bool) -> Result<Convers
     Ok(conversation)
 }
 
-/// In either place; true wins.
+/// Reads `is_expired` at both places; true wins.
 fn read_expiry(root: &Object, metadata: Option<&Object>, conversation: &mut Conversation) {
     for object in [Some(root), metadata].into_iter().flatten() {
         let is_expired = keep(object.bool("is_expired"), object.raw("is_expired"), &mut conversation.faults).flatten();
@@ -107,12 +108,12 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
         let message = Object::read(raw.get(), &path).and_then(|object| read_message(&object, index));
         let Some(message) = keep(message, Some(raw), &mut conversation.faults) else { continue };
         match positions.entry(message.id) {
-            Entry::Vacant(place) => {
-                place.insert(conversation.messages.len());
+            Entry::Vacant(entry) => {
+                entry.insert(conversation.messages.len());
                 conversation.messages.push(message);
             }
-            Entry::Occupied(place) => {
-                let first = &conversation.messages[*place.get()];
+            Entry::Occupied(entry) => {
+                let first = &conversation.messages[*entry.get()];
                 if (Message { position: first.position, ..message }) != *first {
                     let reason = "the id of an earlier message of the same reply, with other content".to_owned();
                     conversation.faults.push(Fault::new(format!("{path}.id"), reason, raw.get().as_bytes()));
@@ -122,7 +123,7 @@ fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     }
 }
 
-fn read_message(object: &Object, position: usize) -> Result<Message, Wrong> {
+fn read_message(object: &Object, position: usize) -> Result<Message, Malformed> {
     let id = object.integer("id")?;
     let id = id.ok_or_else(|| object.wrong("id", "missing: without it the message has no identity"))?;
     Ok(Fields::of(object).into_message(id, position))
@@ -147,7 +148,7 @@ fn read_metadata(metadata: &Object, faults: &mut Vec<Fault>) -> Metadata {
     Metadata { customer, current_shopper, shoppers }
 }
 
-/// An object in which nothing is said names nobody.
+/// Reads a chat user. An object whose fields are all null is no user.
 fn read_user(object: &Object, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<ChatUser> {
     if object.says_nothing() {
         return None;
@@ -165,12 +166,12 @@ fn read_user(object: &Object, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -
     })
 }
 
-/// Takes the good; a bad part joins the faults with its JSON text.
-fn keep<T>(result: Result<T, Wrong>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
+/// Returns the good value, or adds the bad one to the faults with its JSON text.
+fn keep<T>(result: Result<T, Malformed>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
     result
         .map_err(|wrong| {
-            let part = raw.map_or("", RawValue::get);
-            faults.push(Fault::new(wrong.path, wrong.reason, part.as_bytes()));
+            let json = raw.map_or("", RawValue::get);
+            faults.push(Fault::new(wrong.path, wrong.reason, json.as_bytes()));
         })
         .ok()
 }

@@ -1,4 +1,4 @@
-//! One run's use of the API: tries and waits of a fetch, what the run has sent so far, and what would stop it.
+//! One run's use of the API: the retries of a fetch, the number of requests, and the errors that stop the run.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,49 +15,47 @@ use super::{Client, Error};
 use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind};
 use crate::waits::{For, Waiting};
 
-/// Tries of a request that may pass on its own, and the first wait between them (it doubles).
+/// Attempts at a request after failures that may be temporary, and the first wait between them, which doubles.
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The pace falls with each 429, so these tries end well.
+/// The pace falls with each 429, so these retries succeed in the end.
 const THROTTLED_TRIES: u32 = 12;
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
-/// The end of a fetch.
+/// The result of a fetch.
 #[derive(Debug)]
 pub struct Fetched {
-    /// What came of it.
     pub answer: Answer,
-    /// When the request that was answered was sent.
+    /// When the answered request was sent.
     pub asked_at: Instant,
-    /// Requests that it took, retries and token requests included.
+    /// Number of requests, including retries and token requests.
     pub requests: u32,
     /// The order's new [`ClaimedOrder::token_kind`].
     pub token_kind: Option<TokenKind>,
-    /// The memory that the answer owns: to be kept as long as the answer is.
+    /// The memory of the answer. Keep it as long as the answer.
     pub reservation: Reservation,
 }
 
-/// What came of a fetch.
 #[derive(Debug)]
 pub enum Answer {
-    /// Something to settle the order with.
+    /// The order can be settled with it.
     Outcome(Outcome),
     /// Every other order would fail the same way.
     StopRun(Error),
-    /// Stopped on request before there was an answer.
+    /// Stopped on request before the API answered.
     GivenUp,
 }
 
-/// A run's session with the API. Once `stop` is cancelled no further request is sent.
+/// A run's session with the API. After `stop` is cancelled it sends no further request.
 pub struct Session {
     client: Arc<Client>,
     stop: CancellationToken,
     breaker: Breaker,
     requests: AtomicU64,
     throttled: AtomicU64,
-    /// From a 429 on until something else is answered.
+    /// Lasts from a 429 to the next reply that is none.
     throttling: Mutex<Option<Waiting>>,
-    /// Users whose credentials were refused: once each is news.
+    /// Users whose credentials were refused. Each user counts once as a hint at an outage.
     refused_users: Mutex<LruCache<String, ()>>,
 }
 
@@ -65,19 +63,19 @@ pub struct Session {
 /// killed 10 s after the signal.
 const IN_FLIGHT_GRACE: Duration = Duration::from_secs(3);
 
-/// Refused users that are remembered. With more of them it hardly matters whose news is old.
+/// Refused users that are remembered. With more of them it hardly matters if one counts twice.
 const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
-/// A fetch on its way.
-pub(super) struct Errand<'a> {
+/// The context of one fetch: its counters, and the cancellation of its run.
+pub(super) struct FetchContext<'a> {
     session: &'a Session,
     requests: u32,
-    /// To be remembered of the order: [`ClaimedOrder::token_kind`].
+    /// To be stored with the order: [`ClaimedOrder::token_kind`].
     pub(super) token_kind: Option<TokenKind>,
 }
 
-impl Errand<'_> {
-    /// Waits for something that is not a reply; gives up once the run is to stop.
+impl FetchContext<'_> {
+    /// Waits for something other than a reply. Fails with [`Error::Stopped`] once the run is being stopped.
     pub(super) async fn wait<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Error> {
         self.session.stop.run_until_cancelled(waiting).await.ok_or(Error::Stopped)
     }
@@ -92,14 +90,14 @@ impl Errand<'_> {
         self.session.throttling().get_or_insert_with(|| self.session.client.waits.begin(For::Throttling, None));
     }
 
-    /// A reply that is no 429.
-    pub(super) fn is_answered(&self) {
+    /// Records a reply that is no 429.
+    pub(super) fn end_throttling(&self) {
         self.session.throttling().take();
     }
 }
 
 impl Session {
-    /// A session whose breaker gives up after `give_up_after`.
+    /// Creates a session whose breaker gives up after `give_up_after`.
     #[must_use]
     pub fn new(client: Arc<Client>, give_up_after: Duration, stop: CancellationToken) -> Self {
         Self {
@@ -113,28 +111,27 @@ impl Session {
         }
     }
 
-    /// Requests sent and 429s received so far.
+    /// Returns the numbers of requests sent and 429s received so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.requests.load(Relaxed), self.throttled.load(Relaxed))
     }
 
-    /// The client that it uses.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
     fn throttling(&self) -> MutexGuard<'_, Option<Waiting>> {
-        // Nothing panics while it is held; whatever is in it is good.
+        // No code panics while holding the lock, so a poisoned value is still valid.
         self.throttling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for one order's conversation. An outage is waited out here, at no order's cost.
+    /// Fetches one order's conversation. Waits out an outage without counting it against the order.
     pub async fn fetch(&self, order: &ClaimedOrder) -> Fetched {
-        let mut errand = Errand { session: self, requests: 0, token_kind: order.token_kind };
+        let mut context = FetchContext { session: self, requests: 0, token_kind: order.token_kind };
         let mut tries = Tries::default();
         loop {
-            let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut errand).await;
+            let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut context).await;
             let (answer, reservation) = match result {
                 Ok((outcome, reservation)) => (Answer::Outcome(outcome), reservation),
                 Err(Error::Stopped) => (Answer::GivenUp, Reservation::default()),
@@ -144,14 +141,14 @@ impl Session {
                     let in_outage = kind.policy().hints_at_outage && self.breaker.is_open();
                     let is_tried_again = kind.policy().is_retried_at_once && !tries.are_used_up(kind);
                     if in_outage && (!is_probe || is_tried_again) {
-                        // Not the order's fault: it waits with the others. A probe is settled in the end, so that one
-                        // bad order after the other cannot keep the breaker open for ever.
+                        // The order is not to blame: it waits with the others. A probe is settled in the end:
+                        // otherwise one bad order after another could keep the breaker open for ever.
                         continue;
                     }
                     if is_tried_again {
                         let (kind, tries) = (kind.as_str(), tries.all());
                         tracing::debug!(order_id = %order.order_id, kind, tries, "trying again");
-                        match errand.wait(tokio::time::sleep(wait(tries))).await {
+                        match context.wait(tokio::time::sleep(wait(tries))).await {
                             Ok(()) => continue,
                             Err(_) => (Answer::GivenUp, Reservation::default()),
                         }
@@ -161,19 +158,20 @@ impl Session {
                     }
                 }
             };
-            let (requests, token_kind) = (errand.requests, errand.token_kind);
+            let (requests, token_kind) = (context.requests, context.token_kind);
             return Fetched { answer, asked_at, requests, token_kind, reservation };
         }
     }
 
-    /// One try, at the breaker's leave; tells the breaker how it went. Also says whether it was a probe.
+    /// Makes one attempt once the breaker allows it, and reports the result to the breaker. Also returns whether it
+    /// was a probe.
     async fn attempt(
         &self,
         order: &ClaimedOrder,
         tries: &mut Tries,
-        errand: &mut Errand<'_>,
+        context: &mut FetchContext<'_>,
     ) -> (Instant, bool, Result<(Outcome, Reservation), Error>) {
-        let pass = match errand.wait(self.breaker.pass()).await.flatten() {
+        let pass = match context.wait(self.breaker.pass()).await.flatten() {
             Ok(pass) => pass,
             Err(error) => return (Instant::now(), false, Err(error)),
         };
@@ -184,7 +182,7 @@ impl Session {
         let asked_at = Instant::now();
         let asked = tokio::select! {
             biased;
-            asked = self.client.ask(order, errand) => asked,
+            asked = self.client.ask(order, context) => asked,
             () = self.stopped_for_long() => Err(Error::Stopped),
         };
         let result = match asked {
@@ -192,13 +190,13 @@ impl Session {
                 pass.went_well();
                 Ok(answer)
             }
-            // No news of the API.
+            // These say nothing about the API.
             Err(error @ (Error::Stopped | Error::NoUser)) => Err(error),
             Err(error) => {
                 tries.count(error.kind());
                 if !error.kind().policy().hints_at_outage {
                     pass.went_well();
-                } else if is_probe || self.is_news(&error, order, *tries) {
+                } else if is_probe || self.is_new_evidence(&error, order, *tries) {
                     pass.failed(&error);
                 }
                 Err(error)
@@ -213,16 +211,15 @@ impl Session {
         tokio::time::sleep(IN_FLIGHT_GRACE).await;
     }
 
-    /// Whether a failure says something of the API that was not known: a single bad order, or a single bad user, is no
-    /// outage.
-    fn is_news(&self, error: &Error, order: &ClaimedOrder, tries: Tries) -> bool {
+    /// Returns whether a failure is new evidence of an outage. A single bad order or a single bad user is none.
+    fn is_new_evidence(&self, error: &Error, order: &ClaimedOrder, tries: Tries) -> bool {
         let kind = error.kind();
         match kind {
-            // A matter of the pace, unless the slowest pace does not help.
+            // The pace handles it, unless the slowest pace does not help.
             FailureKind::Throttled => tries.are_used_up(kind),
             FailureKind::Unauthorized | FailureKind::TokenRefused => {
                 let user = order.connect_user_id.clone().unwrap_or_default();
-                // Nothing panics while it is held; a poisoned cache is still a cache.
+                // No code panics while holding the lock, so a poisoned cache is still consistent.
                 let mut users = self.refused_users.lock().unwrap_or_else(PoisonError::into_inner);
                 users.put(user, ()).is_none()
             }
@@ -231,7 +228,7 @@ impl Session {
     }
 }
 
-/// Tries of a fetch that failed. A 429 says that the pace was wrong and not the request: they are counted apart.
+/// Failed attempts of a fetch. 429s are counted apart: they mean that the pace was wrong, not the request.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tries {
     throttled: u32,
@@ -253,7 +250,8 @@ impl Tries {
     }
 }
 
-/// Doubles from try to try, spread over half of it so that the many of one moment do not come back as one.
+/// Doubles with every attempt and is spread over half its length, so that many retries of one moment do not come back
+/// at once.
 fn wait(tries: u32) -> Duration {
     let full = FIRST_WAIT.saturating_mul(1 << (tries - 1).min(10)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)

@@ -1,25 +1,26 @@
-//! Bytes into JSON, and JSON strings into texts that PostgreSQL can hold.
+//! Turns bytes into JSON, and JSON strings into texts that PostgreSQL can store.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// The JSON of a body, without the byte order mark that some gateways put before it. RFC 8259 lets a reader skip it.
+/// Returns the JSON of a body without the byte order mark that some gateways put before it. RFC 8259 lets a reader
+/// skip it.
 pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// A text, and whether something in it had to be replaced.
+/// A text, and whether characters in it were replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Text<'a> {
-    /// Borrowed from the JSON if it stands there as it is.
+    /// Borrowed from the JSON if it has no escapes.
     pub(super) text: Cow<'a, str>,
     pub(super) is_altered: bool,
 }
 
-/// Decodes a JSON string (quotes included). NUL, which PostgreSQL cannot store, and halves of surrogate pairs, which
-/// are left when a text is cut in the middle of an emoji, become U+FFFD. `None` if `json` is not a string.
+/// Decodes a JSON string, quotes included. Replaces NUL, which PostgreSQL cannot store, and lone surrogates, which
+/// remain when a text is cut in the middle of an emoji, by U+FFFD. Returns `None` if `json` is not a string.
 pub(super) fn decode(json: &str) -> Option<Text<'_>> {
     if let Ok(text) = serde_json::from_str(json) {
         return Some(text);
@@ -45,7 +46,7 @@ pub(super) fn decode(json: &str) -> Option<Text<'_>> {
     Some(Text { text: String::from_utf8(text).ok()?.into(), is_altered: true })
 }
 
-/// As [`decode`], but what would have to be replaced is an error.
+/// Like [`decode`], but fails instead of replacing characters.
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = deserializer.deserialize_str(Storable)?;
@@ -63,7 +64,7 @@ impl<'de> Visitor<'de> for Storable {
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        // JSON allows no raw NUL in a string.
+        // No check for NUL: JSON allows no raw NUL in a string.
         Ok(text.into())
     }
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_replaced_and_marked() {
+    fn characters_that_cannot_be_stored_are_replaced_and_marked() {
         assert_eq!(altered(r#""a\u0000b""#), ("a\u{fffd}b".into(), true));
         assert_eq!(altered(r#""cut \ud83d""#), ("cut \u{fffd}".into(), true));
         assert_eq!(altered(r#""\udead\ud83d\ude00\ud83dx""#), ("\u{fffd}😀\u{fffd}x".into(), true));

@@ -111,7 +111,7 @@ fn each_once(orders: &[NewOrder]) -> Vec<Cow<'_, NewOrder>> {
     let mut merged: Vec<Cow<'_, NewOrder>> = Vec::with_capacity(sorted.len());
     for order in sorted {
         match merged.last_mut() {
-            Some(last) if last.order_id == order.order_id => last.to_mut().learn(order),
+            Some(last) if last.order_id == order.order_id => last.to_mut().merge(order),
             _ => merged.push(Cow::Borrowed(order)),
         }
     }

@@ -1,70 +1,70 @@
-//! A part of a reply that could not be understood.
+//! A value in a reply that could not be read.
 //!
-//! Made where a reply is read, kept in `sync.rejects`. However large the part is, only its beginning is ever copied:
-//! a reply of megabytes that is nonsense from end to end costs no more memory than a good one.
+//! `connect` makes faults, and `sync.rejects` keeps them. Only the beginning of a value is ever copied, however large it
+//! is: a reply of megabytes that makes no sense takes no more memory than a good one.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// A part of a reply that could not be understood. It goes to `sync.rejects`.
+/// A value in a reply that could not be read.
 ///
-/// Its serialized form holds chat text, as a conversation's does: for `sync.rejects` only.
+/// Its serialized form holds chat text, like a conversation's: it is for `sync.rejects` only.
 #[derive(Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Fault {
     /// `JSONPath` of the offending value, such as `$.chat_messages[3].created_at`.
     pub path: String,
-    /// What was expected and what kind of thing was found; never the value itself.
+    /// What was expected and which kind of value was found; never the value itself.
     pub reason: String,
     body: String,
     body_bytes: usize,
 }
 
 impl Fault {
-    /// Longest text kept of a part, in bytes. Enough to see what it is; a flood of large ones does not fill the disk.
+    /// Longest text kept of a value, in bytes: enough to see what it is, too little to fill the disk.
     pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-    /// A fault of `part`, which is what was left out: JSON text, or bytes of any kind.
+    /// Makes a fault of `value`, the JSON text or bytes that were left out.
     #[must_use]
-    pub fn new(path: impl Into<String>, reason: impl Into<String>, part: &[u8]) -> Self {
-        Self { path: path.into(), reason: reason.into(), body: beginning(part), body_bytes: part.len() }
+    pub fn new(path: impl Into<String>, reason: impl Into<String>, value: &[u8]) -> Self {
+        Self { path: path.into(), reason: reason.into(), body: beginning(value), body_bytes: value.len() }
     }
 
-    /// The part that was left out, as a text for people: bytes that are not UTF-8, and NUL, are written as `\xNN`. Cut
-    /// at [`MAX_BODY_BYTES`](Self::MAX_BODY_BYTES).
+    /// Returns the value as text, cut at [`MAX_BODY_BYTES`](Self::MAX_BODY_BYTES). Bytes that are not UTF-8, and NUL,
+    /// are written as `\xNN`.
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// Forgets the part itself, which cannot be stored.
+    /// Drops the value, which cannot be stored.
     pub fn drop_body(&mut self) {
         self.body = String::new();
     }
 
-    /// Size of the part as it came, in bytes.
+    /// Returns the size of the whole value, in bytes.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         self.body_bytes
     }
 }
 
-/// Without the body, which is chat text.
+/// Leaves out the body, which is chat text.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fault").field("path", &self.path).field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
-/// As much of `part` as fits, escaped. Whole characters and whole escapes only.
-fn beginning(part: &[u8]) -> String {
+/// Escapes the beginning of `value`, in whole characters and whole escapes only.
+fn beginning(value: &[u8]) -> String {
     use fmt::Write;
     const MAX: usize = Fault::MAX_BODY_BYTES;
-    // Escaping makes nothing shorter. The few bytes more keep a character at the cut from looking broken.
-    let part = &part[..part.len().min(MAX + 4)];
-    let mut text = String::with_capacity(part.len().min(MAX));
-    for chunk in part.utf8_chunks() {
+    // Escaping makes nothing shorter. The few extra bytes keep a character at the cut whole.
+    let value = &value[..value.len().min(MAX + 4)];
+    let mut text = String::with_capacity(value.len().min(MAX));
+    for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
             let (size, is_nul) = (character.len_utf8(), character == '\0');
             if text.len() + if is_nul { r"\x00".len() } else { size } > MAX {
@@ -90,27 +90,27 @@ fn beginning(part: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn body(part: &[u8]) -> String {
-        Fault::new("$", "no reason", part).body().to_owned()
+    fn body(value: &[u8]) -> String {
+        Fault::new("$", "no reason", value).body().to_owned()
     }
 
     #[test]
-    fn escaped_bytes_can_be_told_from_text() {
+    fn escaped_bytes_differ_from_text() {
         assert_eq!(body(b"a\x00\xff\xe9z"), r"a\x00\xff\xe9z");
         assert_eq!(body("é".as_bytes()), "é");
         assert_eq!(body(b""), "");
     }
 
     #[test]
-    fn a_large_part_is_cut_between_characters_and_its_size_is_told() {
+    fn a_large_value_is_cut_between_characters_and_keeps_its_size() {
         const MAX: usize = Fault::MAX_BODY_BYTES;
         for unit in ["a", "é", "☃", "😀", "\0", "a😀"] {
             for offset in 0..4 {
-                let part = format!("{}{}", "x".repeat(offset), unit.repeat(MAX));
-                let fault = Fault::new("$", "too large", part.as_bytes());
+                let value = format!("{}{}", "x".repeat(offset), unit.repeat(MAX));
+                let fault = Fault::new("$", "too large", value.as_bytes());
                 assert!((MAX - 4..=MAX).contains(&fault.body().len()), "{unit:?}: {}", fault.body().len());
-                assert!(part.replace('\0', r"\x00").starts_with(fault.body()), "{unit:?}");
-                assert_eq!(fault.body_bytes(), part.len());
+                assert!(value.replace('\0', r"\x00").starts_with(fault.body()), "{unit:?}");
+                assert_eq!(fault.body_bytes(), value.len());
             }
         }
         let binary = vec![0xff; 3 * MAX];
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_shows_nothing_of_its_part() {
+    fn a_fault_does_not_show_its_value() {
         let fault = Fault::new("$.chat_messages[0]", "no id", b"SECRET");
         assert!(!format!("{fault:?} {fault}").contains("SECRET"));
     }

@@ -1,32 +1,32 @@
-//! The hashes that tell whether a conversation is the one that was stored.
+//! The hashes that detect whether a conversation is the stored one.
 //!
-//! Every value goes in as bytes that say where it ends, so that no two conversations look alike. Taken apart field by
-//! field: a new field that is forgotten here does not compile.
+//! Every value is hashed with its length or end, so that no two conversations give the same bytes. Structs are
+//! destructured field by field: a new field that is forgotten here does not compile.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::conversation::{ChatUser, Conversation, Message, Metadata, UserType};
 
-/// SHA-256 of a reply's body, and of this program's version: another one may read more out of the same bytes. Equal
-/// bytes need no second look; hashing takes a tenth of the time that reading takes.
+/// Returns the SHA-256 of a reply's body and of this program's version: another version may decode more from the same
+/// bytes. Equal bytes need no decoding; hashing takes a tenth of its time.
 #[must_use]
 pub fn reply_hash(body: &[u8]) -> Vec<u8> {
     Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")).chain_update(VERSION).chain_update(body).finalize().to_vec()
 }
 
-/// Changes when the meaning of the stored columns does: then every conversation is compared once more.
+/// Change it with the meaning of the stored columns: then every conversation is compared once more.
 const VERSION: &[u8] = b"chatsync 3\n";
 
-/// Bytes are hashed in stretches of about this length: one by one they cost more than the hash itself. Small enough for
-/// the stack: a buffer allocated for every order costs more than it looks.
-const STRETCH: usize = 1024;
+/// Bytes are hashed in blocks of about this length: one by one they take longer than the hash itself. Small enough for
+/// the stack: an allocated buffer per order is slower.
+const BLOCK: usize = 1024;
 
-/// A hash and the bytes that are still to go into it.
+/// A hash, and the bytes that are not yet hashed.
 pub(super) struct Fingerprint {
     hash: Sha256,
-    bytes: [u8; STRETCH],
-    /// How many of them wait.
+    bytes: [u8; BLOCK],
+    /// Number of bytes in the buffer.
     length: usize,
 }
 
@@ -48,7 +48,7 @@ impl Fingerprint {
     }
 
     fn new() -> Self {
-        Self { hash: Sha256::new(), bytes: [0; STRETCH], length: 0 }
+        Self { hash: Sha256::new(), bytes: [0; BLOCK], length: 0 }
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -138,11 +138,11 @@ impl Fingerprint {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if self.length + bytes.len() > STRETCH {
+        if self.length + bytes.len() > BLOCK {
             self.hash.update(&self.bytes[..self.length]);
             self.length = 0;
         }
-        if bytes.len() > STRETCH {
+        if bytes.len() > BLOCK {
             self.hash.update(bytes);
         } else {
             self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn texts_of_any_length_are_hashed_whole() {
-        for before in [0, 1, 500, STRETCH - 1, STRETCH] {
-            for length in [0, 1, STRETCH - 1, STRETCH, STRETCH + 1, 3 * STRETCH] {
+        for before in [0, 1, 500, BLOCK - 1, BLOCK] {
+            for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
                 let (first, second) = ("a".repeat(before), "b".repeat(length));
                 let mut all = Fingerprint::new();
                 all.put(first.as_bytes());
@@ -194,7 +194,7 @@ mod tests {
         let conversation =
             Conversation { messages: vec![message], metadata, is_expired: Some(false), faults: Vec::new() };
         let hash = Fingerprint::of(&conversation).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        // As they stand in databases. Another one here needs another VERSION.
+        // The hash that databases hold. If it changes, change VERSION as well.
         assert_eq!(hash, "dfa684abfe05019d6894bfbb231556eba4aa263cb1e13db1f9e2f8170f411264");
     }
 }

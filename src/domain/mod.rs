@@ -1,8 +1,8 @@
-//! What chatsync talks about, without any input or output: orders, conversations, and the policy that turns the
-//! outcome of a fetch into the new state of an order.
+//! The domain, without any I/O: orders, conversations, and the policy that turns the outcome of a fetch into the new
+//! state of an order.
 //!
-//! Everything else imports these types; this module imports nothing of the crate. Values are checked where they are
-//! made ([`OrderId::new`]), so that the inside never handles raw strings.
+//! All other modules use these types; this module uses no other module of the crate. Values are checked where they are
+//! made ([`OrderId::new`]), so that the rest of the code never handles raw strings.
 
 mod conversation;
 mod fault;

@@ -1,4 +1,4 @@
-//! An order as the queue knows it: its id, its state, its lease.
+//! An order in the queue: its id, state and lease.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,27 +6,26 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// The id of an order exactly as it is sent in the request path: a retailer's own id, often a UUID, any string in
-/// principle. Not the integer `order_id` that messages carry.
+/// The id of an order as sent in the request path: a retailer's own id, often a UUID, in principle any string. Not the
+/// integer `order_id` of messages.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OrderId(String);
 
 impl OrderId {
-    /// The longest id accepted, in bytes: far above any known id, far below what a B-tree index entry can hold.
+    /// The longest accepted id, in bytes: far above any known id, far below the limit of a B-tree index entry.
     pub const MAX_BYTES: usize = 512;
 
-    /// Checks an id. The same rules stand as a `CHECK` on `sync.order_queue`.
+    /// Checks an id. A `CHECK` on `sync.order_queue` has the same rules.
     pub fn new(id: impl Into<String>) -> Result<Self, InvalidId> {
         let id = id.into();
         check_id(&id)?;
-        // A URL parser resolves these two, percent-encoded or not: the request would go to another path.
+        // A URL parser resolves these two, percent-encoded or not, and the request would go to another path.
         if id == "." || id == ".." {
             return Err(InvalidId::DotSegment);
         }
         Ok(Self(id))
     }
 
-    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -39,24 +38,21 @@ impl fmt::Display for OrderId {
     }
 }
 
-/// Why a text cannot be an id of an order, user or retailer.
+/// Why a text is no valid id of an order, user or retailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Nothing there.
     #[error("it is empty")]
     Empty,
-    /// Longer than [`OrderId::MAX_BYTES`].
     #[error("it is longer than {} bytes", OrderId::MAX_BYTES)]
     TooLong,
-    /// A tab, a line break, a NUL …
+    /// Such as a tab, a line break or a NUL.
     #[error("it contains a control character")]
     ControlCharacter,
-    /// `.` or `..`.
     #[error("\".\" and \"..\" cannot be sent in a request path")]
     DotSegment,
 }
 
-/// The rules that ids of orders, users and retailers share.
+/// Checks the rules that ids of orders, users and retailers share.
 fn check_id(id: &str) -> Result<(), InvalidId> {
     if id.is_empty() {
         Err(InvalidId::Empty)
@@ -69,25 +65,24 @@ fn check_id(id: &str) -> Result<(), InvalidId> {
     }
 }
 
-/// An order on its way into the queue.
+/// An order to be added to the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOrder {
-    /// The order.
     pub order_id: OrderId,
-    /// The Connect user whose token may read it; `None` where one credential reads all.
+    /// The Connect user whose token may read it; `None` if one credential reads all orders.
     pub connect_user_id: Option<String>,
     /// Overrides `api.treat_ids_as_internal` for this order.
     pub ids_internal: Option<bool>,
     /// Overrides `api.retailer_id` for this order.
     pub retailer_id: Option<String>,
-    /// Higher is claimed first.
+    /// Higher priorities are claimed first.
     pub priority: Option<i16>,
     /// When the order was delivered or cancelled, if the feeder knows.
     pub completed_at: Option<DateTime<Utc>>,
 }
 
 impl NewOrder {
-    /// An order with nothing but its id.
+    /// Makes an order with only an id.
     #[must_use]
     pub fn new(order_id: OrderId) -> Self {
         Self {
@@ -100,8 +95,8 @@ impl NewOrder {
         }
     }
 
-    /// Takes over what `later` says; what it does not say stays.
-    pub fn learn(&mut self, later: &Self) {
+    /// Takes over the fields that `later` sets; keeps the others.
+    pub fn merge(&mut self, later: &Self) {
         if later.connect_user_id.is_some() {
             self.connect_user_id.clone_from(&later.connect_user_id);
         }
@@ -114,12 +109,12 @@ impl NewOrder {
     }
 }
 
-/// Checks the id of a user or retailer that a feeder gave.
+/// Checks the id of a user or retailer from a feed.
 pub(crate) fn checked_id(id: &str) -> Result<String, InvalidId> {
     check_id(id).map(|()| id.to_owned())
 }
 
-/// Declares an enum whose variants are stored as text, with both directions and the list of all.
+/// Declares an enum whose variants are stored as text, with both conversions and a list of all variants.
 macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -127,16 +122,16 @@ macro_rules! text_enum {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// All variants, in the order in which people read them.
+            /// All variants, in display order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The text that the database holds.
+            /// Returns the text in the database.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// The variant that the database's text stands for.
+            /// Returns the variant for a text from the database.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
@@ -147,19 +142,19 @@ macro_rules! text_enum {
 pub(super) use text_enum;
 
 text_enum! {
-    /// Where an order stands in the queue.
+    /// The state of an order in the queue.
     OrderState {
         /// Never fetched.
         Pending = "pending",
-        /// Fetched; will be fetched again when due.
+        /// Fetched; is fetched again when due.
         Open = "open",
         /// The API does not know it (404, code 4000).
         Closed = "closed",
-        /// The API said `is_expired`: not fetched any more.
+        /// The API said `is_expired`; not fetched any more.
         Expired = "expired",
-        /// An API without `is_expired`, and quiet for `queue.quiet_after`: not fetched any more.
+        /// The API never reports expiry, and nothing changed for `queue.quiet_after`; not fetched any more.
         Quiet = "quiet",
-        /// Given up: needs a person.
+        /// Given up; an operator must act.
         Dead = "dead",
     }
 }
@@ -167,27 +162,26 @@ text_enum! {
 text_enum! {
     /// How much of an order's conversation is stored: a proven fact, never a guess.
     Coverage {
-        /// No answer yet.
+        /// Not fetched yet.
         Pending = "pending",
-        /// Complete, by the 24-hour argument.
+        /// Complete, proven by a read within the readable window before the expiry.
         Captured = "captured",
         /// Read, may still grow.
         CapturedOpen = "captured_open",
-        /// Complete, nobody wrote.
+        /// Complete, and without messages.
         NoChat = "no_chat",
         /// Read, but the last good read was too early to prove completeness.
         ExpiredPartial = "expired_partial",
-        /// Expired before any good read: lost.
+        /// Lost: expired before any good read.
         ExpiredUnread = "expired_unread",
         /// The API never knew the order.
         NotFound = "not_found",
-        /// Given up.
         Failed = "failed",
     }
 }
 
 impl Coverage {
-    /// Whether it is proven that the conversation is stored as a whole.
+    /// Returns whether the conversation is proven to be stored completely.
     #[must_use]
     pub const fn is_complete(self) -> bool {
         matches!(self, Self::Captured | Self::NoChat)
@@ -195,47 +189,45 @@ impl Coverage {
 }
 
 text_enum! {
-    /// What an order's reply would have meant, had the storm guard believed it.
+    /// What a reply would have meant if the guard had believed it.
     HeldKind {
         /// 404, code 4000.
         Closed = "closed",
         /// 404 in the API's shape, but without code 4000.
         NotFoundUncoded = "not_found_uncoded",
-        /// Expired and empty, sooner than possible by what is known of the order.
+        /// Expired and empty, sooner than possible for what is known about the order.
         Expired = "expired",
-        /// Refused for good.
+        /// A final refusal.
         Refused = "refused",
     }
 }
 
 impl HeldKind {
-    /// Whether the order would be closed.
+    /// Returns whether the order would be closed.
     #[must_use]
     pub const fn is_closure(self) -> bool {
         matches!(self, Self::Closed | Self::NotFoundUncoded)
     }
 }
 
-/// A result that the storm guard holds back: the order stays as it was and is asked for again.
+/// A result that the guard holds back: the order stays unchanged and is fetched again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldResult {
-    /// What it would have meant.
     pub kind: HeldKind,
-    /// When it was first seen. Believed later, it dates from then.
+    /// When it was first seen. If it is believed later, it counts from then.
     pub since: DateTime<Utc>,
-    /// How often it was seen.
     pub times: i32,
-    /// [`IdSpace`] in which it was seen, as text. Seen elsewhere, it says nothing here.
+    /// The [`IdSpace`] in which it was seen, as text. It says nothing about another id space.
     pub id_space: String,
 }
 
-/// Where an order id means what it means: a server, a banner, and whose ids they are. A wrong one of the three makes
-/// every order unknown.
+/// What gives an order id its meaning: a server, a banner, and whose ids they are. If one of the three is wrong, every
+/// order is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdSpace {
     /// `api.base_url`.
     pub api: Arc<str>,
-    /// `X-Retailer-Id`; empty where none is sent.
+    /// `X-Retailer-Id`; empty if none is sent.
     pub retailer_id: Arc<str>,
     /// `X-Treat-Ids-As-Internal`.
     pub ids_internal: bool,
@@ -250,66 +242,60 @@ impl fmt::Display for IdSpace {
 text_enum! {
     /// Whose access token reads an order.
     TokenKind {
-        /// That of the order's Connect user.
+        /// The token of the order's Connect user.
         User = "user",
-        /// The one for all orders, asked for with the client's credentials.
+        /// The token for all orders, requested with the client's credentials.
         Client = "client",
     }
 }
 
-/// Proof that an order was claimed: every later write repeats it and writes nothing once the lease is lost.
+/// Proof that an order was claimed. Every later write repeats it, and writes nothing once the lease is lost.
 pub type Lease = Uuid;
 
-/// An order that this worker holds, with what earlier reads left in the queue.
+/// An order that this worker holds, with the results of earlier reads.
 #[derive(Debug, Clone)]
 pub struct ClaimedOrder {
-    /// The order.
     pub order_id: OrderId,
-    /// The lease under which it is held.
     pub lease: Lease,
-    /// The Connect user whose token may read it.
     pub connect_user_id: Option<String>,
-    /// Which kind of token read it, if that of `auth.mode` did not.
+    /// The kind of token that read it, if it is not the one in `auth.mode`.
     pub token_kind: Option<TokenKind>,
     /// Overrides `api.treat_ids_as_internal`.
     pub ids_internal: Option<bool>,
     /// Overrides `api.retailer_id`.
     pub retailer_id: Option<String>,
-    /// Consecutive failures so far.
     pub failures: i32,
-    /// Those that were no outage.
+    /// Failures in a row that count towards `queue.max_failures`.
     pub counted_failures: i32,
-    /// The last good read.
+    /// Time of the last good read.
     pub last_fetched_at: Option<DateTime<Utc>>,
-    /// The last read that brought something new; `None` if there was no read yet.
+    /// Time of the last read that changed something; `None` if there was no read yet.
     pub last_changed_at: Option<DateTime<Utc>>,
-    /// When the API was first seen to say `is_expired`.
+    /// When the API first said `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,
     /// [`Conversation::content_hash`](super::Conversation::content_hash) of the last good read.
     pub content_hash: Option<Vec<u8>>,
-    /// [`reply_hash`](super::reply_hash) of the last reply, if the same bytes again say nothing new.
+    /// [`reply_hash`](super::reply_hash) of the last reply, if the same bytes would change nothing.
     pub reply_hash: Option<Vec<u8>>,
-    /// Whether the order has rows in schema `chat`, as far as `chat.orders` and the queue know.
+    /// Whether the order has rows in schema `chat`, according to `chat.orders` and the queue.
     pub is_stored: bool,
-    /// Whether messages of this order are stored.
     pub has_messages: bool,
-    /// When the order entered the queue.
     pub enqueued_at: DateTime<Utc>,
     /// When the order was delivered or cancelled, if the feeder knows.
     pub completed_at: Option<DateTime<Utc>>,
     /// When its latest stored message was written.
     pub last_message_at: Option<DateTime<Utc>>,
-    /// What is stored as proven about completeness. It may know more than the queue: rows of orders that have ended are
-    /// deleted after `queue.retention`, and an order may be fed again.
+    /// The proven coverage. It may know more than the queue: rows of ended orders are deleted after `queue.retention`,
+    /// and an order may be fed again.
     pub coverage: Coverage,
-    /// Whether the API did not know it when it was last settled.
+    /// Whether the API did not know it at the last settling.
     pub was_closed: bool,
-    /// What the storm guard holds back of it.
+    /// The result that the guard holds back.
     pub held: Option<HeldResult>,
 }
 
 impl ClaimedOrder {
-    /// An order of which nothing is known but its id, and that nobody has claimed: it can be asked for, not settled.
+    /// Makes an order with only an id, which no worker has claimed: it can be fetched but not settled.
     #[must_use]
     pub fn unclaimed(order_id: OrderId, enqueued_at: DateTime<Utc>) -> Self {
         Self {
@@ -337,7 +323,7 @@ impl ClaimedOrder {
         }
     }
 
-    /// Whether any reply was ever read: it is known to the API, or was.
+    /// Returns whether any reply was ever read. If so, the API knows the order, or did.
     #[must_use]
     pub fn was_read(&self) -> bool {
         self.last_fetched_at.or(self.last_changed_at).is_some()
@@ -348,20 +334,20 @@ impl ClaimedOrder {
             )
     }
 
-    /// Its state as long as it is not settled for good.
+    /// Returns the state while it has not ended.
     #[must_use]
     pub fn live_state(&self) -> OrderState {
         if self.last_fetched_at.or(self.last_changed_at).is_none() { OrderState::Pending } else { OrderState::Open }
     }
 
-    /// When a result of this kind, answered at `answered_at`, was first seen: earlier if it was held.
+    /// Returns when a result of this kind was first seen: `answered_at`, or earlier if it was held.
     #[must_use]
     pub fn first_seen(&self, is_kind: impl Fn(HeldKind) -> bool, answered_at: DateTime<Utc>) -> DateTime<Utc> {
         self.held.as_ref().filter(|held| is_kind(held.kind)).map_or(answered_at, |held| held.since)
     }
 
-    /// Whether a reply is the one that was read last, byte for byte. Never of an order that was put back: its next
-    /// reply is to be read.
+    /// Returns whether a reply is byte for byte the last one. Never true for an order that was put back: its next
+    /// reply is decoded.
     #[must_use]
     pub fn knows(&self, reply_hash: &[u8]) -> bool {
         self.content_hash.is_some() && self.reply_hash.as_deref() == Some(reply_hash)
@@ -385,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_coverages_survive_the_way_through_the_database() {
+    fn states_and_coverages_are_read_back_as_written() {
         for state in OrderState::ALL {
             assert_eq!(OrderState::parse(state.as_str()), Some(*state));
         }

@@ -1,17 +1,17 @@
-//! The policy table: what each way of failing means for its order, and what it tells about the API as a whole.
+//! The policy table: what each kind of failure means for its order and for the API as a whole.
 //!
 //! One row per [`FailureKind`], in one place: [`FailureKind::policy`]. `connect` names the kind and retries as the row
-//! says, [`settle`](super::settle) settles the order as it says. The table for users is in `docs/policy.md`; a test
-//! keeps the two the same. What is no failure (read, expired, closed) is settled by the rules in `settlement`.
+//! says, [`settle`](super::settle) settles the order as it says. `docs/policy.md` shows the table to users; a test
+//! keeps both equal. Replies that are no failure (read, expired, closed) are handled in `settlement`.
 
 use super::order::text_enum;
 
 text_enum! {
-    /// A way in which asking for an order failed, as in `sync.order_queue.last_error_kind`.
+    /// How a fetch failed, as in `sync.order_queue.last_error_kind`.
     FailureKind {
-        /// 200, but not JSON, not this shape, or too large.
+        /// 200, but not JSON, of another shape, or too large.
         NotUnderstood = "not_understood",
-        /// A reply with nothing in it: from an edge that had none, and no word about the order.
+        /// A reply without content: it came from an edge server and says nothing about the order.
         EmptyReply = "empty_reply",
         /// 404 without the API's own error body.
         NotFoundUnproven = "not_found_unproven",
@@ -21,57 +21,55 @@ text_enum! {
         Forbidden = "forbidden",
         /// 400, 422 and other 4xx with the API's own error body.
         Refused = "refused",
-        /// Code 4001: the order wants the other kind of token, which there is not.
+        /// Code 4001: the order needs the other kind of token, which is not available.
         WantsUserToken = "wants_user_token",
         /// Any other 4xx without the API's own error body.
         NotTheApi = "not_the_api",
-        /// The token endpoint gives no token for the order's user.
+        /// The token endpoint refuses a token for the order's user.
         TokenRefused = "token_refused",
         /// The order names no user, and `auth.mode = user_assertion` needs one.
         NoUser = "no_user",
-        /// 429, again and again.
+        /// 429 on every retry.
         Throttled = "throttled",
         /// 408, 421, 425 and 5xx.
         ServerError = "server_error",
         /// No complete reply in time.
         Timeout = "timeout",
-        /// No connection.
         Connect = "connect",
-        /// The connection was cut, or the body truncated.
+        /// The connection broke, or the body was truncated.
         Interrupted = "interrupted",
-        /// The server wants the request to go elsewhere.
+        /// The server redirects to another address.
         Redirect = "redirect",
-        /// Understood, but PostgreSQL refuses its rows.
+        /// Decoded, but PostgreSQL refuses its rows.
         NotStorable = "not_storable",
-        /// Its row in the queue, written by SQL, cannot be used: a time after the year 262000, an id that cannot be sent.
+        /// The queue row, written by SQL, cannot be used: a time after the year 262000, or an id that cannot be sent.
         BadRow = "bad_row",
     }
 }
 
-/// A row of the policy table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Tried again within the run, after growing waits.
+    /// Whether the fetch is retried within the run, after growing waits.
     pub is_retried_at_once: bool,
-    /// How the order is settled if it comes to that.
+    /// How the order is settled if retries do not help.
     pub then: Then,
-    /// Evidence that the API as a whole is out of order: most requests failing like this open the breaker.
+    /// Whether it hints at an outage of the whole API: most requests failing like this open the breaker.
     pub hints_at_outage: bool,
 }
 
-/// What becomes of an order that failed.
+/// What happens to an order that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Due again after `queue.retry_backoff`, however often it fails.
     Later,
-    /// The same, but it counts: dead after `queue.max_failures` of them in a row.
+    /// Like `Later`, but counted: dead after `queue.max_failures` counted failures in a row.
     LaterCounted,
-    /// Dead at once: trying again would change nothing.
+    /// Dead immediately: a retry would change nothing.
     Dead,
 }
 
 impl FailureKind {
-    /// Its row of the table.
+    /// Returns the row of the table.
     #[must_use]
     pub fn policy(self) -> Policy {
         let row = |is_retried_at_once, then, hints_at_outage| Policy { is_retried_at_once, then, hints_at_outage };

@@ -1,4 +1,4 @@
-//! When runs are due: a cron expression in a time zone.
+//! The ticks at which runs are due: a cron expression in a time zone.
 
 use std::str::FromStr;
 
@@ -10,11 +10,11 @@ use croner::parser::{CronParser, Seconds};
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 const DAY: TimeDelta = TimeDelta::days(1);
 
-/// A cron expression (second, minute, hour, day of month, month, day of week) read in an IANA time zone.
+/// A cron expression (second, minute, hour, day of month, month, day of week) in an IANA time zone.
 ///
-/// When the clocks change, a fixed time runs once: one that is skipped at the first instant after the gap, one that
-/// comes twice the first time. An expression with `*` or `/` in the hour or minute field asks for intervals rather than
-/// for times: it runs whenever the clock shows a time that it names, so that its intervals stay as long as they are.
+/// When the clocks change, a fixed time runs once: a skipped one at the first instant after the gap, a repeated one
+/// the first time. An expression with `*` or `/` in the hour or minute field names intervals: it runs whenever the
+/// clock shows one of its times, so that the intervals keep their length.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     cron: Cron,
@@ -22,46 +22,43 @@ pub struct Schedule {
     names_intervals: bool,
 }
 
-/// Why a text is not a schedule.
+/// Why a text is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSchedule {
-    /// The cron expression.
     #[error("is not a cron expression of six fields: {0}")]
     Cron(String),
-    /// A correct expression that never comes true, such as 30 February.
-    #[error("never comes true")]
+    /// A valid expression that never matches, such as 30 February.
+    #[error("never matches any time")]
     Never,
-    /// The time zone.
     #[error("is not an IANA time zone")]
     Timezone,
 }
 
 impl Schedule {
-    /// A schedule of parts that were checked before.
+    /// Makes a schedule from a checked expression and zone.
     #[must_use]
     pub fn new(cron: Cron, timezone: Tz) -> Self {
         let names_intervals = cron.pattern.as_str().split_whitespace().skip(1).take(2).any(|f| f.contains(['*', '/']));
         Self { cron, timezone, names_intervals }
     }
 
-    /// Checks a cron expression; six fields, seconds first.
+    /// Checks a cron expression of six fields, seconds first.
     pub fn parse_cron(text: &str) -> Result<Cron, InvalidSchedule> {
         let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
         let cron = parser.parse(text).map_err(|error| InvalidSchedule::Cron(error.to_string()))?;
-        // Any date will do: the search covers years.
+        // Any start date works: the search covers years.
         cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).map_err(|_| InvalidSchedule::Never)?;
         Ok(cron)
     }
 
-    /// Checks the name of a time zone.
     pub fn parse_timezone(text: &str) -> Result<Tz, InvalidSchedule> {
         Tz::from_str(text).map_err(|_| InvalidSchedule::Timezone)
     }
 
-    /// The first tick after `time`; `None` if there is none within the range of the calendar.
+    /// Returns the first tick after `time`; `None` if there is none within the range of the calendar.
     ///
-    /// Croner searches in plain local time, without a zone: its own rules at a change of the clocks are others. Between
-    /// two changes, local and elapsed time run alike.
+    /// Croner searches in plain local time, without a zone, because its own rules at a change of the clocks differ
+    /// from ours. Between two changes, local and elapsed time advance together.
     #[must_use]
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let time = time.trunc_subsecs(0);
@@ -69,7 +66,7 @@ impl Schedule {
         let mut done = if self.names_intervals { self.local(from) - SECOND } else { self.latest_shown(time) };
         loop {
             let next = self.cron.find_next_occurrence(&done.and_utc(), false).ok()?.naive_utc();
-            // Earlier than `from` only if the clock leapt over it.
+            // Earlier than `from` only if the clock skipped it.
             let tick = (next - self.offset(from)).and_utc().max(from);
             let Some(change) = self.first_change(from, tick) else { return Some(tick) };
             from = change;
@@ -79,17 +76,18 @@ impl Schedule {
         }
     }
 
-    /// The latest local time that the clock has shown up to `time`: after it was put back, not the one that it shows.
+    /// Returns the latest local time that the clock has shown up to `time`. After the clock was set back, that is
+    /// later than the current one.
     fn latest_shown(&self, time: DateTime<Utc>) -> NaiveDateTime {
         let shown = self.local(time);
-        // No clock was ever put back by more than a day.
+        // No clock was ever set back by more than a day.
         match self.first_change(time - DAY, time) {
             Some(change) => shown.max(self.local(change - SECOND)),
             None => shown,
         }
     }
 
-    /// The first instant in `from..=to` with another offset than `from`. No zone changes twice within a day.
+    /// Returns the first instant in `from..=to` with another offset than `from`. No zone changes twice within a day.
     fn first_change(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let offset = self.offset(from);
         let mut before = from;
@@ -140,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tick_is_lost_in_the_hour_that_comes_twice() {
+    fn no_tick_is_lost_in_the_repeated_hour() {
         let half_hourly = schedule("0 */30 * * * *", "America/New_York");
         let mut time = "2026-11-01T04:00:00Z".parse().expect("a time");
         for minutes in (30..=240).step_by(30) {
@@ -157,20 +155,24 @@ mod tests {
     #[test]
     fn a_fixed_time_runs_once_when_the_clocks_change() {
         let nightly = schedule("0 30 2 * * *", "America/New_York");
-        assert_eq!(next(&nightly, "2026-03-08T06:59:59Z"), "2026-03-08T07:00:00+00:00", "skipped: right after the gap");
+        assert_eq!(
+            next(&nightly, "2026-03-08T06:59:59Z"),
+            "2026-03-08T07:00:00+00:00",
+            "skipped: immediately after the gap"
+        );
         assert_eq!(next(&nightly, "2026-03-08T07:00:00Z"), "2026-03-09T06:30:00+00:00");
         let before_the_gap = schedule("0 30 1 * * *", "America/New_York");
         assert_eq!(next(&before_the_gap, "2026-03-08T06:30:00Z"), "2026-03-09T05:30:00+00:00", "not again at 03:00");
         assert_eq!(next(&before_the_gap, "2026-11-01T05:00:00Z"), "2026-11-01T05:30:00+00:00", "the first 01:30");
         assert_eq!(next(&before_the_gap, "2026-11-01T06:10:00Z"), "2026-11-02T06:30:00+00:00", "not the second");
-        // The 30th of December 2011 did not take place.
+        // Samoa skipped the 30th of December 2011.
         let no_day = schedule("0 0 12 30 12 *", "Pacific/Apia");
         assert_eq!(next(&no_day, "2011-12-29T00:00:00Z"), "2011-12-30T10:00:00+00:00");
         assert_eq!(next(&no_day, "2011-12-30T10:00:00Z"), "2012-12-29T22:00:00+00:00");
     }
 
-    /// The rule, minute by minute: an interval's tick is any minute that shows a time of the expression; a fixed time is
-    /// due at the first minute that shows it or a later one.
+    /// The rule, minute by minute: an interval's tick is any minute that shows a time of the expression. A fixed time
+    /// is due at the first minute that shows it or a later one.
     fn by_the_rule(
         cron: &Cron,
         zone: Tz,
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_every_zone_is_as_the_rule_says() {
+    fn every_change_of_every_zone_follows_the_rule() {
         let expressions = [
             ("0 30 1 * * *", false),
             ("0 30 2 * * *", false),
@@ -220,7 +222,7 @@ mod tests {
                 for change in times.filter(|time| !leap(*time).is_zero()) {
                     changes += 1;
                     *(if leap(change) > TimeDelta::zero() { &mut forward } else { &mut back }) += 1;
-                    // Zones that change alike are one case.
+                    // Zones with the same change are one case.
                     if !seen.insert((change, local(change), leap(change))) {
                         continue;
                     }
@@ -228,13 +230,13 @@ mod tests {
                     for (text, names_intervals) in expressions {
                         let schedule = schedule(text, zone.name());
                         let expected = by_the_rule(&schedule.cron, zone, names_intervals, from, hours);
-                        // Asked at any time, not only from tick to tick.
+                        // At any time, not only from tick to tick.
                         for minutes in (-1..(hours - 2) * 60).step_by(13) {
                             let time = from + TimeDelta::minutes(minutes) + TimeDelta::milliseconds(500);
                             let next = expected.iter().copied().find(|tick| *tick > time);
                             let end = from + TimeDelta::hours(hours);
-                            let told = schedule.next_after(time).filter(|tick| *tick < end);
-                            assert_eq!(told, next, "{text} in {zone} after {time}");
+                            let found = schedule.next_after(time).filter(|tick| *tick < end);
+                            assert_eq!(found, next, "{text} in {zone} after {time}");
                         }
                         let ticks = std::iter::successors(Some(from - SECOND), |tick| schedule.next_after(*tick));
                         let ticks: Vec<_> = ticks.skip(1).take(expected.len()).collect();
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_always_later_than_the_time_asked_for() {
+    fn a_tick_is_always_later_than_the_given_time() {
         let every_five_seconds = schedule("*/5 * * * * *", "UTC");
         for after in ["2026-01-01T00:00:05Z", "2026-01-01T00:00:05.7Z", "2026-01-01T00:00:09.999Z"] {
             assert_eq!(next(&every_five_seconds, after), "2026-01-01T00:00:10+00:00");
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn an_invalid_schedule_is_refused() {
         assert!(matches!(Schedule::parse_cron("* * * * *"), Err(InvalidSchedule::Cron(_))));
         assert!(matches!(Schedule::parse_cron("61 * * * * *"), Err(InvalidSchedule::Cron(_))));
         assert!(Schedule::parse_cron("0 0 0 30 2 *").is_err());

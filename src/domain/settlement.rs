@@ -1,8 +1,8 @@
 //! The policy: what the outcome of a fetch means for its order.
 //!
-//! [`settle`] is a pure function of what the queue knew, what the API said and when. `sync` calls it for every
-//! claimed order; `db` writes the result in one transaction. All rules about states, due times and coverage stand
-//! here and nowhere else.
+//! [`settle`] is a pure function of what the queue knew, what the API replied and when. `sync` calls it for every
+//! claimed order; `db` writes the result in one transaction. All rules about states, due times and coverage are here
+//! and nowhere else.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::{
     OrderState, Then, TokenKind,
 };
 
-/// A held result is asked for again after these waits, then always after the last: it never blocks the head of the
-/// queue.
+/// An order with a held result is fetched again after these waits, then always after the last one, so that it never
+/// blocks the head of the queue.
 const HELD_WAITS: [Duration; 3] = [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
 
-/// The settings of section `queue` that the policy needs.
+/// The settings of section `queue` for settling.
 #[derive(Debug, Clone)]
 pub struct QueuePolicy {
-    /// An order that failed this many times in a row is dead.
+    /// An order with this many counted failures in a row is dead.
     pub max_failures: i32,
-    /// Wait after the first failure; doubles with each further one.
+    /// Wait after the first failure; doubles with each further failure.
     pub retry_backoff: Duration,
     /// The longest wait after a failure.
     pub retry_backoff_max: Duration,
@@ -30,46 +30,45 @@ pub struct QueuePolicy {
     pub refresh_after: Duration,
     /// How long the API keeps a conversation readable after the order is completed.
     pub readable_window: Duration,
-    /// Quiet for this long without any word of `is_expired`: settled.
+    /// An order without changes for this long, whose API never reports expiry, is quiet.
     pub quiet_after: Duration,
 }
 
-/// What came of asking the API for one order.
+/// The outcome of a fetch.
 #[derive(Debug)]
 pub enum Outcome {
-    /// 200 and understood, at least in part; with the [`reply_hash`](super::reply_hash).
+    /// 200 and decoded, at least partly; with the [`reply_hash`](super::reply_hash).
     Read(Conversation, Vec<u8>),
     /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`].
     Same,
-    /// 404 with the API's own error body, code 4000 in it.
+    /// 404 with the API's error body and code 4000.
     NotFound,
-    /// 404 with the API's own error body, but without code 4000.
+    /// 404 with the API's error body, but without code 4000.
     NotFoundUncoded(Failure),
     /// Anything else.
     Failed(Failure),
 }
 
-/// Why no answer about the order was had.
+/// Why a fetch came to no reply about the order.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// The row of the policy table.
     pub kind: FailureKind,
-    /// For people; free of chat text, names and tokens.
+    /// Text for people, free of chat text, names and tokens.
     pub message: String,
-    /// Whether the API was out of order as a whole: then it does not count.
+    /// Whether there was an outage of the whole API: then the failure does not count.
     pub in_outage: bool,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
     /// The API's error code, if it gave one.
     pub code: Option<i64>,
-    /// The reply itself, if it is worth keeping for inspection.
+    /// The reply itself, if it is kept for inspection.
     pub reject: Option<Fault>,
 }
 
-/// The way in which the API refused a request.
+/// How the API refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status.
     pub status: u16,
     /// The API's error code, if it gave one.
     pub code: Option<i64>,
@@ -85,7 +84,8 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Failure {
-    /// The refusal that it was. 404 says something about the order or the server; 408, 421, 425 and 429 pass.
+    /// Returns the refusal, if it was one. A 404 says something about the order or the server; 408, 421, 425 and 429
+    /// are temporary.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         let status = self
@@ -98,22 +98,21 @@ impl Failure {
 /// How an order counts in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Answered, and something is new.
+    /// Read, and something changed.
     Changed,
-    /// Answered, nothing new.
+    /// Read, nothing changed.
     Unchanged,
     /// The API does not know it.
     Closed,
-    /// Will be tried again later.
+    /// Is fetched again later.
     Failed,
-    /// Given up.
     Dead,
-    /// Not believed yet.
+    /// Held back by the guard.
     Held,
 }
 
-/// An end that a wrong server, banner, id space or account would bring upon **every** order. It is believed only on
-/// evidence: `sync::guard` weighs it.
+/// An end that a wrong server, banner, id space or account would cause for **every** order. It is believed only on
+/// evidence, which `sync::guard` weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
     /// Read before, and now unknown (404, code 4000).
@@ -122,23 +121,23 @@ pub enum Suspicion {
     Unknown,
     /// 404 in the API's shape, but without code 4000.
     Uncoded,
-    /// Expired and empty, although the order cannot be that old by what is known of it.
+    /// Expired and empty, although the order cannot be that old.
     ExpiredEarly {
-        /// From when on it can have expired.
+        /// The earliest time at which it can have expired.
         possible_at: DateTime<Utc>,
     },
-    /// Refused for good.
+    /// A final refusal.
     Refused,
 }
 
 impl Suspicion {
-    /// Whether what the API says of other orders can speak for it or against it.
+    /// Returns whether replies about other orders are evidence for or against it.
     #[must_use]
     pub const fn is_weighed(self) -> bool {
         matches!(self, Self::Vanished | Self::Unknown | Self::Refused)
     }
 
-    /// What is held back if it is not believed.
+    /// Returns the kind of result to hold if it is not believed.
     #[must_use]
     pub const fn held_kind(self) -> HeldKind {
         match self {
@@ -150,63 +149,59 @@ impl Suspicion {
     }
 }
 
-/// What a settlement finds lost for good.
+/// A permanent loss that a settlement finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The conversation: it had expired before the first good read.
+    /// The conversation is lost: it had expired before the first good read.
     Unread,
-    /// The proof that it is complete: the last good read was too early.
+    /// The proof of completeness is lost: the last good read was too early.
     Unproven,
 }
 
-/// The new face of an order in `chat.orders`.
+/// The new values of an order's row in `chat.orders`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderChange {
     /// `open`, `closed`, `expired` or `settled`.
     pub status: OrderState,
-    /// What is proven about completeness.
     pub coverage: Coverage,
-    /// When the API was seen not to know the order.
+    /// When the API first did not know the order.
     pub closed_at: Option<DateTime<Utc>>,
 }
 
 /// Everything that one transaction writes about one order.
 #[derive(Debug)]
 pub struct Settlement {
-    /// The order.
     pub order_id: OrderId,
-    /// Repeated by the write: without it nothing is written.
+    /// The lease that the write repeats. If it is lost, nothing is written.
     pub lease: Lease,
-    /// Its new state in the queue.
+    /// The new state in the queue.
     pub state: OrderState,
-    /// Due again this long from now; zero in a terminal state, which it thereby dates.
+    /// Due again this long from now; zero in a terminal state, whose end it dates.
     pub due_in: Duration,
-    /// Consecutive failures.
     pub failures: i32,
-    /// Those that were no outage.
+    /// Counted failures in a row.
     pub counted_failures: i32,
-    /// Kind and text of what went wrong, or of what was left out of a reply understood in part.
+    /// Kind and text of a failure, or of what was left out of a partly decoded reply.
     pub note: Option<(&'static str, String)>,
-    /// Set by a good read, one that understood every message and whether the conversation had expired: when the request
-    /// was sent.
+    /// Time of sending, set by a good read: one that decoded every message and whether the conversation is expired.
     pub fetched_at: Option<DateTime<Utc>>,
-    /// Set by a read that brought something new.
+    /// Set by a read that changed something.
     pub content_hash: Option<Vec<u8>>,
     /// Set when the API said `is_expired`.
     pub expired_at: Option<DateTime<Utc>>,
     /// The queue's new [`ClaimedOrder::reply_hash`].
     pub reply_hash: Option<Vec<u8>>,
-    /// The queue's new [`ClaimedOrder::token_kind`]: as it was, unless whoever fetched learned better.
+    /// The queue's new [`ClaimedOrder::token_kind`]: unchanged, unless the fetch found another kind.
     pub token_kind: Option<TokenKind>,
-    /// [`ClaimedOrder::is_stored`]: what to write is to be merged with what is there.
+    /// [`ClaimedOrder::is_stored`]: the rows to write are merged with stored ones.
     pub is_stored: bool,
-    /// What changes in `chat.orders`, if anything.
+    /// The change to `chat.orders`, if any.
     pub order: Option<OrderChange>,
     /// What to upsert into the other tables of schema `chat`, if anything.
     pub conversation: Option<Conversation>,
-    /// Whether stored messages that `conversation` lacks are to be marked as removed.
+    /// Whether stored messages that `conversation` lacks are marked as removed.
     pub marks_removed: bool,
-    /// Whether the reply held messages that are stored, by this settlement or an earlier one.
+    /// Whether the reply has messages that are stored, by this settlement or an earlier one.
     pub has_storable_messages: bool,
     /// [`Conversation::messages_left_out`].
     pub messages_left_out: usize,
@@ -216,25 +211,23 @@ pub struct Settlement {
     pub answered_at: DateTime<Utc>,
     /// Status of the reply, if there was one.
     pub http_status: Option<u16>,
-    /// HTTP requests that it took. [`settle`] does not see them; whoever counted them fills them in.
+    /// Number of HTTP requests. [`settle`] does not know it; the caller sets it.
     pub requests: u32,
-    /// What goes to `sync.rejects`: status, kind, and the part itself.
+    /// Rows for `sync.rejects`: status, kind, and the value itself.
     pub rejects: Vec<(Option<u16>, &'static str, Fault)>,
-    /// How the order counts.
     pub verdict: Verdict,
-    /// Why it is not simply believed.
+    /// Why the guard must weigh it, if it must.
     pub suspicion: Option<Suspicion>,
-    /// What the guard holds back of the order from now on.
+    /// The result that the guard holds back from now on.
     pub held: Option<HeldResult>,
-    /// How the request was refused, if it was.
     pub refusal: Option<Refusal>,
-    /// What it finds lost that was not known to be.
+    /// The loss that it finds, if it was not known before.
     pub loss: Option<Loss>,
 }
 
 impl Settlement {
-    /// How the attempt ended, in a word for the order's history: `read`, `unchanged`, `partly_understood`, `expired`,
-    /// `closed`, `held`, or the kind of the failure.
+    /// Returns how the attempt ended, as one word for the order's history: `read`, `unchanged`, `partly_understood`,
+    /// `expired`, `closed`, `held`, or the kind of the failure.
     #[must_use]
     pub fn outcome(&self) -> &'static str {
         match (self.state, self.verdict, &self.note) {
@@ -247,7 +240,7 @@ impl Settlement {
         }
     }
 
-    /// The same reply, not believed: the order stays live, no failure is counted, and it is asked for again after a
+    /// Turns it into a held result: the order stays live, no failure is counted, and it is fetched again after a
     /// while. `suspicion` is this settlement's.
     #[must_use]
     pub fn hold(self, order: &ClaimedOrder, suspicion: Suspicion, id_space: &IdSpace) -> Self {
@@ -275,23 +268,23 @@ impl Settlement {
             order: None,
             conversation: None,
             marks_removed: false,
-            // Once is enough.
+            // Keep the reject only once.
             rejects: if times == 1 { self.rejects } else { Vec::new() },
             verdict: Verdict::Held,
-            // Nothing is lost that may still be there.
+            // Nothing is lost yet: the conversation may still be there.
             loss: None,
             held: Some(HeldResult { kind, since, times, id_space: id_space.to_string() }),
             ..self
         }
     }
 
-    /// Whether the reply held messages, storable or not.
+    /// Returns whether the reply has messages, storable or not.
     #[must_use]
     pub fn has_messages(&self) -> bool {
         self.has_storable_messages || self.messages_left_out > 0
     }
 
-    /// From the request, waits for its turn included, to its reply.
+    /// Returns the time from the request to its reply, including the wait for its turn.
     #[must_use]
     pub fn latency(&self) -> chrono::TimeDelta {
         self.answered_at - self.asked_at
@@ -310,9 +303,8 @@ impl Outcome {
 
 /// Turns the outcome of a fetch into the new state of its order.
 ///
-/// `asked_at` and `answered_at` are times of the database's clock. The pair matters for the proof of completeness: a
-/// conversation is as old as the request for it, and an expiry is as young as its reply. `jitter` between 0 and 1
-/// spreads retries.
+/// `asked_at` and `answered_at` are times of the database's clock. Both matter for the proof of completeness: a
+/// conversation is as old as its request, an expiry as young as its reply. `jitter` between 0 and 1 spreads retries.
 #[must_use]
 pub fn settle(
     order: &ClaimedOrder,
@@ -368,7 +360,7 @@ pub fn settle(
         Outcome::Same => Settlement { fetched_at: Some(asked_at), has_storable_messages: order.has_messages, ..blank },
         Outcome::NotFound => {
             let suspicion = if order.was_read() { Suspicion::Vanished } else { Suspicion::Unknown };
-            // Closed before and still closed: nothing that the guard could doubt.
+            // Closed before and still closed: the guard has nothing to doubt.
             let suspicion = (!order.was_closed).then_some(suspicion);
             Settlement { suspicion, ..close(blank, order, policy) }
         }
@@ -382,7 +374,7 @@ pub fn settle(
     Settlement { loss: loss(order, &settled), ..settled }
 }
 
-/// A loss counts once: what is stored as lost was counted by the run that found it.
+/// Returns the loss. A loss counts once: a stored one was counted by the run that found it.
 fn loss(order: &ClaimedOrder, settled: &Settlement) -> Option<Loss> {
     match settled.order.as_ref()?.coverage {
         coverage if coverage == order.coverage => None,
@@ -392,7 +384,7 @@ fn loss(order: &ClaimedOrder, settled: &Settlement) -> Option<Loss> {
     }
 }
 
-/// Settles an order by the result that is held of it, because an operator confirms it. `None` if nothing is held.
+/// Settles an order by its held result because an operator confirms it. Returns `None` if nothing is held.
 #[must_use]
 pub fn confirm(order: &ClaimedOrder, now: DateTime<Utc>, policy: &QueuePolicy) -> Option<Settlement> {
     let outcome = match order.held.as_ref()?.kind {
@@ -421,31 +413,30 @@ fn read(
 ) -> Settlement {
     let asked_at = blank.asked_at;
     let is_whole = blank.messages_left_out == 0;
-    // The older API empties an expired conversation without a word. Such a reply is no good read, and no news unless a
-    // part of it was not understood.
+    // The older API empties an expired conversation without saying so. Such a reply is no good read, and changes
+    // nothing unless a value in it could not be read.
     let is_empty = !blank.has_messages();
     let may_be_emptied = order.has_messages && is_empty;
     let is_emptied = may_be_emptied && conversation.faults.is_empty();
     let hash = conversation.content_hash();
     let is_changed = !is_emptied && order.content_hash.as_ref() != Some(&hash);
-    // Nothing new although it was never read: it was emptied before it was fed again.
+    // Without a change although it was never read, it was emptied before it was fed again.
     let changed_at = order.last_changed_at.unwrap_or(order.enqueued_at);
     let is_quiet =
         !is_changed && conversation.is_expired.is_none() && asked_at - changed_at >= time_delta(policy.quiet_after);
     let (state, due_in) = if is_quiet { (OrderState::Quiet, Duration::ZERO) } else { (OrderState::Open, blank.due_in) };
-    // Only a reply that says something puts an end to a proof.
+    // Only a reply with content ends a proof.
     let says_nothing = may_be_emptied || (is_empty && conversation.is_expired.is_none());
     let coverage = if says_nothing && order.coverage.is_complete() { order.coverage } else { Coverage::CapturedOpen };
-    // Said again, this reply has nothing to add. One that is silent about expiry has: it may settle the order.
+    // The same reply again would change nothing. A reply that is silent about expiry may still settle the order.
     let is_final = !is_emptied && conversation.faults.is_empty() && conversation.is_expired.is_some();
     let settled = Settlement {
         state,
         due_in,
         reply_hash: is_final.then_some(reply_hash),
-        // With a message left out, or if it may have said that it is expired, this read proves nothing about
-        // completeness.
+        // If a message was left out, or if it may say that it is expired, this read proves nothing about completeness.
         fetched_at: (!may_be_emptied && is_whole && !conversation.hides_expiry()).then_some(asked_at),
-        // Put back by a person, the order is open whatever it was called before, even if all it gets is an emptied reply.
+        // An order that was put back is open, whatever it was before, even if it only gets an emptied reply.
         order: (is_changed || is_quiet || order.content_hash.is_none()).then_some(OrderChange {
             status: state,
             coverage,
@@ -476,14 +467,14 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
     let expired_at = order.expired_at.unwrap_or(first_seen);
     let brings_messages = blank.has_messages();
     let coverage = match order.last_fetched_at {
-        // If there was a read, it found nothing, and yet there is something: it proved nothing.
+        // An earlier read found nothing, but there are messages: it proved nothing.
         _ if brings_messages && !order.has_messages => Coverage::ExpiredPartial,
         _ if order.coverage.is_complete() => order.coverage,
         None if order.has_messages => Coverage::ExpiredPartial,
         None => known_loss(order).unwrap_or(Coverage::ExpiredUnread),
         Some(read) => coverage_after_the_end(order, read, Some(expired_at), policy),
     };
-    // After a full reply the empty one has nothing to add; before any, its metadata is all there will ever be.
+    // After a full reply the empty one adds nothing; before any, its metadata is all there will ever be.
     let is_worth_writing = brings_messages || !order.has_messages;
     Settlement {
         state: OrderState::Expired,
@@ -501,9 +492,9 @@ fn expire(blank: Settlement, order: &ClaimedOrder, mut conversation: Conversatio
     }
 }
 
-/// An order expires `readable_window` after its completion. If the feeder does not tell when that was, it was not before
-/// the last message; and that was written before the read that brought it, whatever its time says. Where neither is
-/// known anything is possible: an order can be enqueued at any age.
+/// Returns the earliest possible expiry: `readable_window` after completion. Without a completion time, the order was
+/// completed after its last message, which was written before the read that returned it, whatever its own time says.
+/// Without either, any expiry is possible: an order can be enqueued at any age.
 fn expiry_possible_at(order: &ClaimedOrder, policy: &QueuePolicy) -> Option<DateTime<Utc>> {
     let written_at = order.last_message_at.map(|at| order.last_changed_at.map_or(at, |read| at.min(read)));
     order.completed_at.or(written_at)?.checked_add_signed(time_delta(policy.readable_window))
@@ -543,7 +534,7 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
     let failed =
         Settlement { failures, counted_failures, note: Some((kind, failure.message)), rejects, refusal, ..blank };
     if is_dead {
-        // What was proven before stays proven.
+        // A proof stays valid.
         let coverage = match (order.last_fetched_at, order.expired_at) {
             _ if order.coverage.is_complete() => order.coverage,
             (Some(read), Some(expired)) => coverage_after_the_end(order, read, Some(expired), policy),
@@ -563,14 +554,14 @@ fn fail(blank: Settlement, order: &ClaimedOrder, failure: Failure, policy: &Queu
         state: order.live_state(),
         due_in: backoff(policy, failures, jitter),
         verdict: Verdict::Failed,
-        // A failure says nothing about what is held.
+        // A failure says nothing about a held result.
         held: order.held.clone(),
         ..failed
     }
 }
 
-/// What is lost of an order that the queue knows no good read of: it was answered nevertheless, or it was in the queue
-/// before and its loss is stored.
+/// Returns the loss of an order without a good read in the queue: it had another reply, or it was in the queue before
+/// and its loss is stored.
 fn known_loss(order: &ClaimedOrder) -> Option<Coverage> {
     match order.coverage {
         _ if order.last_changed_at.is_some() => Some(Coverage::ExpiredUnread),
@@ -580,10 +571,10 @@ fn known_loss(order: &ClaimedOrder) -> Option<Coverage> {
     }
 }
 
-/// What is proven once no further read is possible, given the last good read.
+/// Returns what is proven once no further read is possible, given the last good read.
 ///
-/// A conversation is readable for `readable_window` after the order's completion. First seen expired at T, the order
-/// was completed before T − window; a read at or after that moment therefore saw everything.
+/// A conversation is readable for `readable_window` after the order's completion. If it is first seen expired at T,
+/// the order was completed before T − window, so a read at or after that moment saw everything.
 fn coverage_after_the_end(
     order: &ClaimedOrder,
     read: DateTime<Utc>,
@@ -598,7 +589,8 @@ fn coverage_after_the_end(
     }
 }
 
-/// Exponential, spread over a quarter to either side so that failures of one moment do not come back as one.
+/// Returns an exponential wait, spread by up to a quarter to either side, so that failures of one moment do not come
+/// back at once.
 fn backoff(policy: &QueuePolicy, failures: i32, jitter: f64) -> Duration {
     let doublings = u32::try_from(failures - 1).unwrap_or(0).min(30);
     let wait = policy.retry_backoff.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
@@ -607,12 +599,12 @@ fn backoff(policy: &QueuePolicy, failures: i32, jitter: f64) -> Duration {
 
 const fn held_note(kind: HeldKind) -> &'static str {
     match kind {
-        HeldKind::Closed => "the API does not know it (404, code 4000), which is not believed yet",
-        HeldKind::NotFoundUncoded => "404 in the API's shape but without code 4000, which is not believed yet",
+        HeldKind::Closed => "the API does not know the order (404, code 4000); not believed yet",
+        HeldKind::NotFoundUncoded => "404 in the API's format but without code 4000; not believed yet",
         HeldKind::Expired => {
-            "expired and empty sooner than possible: not before completed_at, or the last message, plus queue.readable_window"
+            "expired and empty sooner than possible, which is completed_at, or the last message, plus queue.readable_window"
         }
-        HeldKind::Refused => "refused for good like too many others, which is not believed yet",
+        HeldKind::Refused => "refused for good like too many other orders; not believed yet",
     }
 }
 
@@ -620,17 +612,17 @@ fn note_on_faults(faults: &[Fault]) -> Option<(&'static str, String)> {
     let first = faults.first()?;
     Some((
         "partly_understood",
-        format!("{} part(s) of the reply left out, see sync.rejects; first: {first}", faults.len()),
+        format!("{} value(s) of the reply left out, see sync.rejects; first: {first}", faults.len()),
     ))
 }
 
-/// Moved, not copied: they may be as large as the reply.
+/// Takes the faults. They are moved, not copied: they may be as large as the reply.
 fn rejected_parts(conversation: &mut Conversation) -> Vec<(Option<u16>, &'static str, Fault)> {
     std::mem::take(&mut conversation.faults).into_iter().map(|fault| (Some(200), "partly_understood", fault)).collect()
 }
 
 fn time_delta(duration: Duration) -> chrono::TimeDelta {
-    // Longer than 290 million years: as good as never.
+    // More than 290 million years means never.
     chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
 }
 

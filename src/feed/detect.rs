@@ -1,16 +1,16 @@
-//! Which format a feed has, by its first 64 KiB; or why it is no list of orders.
+//! Detects the format of a feed by its first 64 KiB, or why it is no list of orders.
 //!
-//! What is refused here would otherwise become rubbish in the queue: whole rows, frames and titles as order ids.
+//! Refuses what would otherwise fill the queue with garbage: whole rows, frames and titles as order ids.
 
 use super::rows::{Column, Header, first_fields};
 use super::values::clean;
 use super::{Choice, Refusal, json, unbroken};
 
-/// How the lines of a feed are read.
+/// The format of a feed.
 pub(super) enum Format {
     /// One id per line; without `is_certain` a line that looks like something else is rejected.
     Plain { is_certain: bool },
-    /// CSV by this header; none after a later one that is not known.
+    /// CSV with this header; `None` after a later header with unknown columns.
     Csv(Option<Header>),
     /// One JSON object per line.
     Ndjson,
@@ -19,10 +19,10 @@ pub(super) enum Format {
 }
 
 const CSV: &str = "write CSV with a header such as order_id,connect_user_id,completed_at";
-const FORCE: &str = "with --format plain every line is taken for an id";
+const FORCE: &str = "with --format plain every line is an id";
 const UNFRAMED: &str = "use psql --csv, mysql --batch, or sqlite3 -csv -header";
 
-/// Decides by the beginning of a feed; returns the format, and the lines that belong to it alone.
+/// Decides by the beginning of a feed. Returns the format, and the number of lines before the first order.
 pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Format, u64), Refusal> {
     if choice == Choice::Plain {
         return Ok((Format::Plain { is_certain: true }, 0));
@@ -37,7 +37,7 @@ pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Fo
         (number, first) = lines.next().ok_or_else(|| Refusal::new("it ends after its line \"sep=\"", CSV))?;
     }
     let rest: Vec<&str> = lines.map(|(_, line)| clean(line)).collect();
-    // Tabs at its ends are separators.
+    // Keep the tabs at its ends: they are separators.
     let raw = first;
     let first = clean(first);
     if first.starts_with(['{', '[']) {
@@ -45,7 +45,7 @@ pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Fo
     }
     refuse_markup(first)?;
     if std::iter::once(&first).chain(rest.iter().take(2)).any(|line| is_frame(line)) {
-        return Err(Refusal::new("it is a table with frames, made for people", UNFRAMED));
+        return Err(Refusal::new("it is a table with frames, formatted for people", UNFRAMED));
     }
     if first.contains('\r') && rest.is_empty() {
         return Err(Refusal::new(
@@ -82,7 +82,7 @@ fn refuse_markup(first: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses tables without a header that is known, and other texts whose lines are no ids.
+/// Refuses tables without a known header, and other texts whose lines are no ids.
 fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), Refusal> {
     let line = |what: &str| format!("line {number} {what}");
     if first.contains('|') {
@@ -98,18 +98,18 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
     }
     let has_separators = |text: &str| text.contains([',', ';', '\t']) || text.contains("  ");
     if has_separators(first) {
-        let what = "has separators, but names no column order_id";
+        let what = "has separators, but no column order_id";
         return Err(Refusal::new(line(what), format!("{CSV}; {FORCE}")));
     }
     let is_header = |text: &&&str| first_fields(text).iter().any(|name| Column::of_name(name) == Some(Column::OrderId));
     if rest.iter().take(10).find(is_header).is_some() {
-        return Err(Refusal::new(line("stands above the header"), "remove what is not part of the table"));
+        return Err(Refusal::new(line("is above the header"), "remove the lines that do not belong to the table"));
     }
     if is_prose(first) || is_setting(first) {
         return Err(Refusal::new(line("looks like a sentence, a list or a setting"), format!("{CSV}; {FORCE}")));
     }
     let has_digits = |line: &str| line.contains(|c: char| c.is_ascii_digit());
-    // Of ids of one length, some have no digits by chance.
+    // Among ids of equal length, some have no digits by chance.
     let is_number = |line: &str| line.bytes().all(|byte| byte.is_ascii_digit());
     let is_like_no_other = !has_digits(first)
         && rest.len() >= 3
@@ -125,7 +125,7 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
     Ok(())
 }
 
-/// Whether a line that should be an id is something else: a row of another kind of file, a frame, a message.
+/// Returns whether a line that should be an id is something else: a row of another kind of file, a frame, a message.
 pub(super) fn is_other(text: &str) -> bool {
     text.starts_with(['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}'])
         || text.starts_with(['{', '[', '<'])
@@ -136,13 +136,13 @@ pub(super) fn is_other(text: &str) -> bool {
         || is_prose(text)
 }
 
-/// Whether a text begins as messages do: `ERROR: …`, `bash: …`.
+/// Returns whether a text begins like a message: `ERROR: …`, `bash: …`.
 fn is_message(text: &str) -> bool {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     !rest.is_empty() && (first.ends_with(':') || matches!(first, "ERROR" | "Error" | "error" | "(error)"))
 }
 
-/// Whether a text is a sentence, a line of a log, or an item of a list. Ids have three words at most.
+/// Returns whether a text is a sentence, a log line, or an item of a list. Ids have three words at most.
 fn is_prose(text: &str) -> bool {
     let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).take(4).collect();
     let first = words.first().copied().unwrap_or_default();
@@ -151,13 +151,13 @@ fn is_prose(text: &str) -> bool {
     words.len() > 3 || (words.len() > 1 && (is_item || text.ends_with('.'))) || text.ends_with(':') || is_message(text)
 }
 
-/// Whether a text sets a variable: `DATABASE_URL=…`.
+/// Returns whether a text sets a variable: `DATABASE_URL=…`.
 fn is_setting(text: &str) -> bool {
     let Some((name, _)) = text.strip_prefix("export ").unwrap_or(text).split_once('=') else { return false };
     name.len() > 2 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// A line of a table's frame: dashes, crosses, bars.
+/// Returns whether a line belongs to a table's frame: dashes, crosses, bars.
 pub(super) fn is_frame(line: &str) -> bool {
     let is_drawn = |c: char| matches!(c, '-' | '+' | '|' | '=' | ' ' | ':' | '\u{2500}'..='\u{257f}');
     let dashes = line.chars().filter(|c| matches!(c, '-' | '=' | '\u{2500}' | '\u{2550}')).count();
@@ -168,7 +168,7 @@ pub(super) fn is_frame(line: &str) -> bool {
         || (line.starts_with("****") && line.ends_with("****"))
 }
 
-/// The last line of a report or a list: `Grand Total`, `Total: 2`, `2 records`, `EOF`, `-- end --`.
+/// Returns whether a line is the last one of a report or a list: `Grand Total`, `Total: 2`, `2 records`, `EOF`, `-- end --`.
 fn is_total(line: &str) -> bool {
     if line.len() > 4 && line.starts_with("--") && line.ends_with("--") {
         return true;
@@ -207,7 +207,8 @@ fn is_total(line: &str) -> bool {
     ) || (is_counted && count.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`, `Time: 3 ms`, `\\.`.
+/// Returns whether a line is what psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`,
+/// `Time: 3 ms`, `\\.`.
 pub(super) fn is_footer(line: &str) -> bool {
     let is_count = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let in_brackets = line.strip_prefix(['(', '[']).and_then(|rest| rest.strip_suffix([')', ']']));
@@ -219,7 +220,7 @@ pub(super) fn is_footer(line: &str) -> bool {
     line == r"\." || (is_tag && !rest.is_empty()) || (is_count(first) && rest.to_lowercase().starts_with("row"))
 }
 
-/// Whether a text is what people call a column of ids, such as "Order number" or "externalId".
+/// Returns whether a text looks like a name of a column of ids, such as "Order number" or "externalId".
 pub(super) fn is_word(text: &str) -> bool {
     const LAST_WORDS: [&str; 14] =
         ["id", "ids", "order", "orders", "number", "numbers", "no", "no.", "nr", "uuid", "guid", "key", "code", "ref"];

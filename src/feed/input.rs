@@ -1,4 +1,4 @@
-//! The bytes of a feed as UTF-8 text: gzip unpacked, UTF-16 converted, everything that is no text refused.
+//! Reads the bytes of a feed as UTF-8 text: decompresses gzip, converts UTF-16, refuses everything else.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -8,14 +8,14 @@ use flate2::read::MultiGzDecoder;
 
 use super::{FeedError, Refusal};
 
-/// So many bytes decide what a feed is.
+/// Number of bytes that decide the format.
 const SAMPLE_BYTES: u64 = 64 * 1024;
 
 const SAVE_AS_CSV: &str = "save it as CSV (UTF-8) and feed that";
-const UNPACK: &str = "unpack it and feed what is in it";
+const UNPACK: &str = "decompress it and feed its content";
 const EXPORT: &str = "export it as CSV and feed that";
 
-/// How files of other kinds begin, what they are, and what to do with them.
+/// The first bytes of other kinds of files, their names, and what to do with them.
 const SIGNATURES: [(&[u8], &str, &str); 19] = [
     (b"PK\x03\x04", "a zip file or an Excel workbook (xlsx)", SAVE_AS_CSV),
     (b"PK\x05\x06", "an empty zip file", SAVE_AS_CSV),
@@ -38,16 +38,16 @@ const SIGNATURES: [(&[u8], &str, &str); 19] = [
     (b"\0\0\xfe\xff", "UTF-32 text", "save it as UTF-8"),
 ];
 
-/// A feed, and its beginning once more.
+/// A feed, and a copy of its beginning.
 pub(super) struct Sampled<R: ?Sized = dyn Read + Send> {
     pub(super) sample: Vec<u8>,
-    /// Whether the sample is all there is.
+    /// Whether the sample is the whole feed.
     pub(super) is_whole: bool,
-    /// All of it, the sample included.
+    /// The whole feed, including the sample.
     pub(super) input: Box<R>,
 }
 
-/// Reads the beginning of `input` and finds out how to read it as text. Only the sample is sure to be text.
+/// Reads the beginning of `input` and finds out how to read it as text. Only the sample is known to be text.
 pub(super) fn open(input: impl Read + Send + 'static) -> Result<Sampled<dyn BufRead + Send>, FeedError> {
     let raw = Sampled::of(input)?;
     if !raw.sample.starts_with(b"\x1f\x8b") {
@@ -91,7 +91,7 @@ impl Sampled {
         };
         if !is_text(&sample, is_whole) {
             let hint = "feed one order id per line, CSV with a header, or JSON, in UTF-8 or UTF-16";
-            return Err(Refusal::new("it is no text", hint).into());
+            return Err(Refusal::new("it is not text", hint).into());
         }
         Ok(Sampled { input: Box::new(BufReader::new(input)), sample, is_whole })
     }
@@ -106,7 +106,7 @@ impl Read for Broken {
     }
 }
 
-/// By the byte order mark, or because every other byte of what would be ASCII is zero.
+/// Detects UTF-16 by its byte order mark, or because every other byte of ASCII text is zero.
 fn utf16(raw: &[u8]) -> Option<&'static Encoding> {
     match raw {
         [0xff, 0xfe, ..] => return Some(UTF_16LE),
@@ -125,17 +125,17 @@ fn utf16(raw: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// Whether at least half of the lines are text: single ones that are not are rejected when they are read.
+/// Returns whether at least half of the lines are text. Single lines that are not are rejected later.
 fn is_text(sample: &[u8], is_whole: bool) -> bool {
     let mut lines: Vec<&[u8]> = sample.split(|byte| *byte == b'\n').collect();
     if !is_whole && lines.len() > 1 {
-        // The last one may end within a character.
+        // The sample may end within a character of the last line.
         lines.pop();
     }
     let is_bad = |line: &&[u8]| {
         let text = match std::str::from_utf8(line) {
             Ok(text) => text,
-            // So may the only one.
+            // The only line may end so as well.
             Err(error) if error.error_len().is_none() && !is_whole => "",
             Err(_) => return true,
         };
@@ -150,10 +150,9 @@ fn is_text(sample: &[u8], is_whole: bool) -> bool {
     bad * 2 <= all
 }
 
-/// Why reading failed, for people.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the compressed file ends too early".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the compressed file is truncated".to_owned(),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => "the compressed file is damaged".to_owned(),
         _ => error.to_string(),
     }

@@ -11,7 +11,7 @@ use super::rows::{Cells, Column, order, order_id};
 use super::{COLUMNS, MAX_LINE_BYTES, Refusal};
 use crate::domain::NewOrder;
 
-/// Tells the two forms apart, and from others.
+/// Detects which of the two forms a text has, if any.
 pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -> Result<Format, Refusal> {
     if first.starts_with('[') {
         return check_array(sample, is_whole).map(|()| Format::Array);
@@ -32,14 +32,13 @@ pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -
     Ok(Format::Ndjson)
 }
 
-/// Walks through the beginning of an array: one without any order, or one that is not whole although the file ends, adds
-/// nothing.
+/// Checks the beginning of an array. Refuses one without an order, and one that is not closed although the file ends.
 fn check_array(sample: &str, is_whole: bool) -> Result<(), Refusal> {
     const HINT: &str = "write an array of objects with order_id, or of ids";
     let (mut walk, mut input, mut element) = (Walk::default(), sample.as_bytes(), Vec::new());
     let (mut line, mut next_line, mut elements, mut orders) = (1, 1, 0_u64, 0_u64);
     loop {
-        // Memory can be read.
+        // Reading from memory does not fail.
         match walk.step(&mut input, &mut element, &mut line, &mut next_line).unwrap_or(Step::End) {
             Step::Element => {
                 elements += 1;
@@ -62,7 +61,7 @@ fn check_array(sample: &str, is_whole: bool) -> Result<(), Refusal> {
     }
 }
 
-/// An object with its names in order, repeated ones included.
+/// An object with its names in order, including repeated ones.
 struct Object(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -87,7 +86,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// The order of an object.
+/// Makes an order from an object.
 pub(super) fn object(text: &str) -> Result<NewOrder, String> {
     let object: Object = serde_json::from_str(text).map_err(|error| problem(&error))?;
     let mut cells = Cells::default();
@@ -100,12 +99,12 @@ pub(super) fn object(text: &str) -> Result<NewOrder, String> {
             return Err(format!("it has a name twice, number {place}"));
         }
         let value = scalar(value.get()).filter(|_| column == Column::IdsInternal || !is_truth(value.get()));
-        *cell = Some(value.ok_or_else(|| format!("the value of name number {place} is no text"))?);
+        *cell = Some(value.ok_or_else(|| format!("the value of name number {place} is not a string"))?);
     }
     order(cells)
 }
 
-/// The order of an element of an array.
+/// Makes an order from an element of an array.
 pub(super) fn element(text: &str) -> Result<NewOrder, String> {
     if text.starts_with('{') {
         return object(text);
@@ -120,10 +119,10 @@ fn is_truth(json: &str) -> bool {
     matches!(json, "true" | "false")
 }
 
-/// A text as it is; a whole number, a truth value and null as they are written.
+/// Returns a string, or a whole number, boolean or null as written.
 fn scalar(json: &str) -> Option<String> {
     let digits = json.strip_prefix('-').unwrap_or(json);
-    // 12.0 and 1e3 say no more what they once were.
+    // The original of 12.0 or 1e3 is unknown.
     let is_whole_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     if json.starts_with('"') {
         serde_json::from_str(json).ok()
@@ -133,36 +132,35 @@ fn scalar(json: &str) -> Option<String> {
 }
 
 fn problem(error: &serde_json::Error) -> String {
-    // serde_json's text may quote the value; category and column say enough.
+    // Do not use serde_json's text: it may quote the value.
     match error.classify() {
         serde_json::error::Category::Data => "it is not an object".to_owned(),
         _ => format!("it is not JSON from column {} on", error.column()),
     }
 }
 
-/// Walks through arrays, however they are laid out. What stands between the elements is not checked; that the last
-/// array is closed is.
+/// Iterates over arrays in any layout. Does not check the text between elements, but checks that the last array is
+/// closed.
 #[derive(Default)]
 pub(super) struct Walk {
     is_inside: bool,
 }
 
-/// What comes next in an array.
+/// The next item of an array.
 pub(super) enum Step {
-    /// An element, in the buffer.
+    /// An element; it is in the buffer.
     Element,
-    /// An element that is too long to be read.
+    /// An element that is too long.
     TooLong,
-    /// Something outside the arrays.
+    /// Text outside the arrays.
     Outside,
-    /// The end of the text, though the array is not closed.
+    /// The end of the text within an array.
     Torn,
-    /// The end.
     End,
 }
 
 impl Walk {
-    /// Reads the next element into `buffer`; `line` is the one where it begins, and `next_line` where it ends.
+    /// Reads the next element into `buffer`; sets `line` to where it begins and `next_line` to where it ends.
     pub(super) fn step(
         &mut self,
         input: &mut impl BufRead,
@@ -181,17 +179,17 @@ impl Walk {
             for (place, &byte) in chunk.iter().enumerate() {
                 if byte == b'\n' {
                     *next_line += 1;
-                    // A text ends on its line. One that is not closed spoils its element, not those after it.
+                    // A string ends on its line. One that is not closed spoils only its own element.
                     (is_text, is_escaped) = (false, false);
                 }
                 let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']' | b'{' | b'[' | b'\n');
-                // Within an object a value alone begins with a brace: this one was not closed.
+                // Within an object only a value begins with a brace: this object was not closed.
                 let is_torn = !is_text
                     && depth == 1
                     && buffer.first() == Some(&b'{')
                     && (byte == b']' || (byte == b'{' && last != b':'));
                 if is_end || is_torn {
-                    // Of a number, or of what is no JSON. What ends it is looked at again.
+                    // The end of a number, or of something that is not JSON. The byte that ends it is read again.
                     if byte == b'\n' {
                         *next_line -= 1;
                     }
@@ -240,7 +238,7 @@ impl Walk {
                     }
                     _ => {}
                 }
-                // A comma may be missing behind it.
+                // A comma may be missing after it.
                 if is_over {
                     input.consume(place + 1);
                     return Ok(if is_too_long { Step::TooLong } else { Step::Element });

@@ -1,9 +1,10 @@
-//! Reads orders out of a file or pipe: plain ids, CSV with a header, NDJSON or JSON arrays; UTF-8 or UTF-16, gzip or not.
+//! Reads orders from a file or pipe: plain ids, CSV with a header, NDJSON or JSON arrays; UTF-8 or UTF-16; gzip or
+//! not.
 //!
-//! `cli::enqueue` reads a [`Feed`] to its end. The first 64 KiB decide how it is read, or that it is refused, before any
-//! order is returned: `input` makes text of the bytes, `detect` finds the format, `rows` and `json` read a line each,
-//! `values` single values. Memory is bounded by the longest line accepted. A malformed line is reported by its number
-//! and skipped.
+//! `cli::enqueue` reads a [`Feed`] to its end. The first 64 KiB decide the format, or that the feed is refused, before
+//! any order is returned. `input` converts bytes to text, `detect` finds the format, `rows` and `json` read a line
+//! each, `values` single values. Memory is bounded by the longest line accepted. Malformed lines are reported by line
+//! number and skipped.
 
 mod detect;
 mod input;
@@ -20,22 +21,23 @@ use rows::Header;
 
 pub(crate) use rows::id;
 
-/// The longest line read, in bytes. Far above any sensible one; keeps a file without line breaks out of memory.
+/// The longest line that is read, in bytes: far above any valid one, so that a file without line breaks does not fill
+/// the memory.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 const COLUMNS: &str = "order_id, connect_user_id, completed_at, retailer_id, ids_internal, priority";
 
-/// How a feed is to be read.
+/// The chosen format of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Choice {
-    /// As its beginning says
+    /// Detect it by the beginning
     #[default]
     Auto,
     /// One id per line, whatever it looks like
     Plain,
 }
 
-/// A line that gave no order.
+/// A line that was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadLine {
     /// Line number, from 1.
@@ -44,7 +46,7 @@ pub struct BadLine {
     pub reason: String,
 }
 
-/// A text that is no list of orders: what it is instead, and what to do.
+/// A text that is no list of orders: what it is, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {hint}")]
 pub struct Refusal {
@@ -58,38 +60,35 @@ impl Refusal {
     }
 }
 
-/// Why reading ended before the end.
+/// Why reading stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
-    /// Not a list of orders.
     #[error("this is no list of orders: {0}")]
     Refused(#[from] Refusal),
     /// The file or pipe failed.
-    #[error("reading failed at line {line}: {}", input::describe(source))]
+    #[error("cannot read the feed at line {line}: {}", input::describe(source))]
     Read {
         /// Line number, from 1.
         line: u64,
-        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A JSON array that is not closed, or is followed by something else.
+    /// A JSON array that is not closed, or that is followed by something else.
     #[error("line {line} {problem}")]
     Torn {
         /// Line number, from 1.
         line: u64,
-        /// What is wrong.
         problem: &'static str,
     },
 }
 
-/// The orders of a text, as an iterator.
+/// An iterator over the orders of a feed.
 pub struct Feed {
     input: Box<dyn BufRead + Send>,
     format: Format,
-    /// Lines at the beginning that are no orders.
+    /// Number of lines before the first order.
     header_lines: u64,
-    /// The line that the latest item came from, and where that ended.
+    /// The lines where the latest item begins and ends.
     line: u64,
     next_line: u64,
     walk: Walk,
@@ -98,17 +97,17 @@ pub struct Feed {
     has_failed: bool,
 }
 
-/// Ids that are no whole numbers any more, as `1.23457E+15`: spreadsheets write long numbers so, without their last digits.
+/// Ids that were rounded, such as `1.23457E+15`: spreadsheets write long numbers this way and lose the last digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rounded {
-    /// How many.
+    /// Number of such ids.
     pub ids: u64,
     /// The first one, and its line.
     pub example: (String, u64),
 }
 
 impl Feed {
-    /// Reads the beginning of `input` and decides how to read it. Blocks; fails if it is no list of orders.
+    /// Reads the beginning of `input` and decides its format. Blocks. Fails if it is no list of orders.
     pub fn open(input: impl Read + Send + 'static, choice: Choice) -> Result<Self, FeedError> {
         let text = input::open(input)?;
         let (format, header_lines) = detect::detect(&String::from_utf8_lossy(&text.sample), text.is_whole, choice)?;
@@ -125,13 +124,13 @@ impl Feed {
         })
     }
 
-    /// The ids read so far that may have been rounded.
+    /// Returns the ids so far that may have been rounded.
     #[must_use]
     pub fn rounded(&self) -> Option<&Rounded> {
         self.rounded.as_ref()
     }
 
-    /// The line that the latest item came from, from 1.
+    /// Returns the line of the latest item, from 1.
     #[must_use]
     pub fn line(&self) -> u64 {
         self.line
@@ -148,7 +147,7 @@ impl Feed {
                 continue;
             }
             match self.read(&text) {
-                // A row of separators alone, as spreadsheets write empty lines.
+                // A row of separators only, as spreadsheets write empty lines.
                 Ok(None) => {}
                 Ok(Some(order)) => return Ok(Some(Ok(order))),
                 Err(reason) => return Ok(Some(Err(reason))),
@@ -156,7 +155,7 @@ impl Feed {
         }
     }
 
-    /// The next line, or element of an array, as text; `None` at the end, an inner error for one to reject.
+    /// Returns the next line or array element as text, `None` at the end, or an inner error for a line to reject.
     fn next_text(&mut self) -> Result<Option<Result<String, String>>, FeedError> {
         let line = self.next_line;
         let failed = |source| FeedError::Read { line, source };
@@ -171,7 +170,7 @@ impl Feed {
                     return Err(FeedError::Torn { line: self.next_line, problem });
                 }
                 Step::Outside => {
-                    let problem = "has something behind the JSON array, which was not read";
+                    let problem = "has something after the JSON array, which was not read";
                     return Err(FeedError::Torn { line: self.next_line, problem });
                 }
             }
@@ -213,11 +212,11 @@ impl Feed {
                 if cells.as_ref().map_or(true, rows::are_names)
                     && let Some(again) = Header::again(text, self.line)
                 {
-                    // Files that were joined. It may name other columns, or in another order: without it, what follows
-                    // would be misread.
-                    let told = again.as_ref().map_or_else(ToString::to_string, |_| ANOTHER_HEADER.to_owned());
+                    // The header of a concatenated file. Its columns may be others, or in another order: without it
+                    // the following rows would be misread.
+                    let reason = again.as_ref().map_or_else(ToString::to_string, |_| ANOTHER_HEADER.to_owned());
                     *header = again.ok();
-                    return Err(told);
+                    return Err(reason);
                 }
                 let cells = cells?;
                 if cells.iter().all(Option::is_none) {
@@ -239,7 +238,7 @@ impl Feed {
 impl Iterator for Feed {
     type Item = Result<Result<NewOrder, BadLine>, FeedError>;
 
-    /// Nothing comes after an error: what follows cannot be read.
+    /// Ends after an error: the rest cannot be read.
     fn next(&mut self) -> Option<Self::Item> {
         if self.has_failed {
             return None;
@@ -250,20 +249,20 @@ impl Iterator for Feed {
     }
 }
 
-const ANOTHER_HEADER: &str = "it is another header; what follows is read by it";
-const BELOW_UNKNOWN: &str = "it stands below a header that is not known";
+const ANOTHER_HEADER: &str = "it is another header, which applies to the rows after it";
+const BELOW_UNKNOWN: &str = "it is below a header with unknown columns";
 
 fn too_long() -> String {
     format!("the line is longer than {MAX_LINE_BYTES} bytes")
 }
 
-/// A line without its line break, and without the byte order mark of a file that was joined. Tabs at its ends may be
+/// Removes the line break, and the byte order mark of a concatenated file. Keeps tabs at the ends, which may be
 /// separators.
 fn unbroken(line: &str) -> &str {
     line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
 }
 
-/// A line that is an id, unless it looks like something else.
+/// Reads a line as an id, unless it looks like something else.
 fn plain(text: &str, is_certain: bool) -> Result<NewOrder, String> {
     let is_other = !is_certain
         && (text.contains([',', ';', '|', '"'])
@@ -271,7 +270,7 @@ fn plain(text: &str, is_certain: bool) -> Result<NewOrder, String> {
             || rows::Column::of_name(text).is_some()
             || values::is_absent(text));
     if is_other {
-        return Err("it looks like something else than an id; --format plain takes it for one".to_owned());
+        return Err("it does not look like an id; --format plain accepts it".to_owned());
     }
     rows::order_id(text).map(NewOrder::new)
 }

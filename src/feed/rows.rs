@@ -1,11 +1,11 @@
-//! Rows with named columns, from CSV or JSON, and what they say of an order.
+//! Rows with named columns, from CSV or JSON, and the orders they describe.
 
 use super::detect::{is_other, is_word};
 use super::values::{self, clean, is_absent, is_spreadsheet_error};
 use super::{COLUMNS, Refusal};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
 
-/// What a feed can say of an order.
+/// The columns of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     OrderId,
@@ -16,11 +16,12 @@ pub(super) enum Column {
     Priority,
 }
 
-/// One value per [`Column`], as text; none where the row says nothing.
+/// One value per [`Column`], as text; `None` if the row has none.
 pub(super) type Cells = [Option<String>; 6];
 
 impl Column {
-    /// By its name in any case, whatever stands between its words: `orderId`, `Order ID`, `order.id`.
+    /// Finds a column by its name, in any case and with any separator between words: `orderId`, `Order ID`,
+    /// `order.id`.
     pub(super) fn of_name(name: &str) -> Option<Self> {
         if name.len() > 64 || name.contains('\'') {
             return None;
@@ -38,7 +39,7 @@ impl Column {
     }
 }
 
-/// The columns of a CSV feed, and what is between them.
+/// The columns of a CSV feed, and their separator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     separator: u8,
@@ -46,8 +47,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a line that may be a header; `None` if it has no column `order_id`. Fails if it is a header with columns
-    /// that are not known.
+    /// Reads a line that may be a header. Returns `None` if it has no column `order_id`; fails if it is a header with
+    /// unknown columns.
     pub(super) fn detect(line: &str, separator: Option<u8>, number: u64) -> Result<Option<Self>, Refusal> {
         let separators: &[u8] = separator.as_ref().map_or(b",;\t", std::slice::from_ref);
         for separator in separators {
@@ -77,7 +78,8 @@ impl Header {
         Ok(Self { separator, columns })
     }
 
-    /// The header that a later line is, if it is one; as an error if it does not name the columns that are known.
+    /// Reads a later line that may be a header. The inner result fails if its columns are unknown or `order_id` is
+    /// missing.
     pub(super) fn again(line: &str, number: u64) -> Option<Result<Self, Refusal>> {
         let fields = first_fields(line);
         let is_name = |field: &String| {
@@ -95,7 +97,6 @@ impl Header {
         }
     }
 
-    /// The cells of a line.
     pub(super) fn cells(&self, line: &str) -> Result<Cells, String> {
         let fields = csv_fields(line, self.separator)?;
         if fields.len() != self.columns.len() {
@@ -111,38 +112,38 @@ impl Header {
         let id = cells[Column::OrderId as usize].as_deref().map_or("", clean);
         let has_separators = self.columns.len() == 1 && !line.contains('"') && id.contains([',', ';', '\t', '|']);
         if has_separators || is_other(id) {
-            return Err("it looks like something else than a row of this table".to_owned());
+            return Err("it does not look like a row of this table".to_owned());
         }
         Ok(cells)
     }
 }
 
-/// Whether the cells are those of a header rather than of a row.
+/// Returns whether the cells are names of columns rather than values.
 pub(super) fn are_names(cells: &Cells) -> bool {
     let id = cells[Column::OrderId as usize].as_deref().map_or("", clean);
     is_word(id) || cells.iter().flatten().any(|cell| Column::of_name(cell).is_some())
 }
 
-/// A field as it is meant: without the quotes that stand behind a blank, and `="00123"`, as Excel is kept from rounding.
+/// Unwraps a field: removes the quotes after a blank, and the form `="00123"` that keeps Excel from rounding.
 fn unwrapped(field: &str) -> String {
     let text = clean(field);
     let inner = text.strip_prefix('=').unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     inner.map_or_else(|| field.to_owned(), |inner| inner.replace("\"\"", "\""))
 }
 
-/// The fields of a line that may be a header.
+/// Splits a line that may be a header.
 pub(super) fn first_fields(line: &str) -> Vec<String> {
     line.split([',', ';', '\t', '|']).map(str::to_owned).collect()
 }
 
-/// One line of CSV. Quoted fields may hold separators and quotes; an id cannot hold a line break, so a field need not.
+/// Splits one line of CSV. Quoted fields may contain separators and quotes, but no line breaks, as ids contain none.
 fn csv_fields(text: &str, separator: u8) -> Result<csv::StringRecord, String> {
     let quoted_field_is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
     if quoted_field_is_open {
         return Err("a quoted field is not closed on this line".to_owned());
     }
     if text.contains('\r') {
-        // The reader would take it for the end of the record, and the rest would be lost without a word.
+        // The reader would treat it as the end of the record and silently drop the rest.
         return Err("it contains a carriage return that is no line break".to_owned());
     }
     let mut reader =
@@ -152,7 +153,7 @@ fn csv_fields(text: &str, separator: u8) -> Result<csv::StringRecord, String> {
     Ok(record)
 }
 
-/// What a row says of an order.
+/// Makes an order from a row.
 pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
     let mut take = |column: Column| {
         let text = cells[column as usize].take()?;
@@ -185,14 +186,14 @@ pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
     })
 }
 
-/// An order id out of a feed.
+/// Checks an order id from a feed.
 pub(super) fn order_id(text: &str) -> Result<OrderId, String> {
     check(text)
         .and_then(|()| OrderId::new(text).map_err(|problem| problem.to_string()))
         .map_err(|problem| format!("bad order id: {problem}"))
 }
 
-/// The id of a user or retailer, as a feed and `--user-id` give it; `None` if it stands for no value.
+/// Checks the id of a user or retailer from a feed or `--user-id`; returns `None` if it stands for no value.
 pub(crate) fn id(text: &str) -> Result<Option<String>, String> {
     let text = clean(text);
     if is_absent(text) {
@@ -202,10 +203,10 @@ pub(crate) fn id(text: &str) -> Result<Option<String>, String> {
     checked_id(text).map(Some).map_err(|problem| problem.to_string())
 }
 
-/// What was damaged on its way here. Stricter than the queue, which takes what other feeders write.
+/// Refuses damaged ids. Stricter than the queue, which accepts what other feeders write.
 fn check(id: &str) -> Result<(), String> {
     if id.contains(char::REPLACEMENT_CHARACTER) {
-        Err("a character of it was lost on the way (U+FFFD)".to_owned())
+        Err("a character of it was lost (U+FFFD)".to_owned())
     } else if id.chars().any(char::is_control) {
         Err(InvalidId::ControlCharacter.to_string())
     } else if is_spreadsheet_error(id) {

@@ -42,7 +42,7 @@ fn plain_lines_are_ids() {
 }
 
 #[test]
-fn a_plain_line_that_looks_like_something_else_is_rejected_unless_it_is_asked_for() {
+fn a_plain_line_that_does_not_look_like_an_id_is_rejected_unless_the_format_is_chosen() {
     let others = ["a,b", "\"c\"", "order_id", "(2 rows)", "-----", "NULL", "{\"order_id\":\"d\"}", "A;u"];
     let text = "first\n".repeat(12) + &others.join("\n") + "\nlast\n";
     let rejected: Vec<String> = (13..=20).map(|line| format!("line {line}")).collect();
@@ -54,7 +54,7 @@ fn a_plain_line_that_looks_like_something_else_is_rejected_unless_it_is_asked_fo
 }
 
 #[test]
-fn csv_columns_go_by_name() {
+fn csv_columns_are_found_by_name() {
     let text = "connect_user_id, Order_ID ,completed_at\nu1,\"a,b\",2026-01-31T10:00:00-08:00\n,second,\n";
     let orders = read(text);
     let first = orders[0].as_ref().expect("good");
@@ -107,7 +107,7 @@ fn ndjson_lines_are_objects() {
 }
 
 #[test]
-fn arrays_are_read_however_they_are_laid_out() {
+fn arrays_are_read_in_any_layout() {
     for text in [
         r#"[{"order_id":"A-1"},{"order_id":"A-2"}]"#,
         "[\n  {\n    \"order_id\": \"A-1\"\n  },\n  {\n    \"order_id\": \"A-2\"\n  }\n]\n",
@@ -132,7 +132,7 @@ fn arrays_are_read_however_they_are_laid_out() {
 }
 
 #[test]
-fn an_element_that_is_not_closed_takes_none_of_those_after_it_along() {
+fn an_element_that_is_not_closed_does_not_affect_the_next_ones() {
     let third = "{\"order_id\":\"c\"}";
     for torn in [
         "{\"order_id\":\"b\",",
@@ -148,7 +148,7 @@ fn an_element_that_is_not_closed_takes_none_of_those_after_it_along() {
 }
 
 #[test]
-fn an_array_that_is_not_whole_says_so_after_what_was_there() {
+fn an_incomplete_array_is_reported_after_its_elements() {
     for (text, complaint) in [
         ("[\"A-1\",\n\"A-2\"", "line 2 ends within a JSON array"),
         ("[\"A-1\",\"A-2\",\n{\"order_id\":\"A", "line 2 ends within a JSON array"),
@@ -156,12 +156,12 @@ fn an_array_that_is_not_whole_says_so_after_what_was_there() {
     ] {
         assert!(refusal(text).contains(complaint), "{text}");
     }
-    // Beyond what is looked at first.
+    // Beyond the sample.
     let many = "[".to_owned() + &"\"A-1\",\n".repeat(20_000);
     for (end, complaint) in [
         ("\"A-2\"", "ends within a JSON array"),
         ("{\"order_id\":\"A", "ends within a JSON array"),
-        ("\"A-2\"]\n\nA-3\n", "has something behind the JSON array"),
+        ("\"A-2\"]\n\nA-3\n", "has something after the JSON array"),
     ] {
         let text = many.clone() + end;
         let results: Vec<_> = open(text).expect("a feed").collect();
@@ -173,7 +173,7 @@ fn an_array_that_is_not_whole_says_so_after_what_was_there() {
 }
 
 #[test]
-fn a_bad_line_loses_only_itself_and_is_named() {
+fn a_malformed_line_is_reported_and_skipped() {
     let long = "x".repeat(MAX_LINE_BYTES + 10);
     let mut text = format!("good 1\ngood 2\n{}\ngood 3\na\tb\n..\n", "y".repeat(600)).into_bytes();
     text.extend_from_slice(b"\xff\xfe\nlast\n");
@@ -189,12 +189,12 @@ fn a_bad_line_loses_only_itself_and_is_named() {
 }
 
 #[test]
-fn a_second_header_is_rejected_and_obeyed() {
+fn a_second_header_is_rejected_and_applied() {
     let text = "order_id,connect_user_id\nA,u\norder_id,connect_user_id\nB,v\nConnect_User_Id;orderId\nw;C\n";
     let orders = read(text);
     assert_eq!(ids(&orders), ["A", "line 3", "B", "line 5", "C"]);
     assert_eq!(orders[4].as_ref().expect("good").connect_user_id.as_deref(), Some("w"));
-    // Rows of columns that are not known are not read as others.
+    // Rows below unknown columns are not read as other columns.
     let text = "order_id,priority\nA,1\norder_id,colour\nB,2\nC,3\norder_id\nD\n";
     assert_eq!(ids(&read(text)), ["A", "line 3", "line 4", "line 5", "line 6", "D"]);
     assert_eq!(ids(&read("order_id,priority\nA,1\norder_id,5,6\nB,2\n")), ["A", "line 3", "B"]);
@@ -243,11 +243,11 @@ fn compressed_and_wide_texts_are_read() {
     let torn = torn.finish().expect("memory");
     let results: Vec<_> = open(&torn[..torn.len() - 1_000]).expect("a feed").collect();
     let error = results.last().expect("an end").as_ref().expect_err("it is cut").to_string();
-    assert!(error.contains("the compressed file ends too early"), "{error}");
+    assert!(error.contains("the compressed file is truncated"), "{error}");
 }
 
 #[test]
-fn what_is_no_list_of_orders_is_refused() {
+fn a_text_that_is_no_list_of_orders_is_refused() {
     let noise: Vec<u8> = (0..40_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     let mut packed = b"\x28\xb5\x2f\xfd".to_vec();
     packed.extend_from_slice(&noise);
@@ -255,8 +255,8 @@ fn what_is_no_list_of_orders_is_refused() {
         (b"PK\x03\x04rest".to_vec(), "Excel"),
         (b"PAR1rest".to_vec(), "Parquet"),
         (packed, "zstd"),
-        (noise, "no text"),
-        (b"caf\xe9\nna\xefve\n".to_vec(), "no text"),
+        (noise, "not text"),
+        (b"caf\xe9\nna\xefve\n".to_vec(), "not text"),
     ] {
         assert!(refusal(bytes).contains(reason), "{reason}");
     }
@@ -307,9 +307,9 @@ fn what_is_no_list_of_orders_is_refused() {
         ("order_id,order_id\nA,B\n", "named before, number 2"),
         ("title\na,b\nc,d\n", "most lines"),
     ] {
-        let told = refusal(text);
-        assert!(told.contains(reason), "{text}: {told}");
-        assert!(!told.contains("A-1") && told.len() < 250, "{told}");
+        let refusal = refusal(text);
+        assert!(refusal.contains(reason), "{text}: {refusal}");
+        assert!(!refusal.contains("A-1") && refusal.len() < 250, "{refusal}");
     }
 }
 
@@ -361,7 +361,7 @@ fn rows_of_other_files_below_a_header_are_no_orders() {
 }
 
 #[test]
-fn values_as_spreadsheets_and_pandas_write_them() {
+fn values_are_read_as_spreadsheets_and_pandas_write_them() {
     let orders = read("order_id, connect_user_id\n=\"00123\", \"u\"\nA,nan\nB,<NA>\nC,None\n");
     assert_eq!(ids(&orders), ["00123", "A", "B", "C"]);
     let users: Vec<_> = orders.iter().map(|order| order.as_ref().expect("good").connect_user_id.as_deref()).collect();

@@ -1,26 +1,26 @@
-//! Single values of a feed as databases and spreadsheets export them: read if there is one way to read them.
+//! Reads single values as databases and spreadsheets export them, if they are unambiguous.
 
 use chrono::{DateTime, Utc};
 
 use crate::visible::is_invisible;
 
-/// Trims blanks and invisible characters: copied ids often carry them.
+/// Trims blanks and invisible characters, which copied ids often have.
 pub(super) fn clean(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '\u{34f}' | '\u{2800}'))
 }
 
-/// Whether a field stands for no value: empty, or the null of a database, of pandas or of a spreadsheet.
+/// Returns whether a field stands for no value: empty, or the null of a database, pandas or a spreadsheet.
 pub(super) fn is_absent(text: &str) -> bool {
     const NULLS: [&str; 9] = ["null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "nil", "undefined"];
     text.is_empty() || text == r"\N" || NULLS.iter().any(|null| text.eq_ignore_ascii_case(null))
 }
 
-/// Whether a spreadsheet could not compute the field: `#REF!`, or had no room for it: `####`.
+/// Returns whether a spreadsheet could not compute the field (`#REF!`) or not display it (`####`).
 pub(super) fn is_spreadsheet_error(text: &str) -> bool {
     text.starts_with('#') && (text.ends_with(['!', '?']) || (text.len() > 1 && text.bytes().all(|byte| byte == b'#')))
 }
 
-/// Reads the truth values of PostgreSQL, MySQL and Excel.
+/// Reads the booleans of PostgreSQL, MySQL and Excel.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Some(true),
@@ -30,7 +30,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// Reads a time with a zone: RFC 3339, or as PostgreSQL (`2026-01-31 18:00:00+00`), BigQuery (`… 18:00:00 UTC`) and
-/// Snowflake (`… 18:00:00.000 +0000`) write it. A time without a zone is not one instant.
+/// Snowflake (`… 18:00:00.000 +0000`) write it. A time without a zone is ambiguous.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     let is_dated = text.len() > 10
         && text.bytes().take(10).enumerate().all(|(place, byte)| match place {
@@ -47,13 +47,14 @@ pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
         Some(clock) => format!("{date} {}+00", clock.trim_end()),
         None => format!("{date} {clock}"),
     };
-    // Java leaves out seconds that are zero.
+    // Java omits seconds that are zero.
     let forms = ["%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M %#z"];
     let time = forms.iter().find_map(|form| DateTime::parse_from_str(&text, form).ok())?;
     Some(time.with_timezone(&Utc))
 }
 
-/// Whether a spreadsheet or pandas may have rounded this id: a number in scientific notation, or with a fraction of zero.
+/// Returns whether a spreadsheet or pandas may have rounded this id: a number in scientific notation, or with a
+/// fraction of zero.
 pub(super) fn is_rounded(id: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = id.strip_prefix('-').unwrap_or(id);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_were_rounded_are_told_from_ids() {
+    fn rounded_numbers_are_distinguished_from_ids() {
         for id in ["1.23457E+15", "1,23457E+15", "1E+12", "9e+10", "1.23457E15", "-1.2E+15", "1001.0", "7.00"] {
             assert!(is_rounded(id), "{id}");
         }

@@ -1,8 +1,8 @@
-//! The routes of the simulated API and what they refuse.
+//! The routes of the simulated API and their refusals.
 //!
-//! `start` serves the router; every request first passes `gate`, which counts, throttles and lets faults strike. Invariant: a
-//! refusal has the JSON body of the real API, except for an unknown path, which answers as a proxy would. Only code 4000 is documented; the other
-//! codes are made up.
+//! `start` serves the router. Every request first passes `gate`, which counts, throttles and injects faults.
+//! Invariant: a refusal has the JSON body of the real API, except for an unknown path, which answers as a proxy would.
+//! Only code 4000 is documented; the other codes are invented.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,23 +17,23 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::content::View;
-use super::faults::{Forgotten, Place, Schedule, strike};
+use super::faults::{FaultSchedule, Forgotten, Target, strike};
 use super::life::{Life, Present};
-use super::limit::Limit;
+use super::limit::RequestLimit;
 use super::tokens::{Access, Tokens};
 use super::wire::Scissors;
 use super::{Options, Stats, content, control, grants, orders};
 
 const JSON: &str = "application/json";
 
-/// What the routes share.
+/// The state that the routes share.
 pub(super) struct Api {
     pub(super) options: Options,
     pub(super) tokens: Tokens,
-    pub(super) limit: Limit,
+    pub(super) limit: RequestLimit,
     pub(super) counters: Counters,
-    pub(super) faults: Schedule,
-    /// Ends whatever a fault has made wait.
+    pub(super) faults: FaultSchedule,
+    /// Ends the waits that faults cause.
     pub(super) stopping: CancellationToken,
     pub(super) present: Present,
     receipts: AtomicBool,
@@ -48,7 +48,7 @@ pub(super) struct Counters {
     unauthorized: AtomicU64,
 }
 
-/// A request that the API does not grant.
+/// Why the API refuses a request.
 pub(super) enum Refusal {
     BadRequest(&'static str),
     /// Fields of the JSON body that are missing or empty.
@@ -70,7 +70,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .merge(control::router(api))
 }
 
-/// Where every request passes: the place for anything that may happen to any of them.
+/// Middleware for every request: counts, throttles and injects faults.
 async fn gate(
     State(api): State<Arc<Api>>,
     ConnectInfo(scissors): ConnectInfo<Scissors>,
@@ -83,17 +83,17 @@ async fn gate(
         counters.throttled.fetch_add(1, Relaxed);
         return Refusal::TooManyRequests.into_response();
     }
-    let place = match request.uri().path() {
-        "/v2/oauth/token" => Place::Token,
-        path if path.starts_with("/v2/post_checkout/chat/") => Place::Chat,
-        _ => Place::Any,
+    let target = match request.uri().path() {
+        "/v2/oauth/token" => Target::Token,
+        path if path.starts_with("/v2/post_checkout/chat/") => Target::Chat,
+        _ => Target::Any,
     };
-    match place {
-        Place::Token => counters.token_requests.fetch_add(1, Relaxed),
-        Place::Chat => counters.chat_requests.fetch_add(1, Relaxed),
-        Place::Any => 0,
+    match target {
+        Target::Token => counters.token_requests.fetch_add(1, Relaxed),
+        Target::Chat => counters.chat_requests.fetch_add(1, Relaxed),
+        Target::Any => 0,
     };
-    let blow = api.faults.next(place);
+    let blow = api.faults.next(target);
     if !blow.delay.is_zero() {
         api.stopping.run_until_cancelled(tokio::time::sleep(blow.delay)).await;
     }
@@ -138,9 +138,9 @@ impl Api {
     pub(super) fn new(options: Options) -> Self {
         Self {
             tokens: Tokens::new(options.token_lifetime),
-            limit: Limit::new(options.max_requests_per_second),
+            limit: RequestLimit::new(options.max_requests_per_second),
             counters: Counters::default(),
-            faults: Schedule::new(options.seed, options.faults.clone()),
+            faults: FaultSchedule::new(options.seed, options.faults.clone()),
             stopping: CancellationToken::new(),
             present: Present::new(),
             receipts: AtomicBool::new(false),
@@ -152,7 +152,7 @@ impl Api {
         self.receipts.store(true, Relaxed);
     }
 
-    /// What there is to be seen of an order now.
+    /// Returns what of an order is visible now.
     fn view(&self, order_id: &str) -> View {
         match self.options.lifecycle {
             Some(lifecycle) => View::At(Life::of(lifecycle, self.options.seed, order_id), self.present.now()),
@@ -165,7 +165,7 @@ impl Api {
         self.receipts.load(Relaxed) || self.options.read_after.is_some_and(due)
     }
 
-    /// What the bearer of the request's token may see.
+    /// Returns what the bearer of the request's token may see.
     fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
         let token = bearer(headers).ok_or(Refusal::Unauthorized("The access token is missing"))?;
         if token == self.options.static_token {
@@ -174,7 +174,7 @@ impl Api {
         self.tokens.access(token, self.present.instant()).ok_or(Refusal::Unauthorized("The access token is invalid"))
     }
 
-    /// Revokes the request's token, if it has one that was issued.
+    /// Revokes the request's token, if it was issued.
     pub(super) fn revoke_bearer(&self, headers: &HeaderMap) {
         if let Some(token) = bearer(headers) {
             self.tokens.revoke(token, self.present.instant());
@@ -213,7 +213,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The API's shape for several errors at once.
+/// Makes the API's format for several errors at once.
 fn blank(fields: &[&str]) -> Response {
     let blank = |field| json!({"error": {"message": "can't be blank", "code": 1001}, "meta": {"key": field}});
     let errors: Vec<_> = fields.iter().map(blank).collect();

@@ -1,7 +1,7 @@
-//! What the simulated API says about an order: a conversation made up on the spot, as the bytes of the reply.
+//! Generates the conversation of an order as the bytes of the reply.
 //!
-//! Called once per chat request, and by tests that want to know what was to be expected. Invariant: the reply is a pure function of
-//! the options, the order id and either the time (with a lifecycle) or whether read receipts have appeared. Time only adds
+//! Called once per chat request, and by tests for the expected content. Invariant: the reply is a pure function of the
+//! options, the order id and either the time (with a lifecycle) or whether read receipts have appeared. Time only adds
 //! messages and receipts, until the order expires.
 
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ const ORDER_NUMBER: u64 = 22;
 const FIRST_MESSAGE: u64 = 23;
 const SHAPE: u64 = 24;
 
-/// The longest conversation.
+/// Messages of the longest conversation.
 const MAX_MESSAGES: u32 = 40;
 
 #[derive(Serialize)]
@@ -64,38 +64,39 @@ struct Message {
     image: Field<String>,
 }
 
-/// Who takes part in an order's conversation.
+/// The participants of a conversation.
 struct Cast {
     customer: ChatUser,
-    /// The last one is the current shopper; never empty while there are messages.
+    /// The last one is the current shopper; never empty if there are messages.
     shoppers: Vec<ChatUser>,
 }
 
-/// What of a conversation can be seen.
+/// How much of a conversation is visible.
 #[derive(Clone, Copy)]
 pub(super) enum View {
-    /// All of it, unless the order is expired; `receipts` tells whether read receipts have appeared.
+    /// All of it, unless the order is expired; `receipts` says whether read receipts have appeared.
     Whole { receipts: bool },
-    /// What has happened at this time of an order with such a life.
+    /// What has happened by this time.
     At(Life, DateTime<Utc>),
-    /// Nothing any more, whatever else is known of the order.
+    /// Nothing any more.
     Forgotten,
 }
 
-/// The JSON body of the reply about `order_id`; `None` if there is no such order (404).
-/// `receipts` tells whether read receipts have appeared. A lifecycle is left out of account: see `reply_at`.
+/// Returns the JSON body of the reply about `order_id`; `None` if there is no such order (404). `receipts` says
+/// whether read receipts have appeared. Ignores a lifecycle: see `reply_at`.
 #[must_use]
 pub fn reply(options: &Options, order_id: &str, receipts: bool) -> Option<Vec<u8>> {
     seen(options, order_id, View::Whole { receipts })
 }
 
-/// The JSON body of the reply about `order_id` at a time of the lifecycle; `None` if there is no such order yet (404).
+/// Returns the JSON body of the reply about `order_id` at a time of the lifecycle; `None` if there is no such order
+/// yet (404).
 #[must_use]
 pub fn reply_at(options: &Options, lifecycle: Lifecycle, order_id: &str, now: DateTime<Utc>) -> Option<Vec<u8>> {
     seen(options, order_id, View::At(Life::of(lifecycle, options.seed, order_id), now))
 }
 
-/// The JSON body of the reply that shows this much; `None` if there is no such order (404).
+/// Returns the JSON body of the reply with this view; `None` if there is no such order (404).
 pub(super) fn seen(options: &Options, order_id: &str, view: View) -> Option<Vec<u8>> {
     let expired = match (orders::fate(options, order_id), view) {
         (Fate::NotFound, _) => return None,
@@ -116,7 +117,7 @@ pub(super) fn seen(options: &Options, order_id: &str, view: View) -> Option<Vec<
         cast.keep_those_of(chat_messages.len(), length);
     }
 
-    // A generator of its own, so that the shape does not hang on what was drawn for the messages.
+    // A separate generator, so that the shape does not depend on the draws for the messages.
     let mut rng = fastrand::Rng::with_seed(mix(order, SHAPE));
     let (outside, inside) = match options.reply_age {
         ReplyAge::Old => (Field::Absent, Field::Absent),
@@ -140,7 +141,7 @@ impl Reply {
     }
 }
 
-/// Many short conversations, a few long ones, one in eight empty: nine messages on average.
+/// Draws the length: many short conversations, a few long ones, one in eight empty; nine messages on average.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -205,7 +206,7 @@ fn pick_mut<'a, T>(rng: &mut fastrand::Rng, first: &'a mut T, second: &'a mut T)
     if rng.bool() { first } else { second }
 }
 
-/// Body and image: one message in twelve is a picture, half of these without words.
+/// Returns body and image: one message in twelve is a picture, half of these without text.
 fn illustrated(rng: &mut fastrand::Rng, body: String) -> (Field<String>, Field<String>) {
     if !one_in(rng, 12) {
         let image = if one_in(rng, 4) { Field::Null } else { Field::Absent };
@@ -221,12 +222,13 @@ fn illustrated(rng: &mut fastrand::Rng, body: String) -> (Field<String>, Field<S
     (body, Field::Value(image))
 }
 
-/// `read` and `read_at`. As many numbers are drawn whether or not receipts have appeared: what follows must not change.
+/// Returns `read` and `read_at`. Draws equally many numbers with and without receipts, so that what follows does not
+/// change.
 fn receipt(rng: &mut fastrand::Rng, clock: &Clock, view: View) -> (Field<bool>, Field<String>) {
     let when = rng.u32(..100);
     let delay = rng.u32(4..9_000);
     let unread = (Field::mostly(rng, 30, false), Field::nothing(rng));
-    let untold = one_in(rng, 25);
+    let has_no_time = one_in(rng, 25);
     let is_read = match view {
         View::Whole { receipts } => when < 45 || (receipts && when < 93),
         View::At(_, now) => when < 93 && clock.time(delay) <= now,
@@ -234,8 +236,8 @@ fn receipt(rng: &mut fastrand::Rng, clock: &Clock, view: View) -> (Field<bool>, 
     };
     if !is_read {
         unread
-    } else if when < 45 && untold {
-        // An older message, whose time of reading the API does not tell.
+    } else if when < 45 && has_no_time {
+        // An older message, for which the API does not return the time of reading.
         (Field::Value(true), unread.1)
     } else {
         (Field::Value(true), Field::Value(clock.later(delay)))
@@ -247,7 +249,7 @@ impl Cast {
         let shoppers = match rng.u32(..20) {
             0..3 => 2,
             3 => 3,
-            // Nobody has taken the order yet.
+            // No shopper has taken the order yet.
             4..12 if length == 0 => 0,
             _ => 1,
         };
@@ -264,12 +266,12 @@ impl Cast {
         cast
     }
 
-    /// The shopper who has the order when message `number` of `length` is written.
+    /// Returns the shopper at the time of message `number` of `length`.
     fn shopper_at(&self, number: u32, length: u32) -> ChatUser {
         self.shoppers[self.shoppers.len() * number as usize / length as usize]
     }
 
-    /// Forgets the shoppers who have not had the order yet when `written` messages of `length` are.
+    /// Removes the shoppers who come after the first `written` messages of `length`.
     fn keep_those_of(&mut self, written: usize, length: u32) {
         let last = self.shoppers.len() * written.saturating_sub(1) / (length as usize).max(1);
         self.shoppers.truncate(last + 1);
@@ -281,7 +283,7 @@ impl Cast {
             None => Field::nothing(rng),
         };
         let mut shoppers: Vec<_> = self.shoppers.iter().map(|shopper| shopper.profile()).collect();
-        // The page's own example does not list them in the order in which they shopped.
+        // The documentation's example does not list them in the order in which they shopped.
         if rng.bool() {
             shoppers.reverse();
         }

@@ -1,7 +1,7 @@
-//! The simulator's own endpoint, below `/_simulator`, next to the simulated API on the same address.
+//! The simulator's control endpoint, below `/_simulator`, on the address of the simulated API.
 //!
-//! For people with curl and for tests of a process of its own: what `Running` can do in this process, over HTTP. Invariant: it is
-//! neither counted nor throttled nor struck by faults.
+//! For people with curl, and for tests that run the simulator as a process: what `Running` offers in this process,
+//! over HTTP. Invariant: its requests are not counted, throttled or hit by faults.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,17 +18,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::faults::Fault;
+use super::faults::InjectedFault;
 use super::orders;
 use crate::config::parse_duration;
 
-/// For the help of `chatsync simulate`.
 pub(super) const HELP: &str = r#"
-While it runs, it is steered on the same address:
+While it runs, control it on the same address:
   GET    /_simulator/faults    shows the faults, how many requests each struck, and the counters
   PUT    /_simulator/faults    sets them: ["errors=0.3", "cut=0.1"]
   DELETE /_simulator/faults    ends them
-  GET    /_simulator/clock     tells the time in the simulator
+  GET    /_simulator/clock     shows the time in the simulator
   POST   /_simulator/clock     moves it forward: {"advance": "1h"}
   GET    /_simulator/orders    lists the orders that are placed by now, as NDJSON for `enqueue`
   PUT    /_simulator/limit     sets the limit: {"max_requests_per_second": 10}; null: none
@@ -38,19 +37,19 @@ While it runs, it is steered on the same address:
 pub(super) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/_simulator/faults", get(show).put(set_faults).delete(clear_faults))
-        .route("/_simulator/clock", get(tell_time).post(advance))
+        .route("/_simulator/clock", get(show_time).post(advance))
         .route("/_simulator/orders", get(list_placed))
         .route("/_simulator/limit", put(set_limit))
         .route("/_simulator/tokens", delete(revoke_tokens))
         .with_state(api)
 }
 
-/// What cannot be done, and why.
+/// Why a control request failed.
 struct Complaint(String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Limit {
+struct LimitBody {
     max_requests_per_second: Option<u32>,
 }
 
@@ -60,7 +59,8 @@ struct Advance {
     advance: String,
 }
 
-/// `GET /_simulator/faults`, and the answer to every change: the faults with the requests they struck, and the counters.
+/// `GET /_simulator/faults`, and the reply to every change: the faults with the number of requests they hit, and the
+/// counters.
 async fn show(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(state(&api))
 }
@@ -68,7 +68,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Value> {
 /// `PUT /_simulator/faults`: a JSON array of faults as `--fault` takes them.
 async fn set_faults(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Value>, Complaint> {
     let faults: Vec<String> = read(&body)?;
-    let faults: Result<Vec<Fault>, _> = faults.iter().map(|text| text.parse()).collect();
+    let faults: Result<Vec<InjectedFault>, _> = faults.iter().map(|text| text.parse()).collect();
     api.faults.set(faults.map_err(|error| Complaint(error.to_string()))?);
     Ok(Json(state(&api)))
 }
@@ -79,21 +79,22 @@ async fn clear_faults(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(state(&api))
 }
 
-/// `PUT /_simulator/limit`: `{"max_requests_per_second": 10}`; null = no ceiling, 0 = every request gets a 429.
+/// `PUT /_simulator/limit`: `{"max_requests_per_second": 10}`; null means no ceiling, 0 answers every request with
+/// 429.
 async fn set_limit(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Value>, Complaint> {
-    let limit: Limit = read(&body)?;
+    let limit: LimitBody = read(&body)?;
     api.limit.set(limit.max_requests_per_second);
     Ok(Json(state(&api)))
 }
 
-/// `DELETE /_simulator/tokens`: revokes all that were issued.
+/// `DELETE /_simulator/tokens`: revokes all issued tokens.
 async fn revoke_tokens(State(api): State<Arc<Api>>) -> Json<Value> {
     api.tokens.revoke_all(api.present.instant());
     Json(state(&api))
 }
 
 /// `GET /_simulator/clock`
-async fn tell_time(State(api): State<Arc<Api>>) -> Json<Value> {
+async fn show_time(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(json!({"now": api.present.now()}))
 }
 
@@ -102,10 +103,10 @@ async fn advance(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Value>
     let Advance { advance } = read(&body)?;
     let by: Duration = parse_duration(&advance).map_err(Complaint)?;
     api.present.advance(by);
-    Ok(tell_time(State(api)).await)
+    Ok(show_time(State(api)).await)
 }
 
-/// `GET /_simulator/orders`: what a retailer's own system would know by now, one JSON object per line.
+/// `GET /_simulator/orders`: what the retailer's own system knows by now, one JSON object per line.
 async fn list_placed(State(api): State<Arc<Api>>) -> String {
     let now = api.present.now();
     let mut lines = String::new();
@@ -114,7 +115,7 @@ async fn list_placed(State(api): State<Arc<Api>>) -> String {
         let line = json!({
             "order_id": order.order_id, "connect_user_id": order.connect_user_id, "completed_at": completed_at,
         });
-        writeln!(lines, "{line}").expect("memory takes any text");
+        writeln!(lines, "{line}").expect("writing to a String does not fail");
     }
     lines
 }

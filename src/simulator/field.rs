@@ -1,4 +1,4 @@
-//! An optional field of a JSON reply, which the API may leave out or send as null: two different things on the wire.
+//! An optional field of a JSON reply. The API may leave it out or send it as null, which differ on the wire.
 //!
 //! Used by the types that are serialised into a reply, together with `skip_serializing_if = "Field::is_absent"`.
 
@@ -6,7 +6,6 @@ use serde::{Serialize, Serializer};
 
 use super::random::one_in;
 
-/// An optional field.
 #[derive(Clone, Debug)]
 pub(super) enum Field<T> {
     Absent,
@@ -19,12 +18,12 @@ impl<T> Field<T> {
         matches!(self, Self::Absent)
     }
 
-    /// No value, in one of the two ways.
+    /// Returns no value, in one of the two ways.
     pub(super) fn nothing(rng: &mut fastrand::Rng) -> Self {
         if rng.bool() { Self::Absent } else { Self::Null }
     }
 
-    /// `value`, except that it is missing once in `n` times.
+    /// Returns `value`, or no value once in `n` times.
     pub(super) fn mostly(rng: &mut fastrand::Rng, n: u32, value: T) -> Self {
         if one_in(rng, n) { Self::nothing(rng) } else { Self::Value(value) }
     }
@@ -34,7 +33,7 @@ impl<T: Serialize> Serialize for Field<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Value(value) => serializer.serialize_some(value),
-            // `Absent` never gets here: its field is skipped.
+            // `Absent` is never serialised: its field is skipped.
             Self::Absent | Self::Null => serializer.serialize_none(),
         }
     }

@@ -1,6 +1,6 @@
-//! The two token routes of the simulated API: issuing and revoking, with all the checks of the real one.
+//! The two token routes of the simulated API, for issuing and revoking, with all checks of the real one.
 //!
-//! Called by the router. Invariant: credentials are taken from a JSON body and from nowhere else.
+//! Called by the router. Invariant: credentials are read from a JSON body only.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use super::tokens::Access;
 
 /// The scope that reads chats.
 const CHAT_SCOPE: &str = "connect:post_checkout";
-/// The scope of a backend token that asked for none.
+/// The scope of a backend token for which none was requested.
 const BACKEND_SCOPE: &str = "connect:fulfillment";
 
-/// Both routes' body; a missing field is an empty one.
+/// The body of both routes; a missing field counts as empty.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenRequest {
@@ -34,7 +34,7 @@ struct TokenRequest {
     token: String,
 }
 
-/// What an assertion says.
+/// The content of an assertion.
 #[derive(Deserialize)]
 struct Assertion {
     user_id: String,
@@ -65,7 +65,7 @@ pub(super) async fn issue(
     })))
 }
 
-/// `POST /v2/oauth/revoke_access_token`: an unknown token is as good as a revoked one (RFC 7009).
+/// `POST /v2/oauth/revoke_access_token`: succeeds for an unknown token as well (RFC 7009).
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
     uri: Uri,

@@ -1,7 +1,7 @@
-//! The life of a simulated order: placed, talked about, completed, readable for a day more, forgotten.
+//! The life of a simulated order: placed, discussed, completed, readable for one more day, deleted.
 //!
-//! Only with `Options::lifecycle`; without it orders have no times of their own. Invariant: a life is a pure function of the
-//! seed, the lifecycle and the order id; `Present` alone decides what of it has happened yet.
+//! Only with `Options::lifecycle`; otherwise orders have no times. Invariant: a life is a pure function of the seed,
+//! the lifecycle and the order id; only `Present` decides what has happened yet.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,25 +18,25 @@ const HOUR: u64 = 3_600;
 /// How long a conversation stays readable after its order is completed.
 const READABLE: TimeDelta = TimeDelta::hours(24);
 
-/// Orders come and go.
+/// When orders are placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
-    /// The first order is placed not before this.
+    /// Earliest time at which an order is placed.
     pub epoch: DateTime<Utc>,
-    /// And the last one not later than this after the epoch.
+    /// Latest such time, counted from the epoch.
     pub span: Duration,
 }
 
-/// When what happens to an order. A conversation is readable from `placed_at` until 24 hours after `completed_at`.
+/// The times of an order. Its conversation is readable from `placed_at` until 24 hours after `completed_at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// Before this nobody knows the order.
+    /// The order does not exist before this.
     pub placed_at: DateTime<Utc>,
-    /// Delivered or cancelled, one to five hours later. Nobody writes after this.
+    /// Delivered or cancelled, one to five hours later. No message is written after this.
     pub completed_at: DateTime<Utc>,
 }
 
-/// What the API knows of an order at some time.
+/// The phase of an order at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     NotPlaced,
@@ -45,10 +45,10 @@ pub(super) enum Phase {
 }
 
 impl Life {
-    /// The life of any order id.
+    /// Returns the life of any order id.
     pub(super) fn of(lifecycle: Lifecycle, seed: u64, order_id: &str) -> Self {
         let order = hash(seed, order_id);
-        // Whole seconds, like everything that the API tells of an order.
+        // Whole seconds, as in all times of the API.
         let epoch = lifecycle.epoch.timestamp();
         let after = mix(order, PLACED) % lifecycle.span.as_secs().max(1);
         let lasts = HOUR + mix(order, LASTS) % (4 * HOUR);
@@ -69,7 +69,7 @@ impl Life {
     }
 }
 
-/// The time in the simulator: real time, and how far it was moved forward.
+/// The time in the simulator: real time plus how far it was moved forward.
 pub(super) struct Present {
     started: Instant,
     ahead: AtomicU64,
@@ -83,21 +83,20 @@ impl Present {
     /// Moves all clocks of the simulator forward, to the millisecond.
     pub(super) fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        // An `Err` would mean that the closure gave none.
+        // Never fails: the closure always returns a value.
         let _ = self.ahead.fetch_update(Relaxed, Relaxed, |ahead| Some(ahead.saturating_add(by).min(FARTHEST)));
     }
 
-    /// The time of day.
     pub(super) fn now(&self) -> DateTime<Utc> {
         Utc::now() + self.ahead()
     }
 
-    /// The same for what has no date.
+    /// Returns the same time on the monotonic clock.
     pub(super) fn instant(&self) -> Instant {
         Instant::now() + self.ahead()
     }
 
-    /// How long the simulator has run.
+    /// Returns how long the simulator has run.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed() + self.ahead()
     }

@@ -1,7 +1,7 @@
-//! The orders of the simulated retailer: their ids, whose they are, and what becomes of them.
+//! The orders of the simulated retailer: their ids, owners and fates.
 //!
-//! `orders` is what a user feeds to `chatsync enqueue`; the routes ask for the owner and the fate of *any* order id, listed or not.
-//! Invariant: all of it is a pure function of the options and the order id.
+//! `orders` lists what a user feeds to `chatsync enqueue`. The routes look up the owner and the fate of *any* order
+//! id, listed or not. Invariant: all of it is a pure function of the options and the order id.
 
 use chrono::{DateTime, Utc};
 use uuid::Builder;
@@ -14,32 +14,31 @@ const FATE: u64 = 1;
 const OWNER: u64 = 2;
 const LISTED: u64 = 3;
 
-/// An order that the simulator lists, ready to be enqueued.
+/// A listed order, ready to be enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedOrder {
-    /// Unique in the list. Mostly a UUID; one in fifty is another legal id that is easy to get wrong in a URL.
+    /// Unique in the list. Usually a UUID; one in fifty is another valid id that is easy to get wrong in a URL.
     pub order_id: String,
     /// The Connect user whose token sees the order.
     pub connect_user_id: String,
-    /// When what happens to it, with `Options::lifecycle`.
+    /// The times of the order, with `Options::lifecycle`.
     pub life: Option<Life>,
 }
 
 impl ListedOrder {
-    /// Whether the order exists at `now`; without a lifecycle it always does.
+    /// Returns whether the order exists at `now`; without a lifecycle it always does.
     #[must_use]
     pub fn is_placed(&self, now: DateTime<Utc>) -> bool {
         self.life.is_none_or(|life| life.placed_at <= now)
     }
 
-    /// When it was completed, if that is known at `now`: nobody knows it beforehand.
+    /// Returns when it was completed, if that is before `now`.
     #[must_use]
     pub fn completed_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.life.map(|life| life.completed_at).filter(|completed_at| *completed_at <= now)
     }
 }
 
-/// What a request for an order finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     NotFound,
@@ -47,7 +46,7 @@ pub(super) enum Fate {
     Readable,
 }
 
-/// The `options.orders` orders of this simulator, made as they are asked for.
+/// Lists the `options.orders` orders of this simulator, generated lazily.
 pub fn orders(options: &Options) -> impl Iterator<Item = ListedOrder> {
     (0..options.orders).map(|number| {
         let order_id = order_id(options.seed, number);
@@ -57,20 +56,20 @@ pub fn orders(options: &Options) -> impl Iterator<Item = ListedOrder> {
     })
 }
 
-/// The Connect user who owns `order_id`: one of `options.users`, or a user of its own where that is 0.
+/// Returns the Connect user who owns `order_id`: one of `options.users`, or the order's own user if that is 0.
 #[must_use]
 pub fn connect_user_id(options: &Options, order_id: &str) -> String {
     let owner = owner(options, order_id);
     if options.users == 0 { format!("user-{owner:016x}") } else { format!("user-{owner}") }
 }
 
-/// The number behind `connect_user_id`.
+/// Returns the number in `connect_user_id`.
 pub(super) fn owner(options: &Options, order_id: &str) -> u64 {
     let owner = mix(hash(options.seed, order_id), OWNER);
     owner.checked_rem(options.users).unwrap_or(owner)
 }
 
-/// What became of `order_id`, by the shares in `options`.
+/// Returns the fate of `order_id`, by the shares in `options`.
 pub(super) fn fate(options: &Options, order_id: &str) -> Fate {
     let chance = fastrand::Rng::with_seed(mix(hash(options.seed, order_id), FATE)).f64();
     if chance < options.not_found_share {
@@ -86,12 +85,12 @@ fn order_id(seed: u64, number: u64) -> String {
     let high = mix(mix(seed, LISTED), number);
     let low = mix(high, number);
     let short = high >> 40;
-    // Every odd id carries its number, so that no two are alike.
+    // Every unusual id contains its number, so that all are unique.
     match low % 300 {
         0 => format!("store/{}/{short:06x}-{number}", high % 90 + 10),
         1 => format!("Order {short:06x} {number}"),
         2 => format!("web+{short:06x}+{number}"),
-        // A percent sign that looks like an escape: wrong once it is decoded twice.
+        // A percent sign that looks like an escape: wrong if it is decoded twice.
         3 => format!("promo%2F{short:06x}-{number}"),
         4 => format!("pedido-ñandú-{short:06x}-{number}"),
         5 => format!("注文-{short:06x}-{number}"),
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_orders_are_unique_repeatable_and_a_few_of_each_odd_kind() {
+    fn listed_orders_are_unique_repeatable_and_include_every_unusual_kind() {
         let options = Options { orders: 20_000, ..Options::default() };
         let first: Vec<_> = orders(&options).collect();
         assert_eq!(first, orders(&options).collect::<Vec<_>>());

@@ -1,7 +1,8 @@
-//! The simulated chat users: which ids an order's customer and shoppers have, and what a chat user is called.
+//! The simulated chat users: the ids of an order's customer and shoppers, and their names.
 //!
-//! Called while a conversation is made. Invariant: name and avatar are a pure function of (type, id), so a chat user looks the same
-//! in every order. `user` and `driver` are separate number spaces, and some numbers occur in both on purpose.
+//! Called while a conversation is generated. Invariant: name and avatar are a pure function of (type, id), so a chat
+//! user is the same in every order. `user` and `driver` are separate number spaces, and some numbers occur in both on
+//! purpose.
 
 use serde::Serialize;
 
@@ -12,10 +13,10 @@ const CUSTOMER: u64 = 11;
 const SHOPPER: u64 = 12;
 const STRANGER: u64 = 13;
 
-/// Shoppers of the simulated shop; the first ones take many orders, the last ones few.
+/// Number of shoppers; the first ones take many orders, the last ones few.
 const SHOPPERS: u64 = 3_000;
 
-/// Which number space an id belongs to.
+/// The number space of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
@@ -23,7 +24,6 @@ pub(super) enum Kind {
     Driver,
 }
 
-/// One side of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChatUser {
     pub(super) kind: Kind,
@@ -40,25 +40,25 @@ pub(super) struct Profile {
 }
 
 impl ChatUser {
-    /// The customer behind the Connect user number `owner`.
+    /// Returns the customer of Connect user number `owner`.
     pub(super) fn customer(seed: u64, owner: u64) -> Self {
         let own = mix(mix(seed, CUSTOMER), owner);
         let id = if own % 64 < 2 { shopper_id(seed, (own >> 8) % SHOPPERS) } else { id(own) };
         Self { kind: Kind::User, id }
     }
 
-    /// A shopper from the pool, drawn with a bias to the busy ones.
+    /// Draws a shopper, with a bias to the busy ones.
     pub(super) fn shopper(seed: u64, rng: &mut fastrand::Rng) -> Self {
         let busy = rng.u64(..SHOPPERS);
         Self { kind: Kind::Driver, id: shopper_id(seed, rng.u64(..=busy)) }
     }
 
-    /// Somebody whom `metadata` does not name: a member of the household, or a colleague who helped out.
+    /// Draws a chat user whom `metadata` does not name: a member of the household, or a colleague who helped out.
     pub(super) fn stranger(seed: u64, rng: &mut fastrand::Rng) -> Self {
         Self { kind: if rng.bool() { Kind::User } else { Kind::Driver }, id: id(mix(mix(seed, STRANGER), rng.u64(..))) }
     }
 
-    /// What `metadata` says about this chat user.
+    /// Returns what `metadata` says about this chat user.
     pub(super) fn profile(self) -> Profile {
         let (space, path) = match self.kind {
             Kind::User => (0, "user"),

@@ -1,17 +1,16 @@
-//! What people write to each other while groceries are shopped: templates in several languages, and the filling of their slots.
+//! The texts of simulated messages: templates in several languages, and the filling of their slots.
 //!
-//! Called for the body of each simulated message. `{item}` and `{other}` are two different goods, `{n}` is a four-digit number.
-//! Quotes, line breaks, emoji of several code points and right-to-left text are here on purpose.
+//! Called for the body of each message. `{item}` and `{other}` are two different products, `{n}` is a four-digit
+//! number. Quotes, line breaks, emoji of several code points and right-to-left text are included on purpose.
 
 use std::fmt::Write;
 
 use super::people::Kind;
 use super::random::{one_in, pick};
 
-/// A customer's message has at most this many characters (the API's own limit).
+/// Most characters of a customer's message (the API's own limit).
 pub(super) const MAX_CHARACTERS: usize = 1_000;
 
-/// How far the shopping has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
     Start,
@@ -27,12 +26,12 @@ pub(super) struct Language {
 }
 
 impl Language {
-    /// The language of a conversation: two in three are English.
+    /// Draws the language of a conversation: two in three are English.
     pub(super) fn draw(rng: &mut fastrand::Rng) -> &'static Self {
         if rng.u32(..3) < 2 { &ENGLISH } else { &OTHERS[rng.usize(..OTHERS.len())] }
     }
 
-    /// A message that `sender` writes at `stage`.
+    /// Draws a message that `sender` writes at `stage`.
     pub(super) fn body(&self, rng: &mut fastrand::Rng, sender: Kind, stage: Stage) -> String {
         let templates = match sender {
             Kind::Driver => &self.shopper,
@@ -46,7 +45,7 @@ impl Language {
                 body += pick(rng, EMOJI);
                 body
             }
-            // Somebody pours out the heart, up to the limit.
+            // A very long message, up to the limit.
             25 if one_in(rng, 4) => {
                 let mut body = String::new();
                 while body.chars().count() < MAX_CHARACTERS {

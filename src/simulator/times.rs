@@ -1,13 +1,14 @@
-//! The times of a simulated conversation, in the several ways in which RFC 3339 lets them be written.
+//! The times of a simulated conversation, in various notations of RFC 3339.
 //!
-//! Used while messages are made. Invariant: `now` never goes back, as printed and as meant; two messages may have the same time.
+//! Used while messages are generated. Invariant: `now` never goes back, neither as text nor as time; two messages may
+//! have the same time.
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 
 use super::life::Life;
 use super::random::one_in;
 
-/// 2026-01-05T00:00:00Z: fixed, because a reply does not depend on when it is asked for.
+/// 2026-01-05T00:00:00Z: fixed, because a reply does not depend on the time of the request.
 const FIRST_ORDER: i64 = 1_767_571_200;
 
 /// The orders are spread over this many seconds (60 days).
@@ -16,9 +17,9 @@ const SPREAD: i64 = 60 * 24 * 3_600;
 const PACIFIC: FixedOffset = FixedOffset::west_opt(7 * 3_600).expect("seven hours are less than a day");
 const UTC: FixedOffset = FixedOffset::east_opt(0).expect("nothing is less than a day");
 
-/// The time of the current message and how this message writes times.
+/// The time of the current message, and its notation.
 pub(super) struct Clock {
-    gait: Gait,
+    progress: Progress,
     second: DateTime<Utc>,
     microseconds: i64,
     offset: FixedOffset,
@@ -26,40 +27,40 @@ pub(super) struct Clock {
 }
 
 /// How time passes from message to message.
-enum Gait {
-    /// As people type.
+enum Progress {
+    /// At the speed of typing.
     Typing,
-    /// In about equal steps of so many seconds; the next one starts there.
+    /// In about equal steps of this many seconds; `next` is the start of the next step.
     Steps { next: DateTime<Utc>, seconds: i64 },
 }
 
 impl Clock {
-    /// Somewhere in the spread, before the first message.
+    /// Starts within the spread, before the first message.
     pub(super) fn start(rng: &mut fastrand::Rng) -> Self {
         let second = FIRST_ORDER + rng.i64(0..SPREAD);
-        Self::at(DateTime::UNIX_EPOCH + TimeDelta::seconds(second), Gait::Typing)
+        Self::at(DateTime::UNIX_EPOCH + TimeDelta::seconds(second), Progress::Typing)
     }
 
-    /// The placing of an order; `length` messages follow until it is completed.
+    /// Starts when an order is placed; `length` messages follow until it is completed.
     pub(super) fn during(life: Life, length: u32) -> Self {
         let seconds = (life.completed_at - life.placed_at).num_seconds() / i64::from(length + 1);
-        Self::at(life.placed_at, Gait::Steps { next: life.placed_at, seconds })
+        Self::at(life.placed_at, Progress::Steps { next: life.placed_at, seconds })
     }
 
-    fn at(second: DateTime<Utc>, gait: Gait) -> Self {
-        Self { gait, second, microseconds: 0, offset: UTC, format: SecondsFormat::Secs }
+    fn at(second: DateTime<Utc>, progress: Progress) -> Self {
+        Self { progress, second, microseconds: 0, offset: UTC, format: SecondsFormat::Secs }
     }
 
-    /// Goes on to the next message: mostly some seconds or minutes later, now and then at the very same time.
+    /// Advances to the next message: usually some seconds or minutes later, sometimes at the very same time.
     pub(super) fn advance(&mut self, rng: &mut fastrand::Rng) {
         if one_in(rng, 40) {
             return;
         }
         let typing = if one_in(rng, 8) { rng.i64(120..2_400) } else { rng.i64(2..120) };
-        match &mut self.gait {
-            Gait::Typing => self.second += TimeDelta::seconds(typing),
-            Gait::Steps { next, seconds } => {
-                // Never the last second of a step: the next message comes a second later at least.
+        match &mut self.progress {
+            Progress::Typing => self.second += TimeDelta::seconds(typing),
+            Progress::Steps { next, seconds } => {
+                // Never the last second of a step, so that the next message comes at least a second later.
                 self.second = *next + TimeDelta::seconds(rng.i64(0..*seconds - 1));
                 *next += TimeDelta::seconds(*seconds);
             }
@@ -72,17 +73,17 @@ impl Clock {
         };
     }
 
-    /// The time of the current message.
+    /// Returns the time of the current message.
     pub(super) fn now(&self) -> String {
         self.later(0)
     }
 
-    /// `seconds` after the current message, as this message writes it.
+    /// Returns the time `seconds` after the current message, in this message's notation.
     pub(super) fn later(&self, seconds: u32) -> String {
         self.time(seconds).with_timezone(&self.offset).to_rfc3339_opts(self.format, true)
     }
 
-    /// `seconds` after the current message.
+    /// Returns the time `seconds` after the current message.
     pub(super) fn time(&self, seconds: u32) -> DateTime<Utc> {
         self.second + TimeDelta::seconds(seconds.into()) + TimeDelta::microseconds(self.microseconds)
     }

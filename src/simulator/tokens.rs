@@ -1,7 +1,7 @@
-//! The access tokens of the simulated API: random, kept in memory, dead after their lifetime or when revoked.
+//! The access tokens of the simulated API: random, kept in memory, invalid after their lifetime or when revoked.
 //!
 //! The token routes issue and revoke, the chat route checks. Times are passed in, so that tests need not wait.
-//! Invariant: never more than `MAX_TOKENS` are kept. All live equally long, so the oldest is always the first to go.
+//! Invariant: at most `MAX_TOKENS` are kept. All have the same lifetime, so the oldest always expires first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// Beyond this many the oldest token dies early; its holder gets a 401 and asks for another, as after a revocation.
+/// Beyond this many the oldest token is dropped early; its holder gets a 401 and requests another, as after a
+/// revocation.
 const MAX_TOKENS: usize = 100_000;
 
-/// Whose orders a token sees.
+/// Whose orders a token may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     All,
@@ -27,7 +28,7 @@ pub(super) struct Tokens {
 #[derive(Default)]
 struct Live {
     access: HashMap<Uuid, Access>,
-    /// When each was issued, oldest first; a revoked one stays until its time is over.
+    /// When each was issued, oldest first; a revoked one stays until its lifetime is over.
     issued: VecDeque<(Instant, Uuid)>,
 }
 
@@ -36,12 +37,10 @@ impl Tokens {
         Self { lifetime, live: Mutex::default() }
     }
 
-    /// How long each token lives.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// Issues a token.
     pub(super) fn issue(&self, access: Access, now: Instant) -> String {
         let token = Uuid::new_v4();
         let mut live = self.live(now);
@@ -53,13 +52,13 @@ impl Tokens {
         token.simple().to_string()
     }
 
-    /// What `token` may see; `None` if it was never issued, has expired or was revoked.
+    /// Returns what `token` may read; `None` if it was never issued, has expired or was revoked.
     pub(super) fn access(&self, token: &str, now: Instant) -> Option<Access> {
         let token = Uuid::try_parse(token).ok()?;
         self.live(now).access.get(&token).cloned()
     }
 
-    /// Revokes `token`, if there is such a one.
+    /// Revokes `token`, if it exists.
     pub(super) fn revoke(&self, token: &str, now: Instant) {
         if let Ok(token) = Uuid::try_parse(token) {
             self.live(now).access.remove(&token);
@@ -70,7 +69,7 @@ impl Tokens {
         *self.live(now) = Live::default();
     }
 
-    /// The tokens that live at `now`: every look forgets the expired ones.
+    /// Returns the tokens valid at `now`, and removes the expired ones.
     fn live(&self, now: Instant) -> MutexGuard<'_, Live> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(&(issued, _)) = live.issued.front()

@@ -1,7 +1,8 @@
-//! Connections to the simulated API that can be cut before anything is answered.
+//! Connections to the simulated API that can be cut before a reply.
 //!
-//! A route has no way to break off its own connection, so every connection comes with `Scissors`, which a fault finds in
-//! the request. Invariant: once cut, nothing more is sent, not even what a route answers; the server then hangs up.
+//! A route cannot break its own connection, so every connection comes with `Scissors`, which a fault finds in the
+//! request. Invariant: once cut, nothing more is sent, not even the route's reply; then the server closes the
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,21 +18,19 @@ use axum::serve::{IncomingStream, Listener as Accept};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Listens like TCP, and gives scissors to each connection.
+/// A TCP listener that gives scissors to each connection.
 pub(super) struct Listener(pub(super) TcpListener);
 
-/// A connection.
 pub(super) struct Wire {
     stream: TcpStream,
     scissors: Scissors,
 }
 
-/// Cut one connection.
 #[derive(Clone, Default)]
 pub(super) struct Scissors(Arc<AtomicBool>);
 
 impl Scissors {
-    /// Cuts the connection; the response is for form's sake, it is never sent.
+    /// Cuts the connection. The returned response is never sent.
     pub(super) fn cut(&self) -> Response {
         self.0.store(true, Relaxed);
         StatusCode::SERVICE_UNAVAILABLE.into_response()
@@ -44,7 +43,7 @@ impl Accept for Listener {
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
         let (stream, address) = Accept::accept(&mut self.0).await;
-        // Small replies must not wait for the client's acknowledgements.
+        // Otherwise small replies wait for the client's acknowledgements.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY on a simulated connection");
         }

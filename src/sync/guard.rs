@@ -48,7 +48,7 @@ const USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 const SPACES: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
 pub(super) struct Guard {
-    settings: config::Guard,
+    settings: config::GuardSettings,
     opening: Opening,
     waiting: Vec<Suspect>,
     waiting_bytes: usize,
@@ -121,7 +121,7 @@ pub(super) struct Judged {
 }
 
 impl Guard {
-    pub(super) fn new(settings: config::Guard) -> Self {
+    pub(super) fn new(settings: config::GuardSettings) -> Self {
         Self {
             settings,
             opening: Opening::default(),

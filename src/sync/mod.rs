@@ -42,7 +42,7 @@ use crate::connect::{self, Client, NoClient};
 use crate::db::queue::{self, Scope};
 use crate::db::runs::{self, Finish, Run, Status, Trigger};
 use crate::db::{self, Store};
-use crate::waits::{For, WORTH_A_WORD, Waiting, Waits};
+use crate::waits::{For, SHOWN_AFTER, Waiting, Waits};
 use clock::DatabaseClock;
 use explain::explain;
 use guard::Guard;
@@ -79,9 +79,9 @@ pub struct Worker {
     /// What it waits for at the moment.
     pub waits: Waits,
     foresight: Foresight,
-    queue: config::Queue,
-    rejects: config::Rejects,
-    guard: config::Guard,
+    queue: config::QueueSettings,
+    rejects: config::RejectSettings,
+    guard: config::GuardSettings,
     patience: Patience,
     /// Section `breaker`.
     outage_after: Duration,
@@ -329,7 +329,7 @@ impl Worker {
                 }
                 None => (For::Locks, (request.trigger != Trigger::Manual).then_some(idle_since + patience)),
             };
-            if what == For::Locks && !told_holders && idle_since.elapsed() >= WORTH_A_WORD.min(patience) {
+            if what == For::Locks && !told_holders && idle_since.elapsed() >= SHOWN_AFTER.min(patience) {
                 told_holders = true;
                 tell_holders(store).await;
             }

@@ -79,7 +79,7 @@ pub struct Foresight {
     refresh_after: Duration,
     auth_mode: AuthMode,
     api: String,
-    pace: config::Pace,
+    pace: config::PaceSettings,
     schedule: Schedule,
 }
 
@@ -93,7 +93,7 @@ impl Foresight {
             auth_mode: settings.auth_mode,
             api: settings.api.base_url.to_string(),
             pace: settings.pace.clone(),
-            schedule: settings.schedule.schedule.clone(),
+            schedule: settings.schedule.ticks.clone(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Requests {
 }
 
 impl Pace {
-    fn of(known: Option<KnownPace>, settings: &config::Pace) -> Self {
+    fn of(known: Option<KnownPace>, settings: &config::PaceSettings) -> Self {
         let (rate, found_at) = match known {
             Some(known) => (known.requests_per_second, Some(known.found_at)),
             None => (settings.initial_requests_per_second, None),

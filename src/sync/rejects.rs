@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 const ROW_BYTES: usize = 300;
 
 pub(super) struct RejectLimits {
-    limits: config::Rejects,
+    limits: config::RejectSettings,
     /// Its own: what fails here must not be held against the database.
     store: Store,
     /// Added since they were last dropped.
@@ -30,7 +30,12 @@ pub(super) struct RejectLimits {
 }
 
 impl RejectLimits {
-    pub(super) fn new(limits: config::Rejects, pool: sqlx::PgPool, timeout: Duration, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        limits: config::RejectSettings,
+        pool: sqlx::PgPool,
+        timeout: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         // Nor is it waited for.
         let patience = Patience { timeout, give_up_after: Duration::ZERO };
         let store = Store::new(pool, patience, stop, Waits::default());
@@ -65,7 +70,7 @@ impl RejectLimits {
     }
 
     async fn drop_oldest(&self, dropped: &mut u64, stop: &CancellationToken) -> Result<(), db::Error> {
-        let config::Rejects { keep, max_bytes } = self.limits;
+        let config::RejectSettings { keep, max_bytes } = self.limits;
         let excess = match max_bytes {
             None => None,
             Some(max_bytes) => {

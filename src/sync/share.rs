@@ -93,7 +93,7 @@ impl Share {
             }
             tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace is shared anew");
         } else if let Some(limit) = limit.filter(|_| shared.workers > 1) {
-            pace.lean_to(limit);
+            pace.approach(limit);
         }
         self.workers = shared.workers;
         shared.total

@@ -1,8 +1,8 @@
-//! Replies to start from: the documented one, both ages of the API, texts and numbers that are hard to keep.
+//! Replies to mutate: the documented one, both formats of the API, texts and numbers that are hard to store.
 
 use super::mutator::Mutator;
 
-/// Replies, most of them spoilt.
+/// Returns a mutator of replies.
 pub(crate) fn replies() -> Mutator {
     let corpus = [
         r#"{"chat_messages":[{"id":"9007199254740993","order_id":5.0,"created_at":"2021-01-01 00:00:00 +0000","sender_id":"2","sender_type":7,"read":"true","read_at":1609459200,"body":5,"image":{"url":"u"}}],"metadata":[],"is_expired":"false"}"#,

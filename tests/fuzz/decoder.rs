@@ -1,4 +1,4 @@
-//! Replies: `connect::decode` against a second reading of the same bytes by `serde_json`'s own tree.
+//! Replies: checks `connect::decode` against `serde_json`'s own tree of the same bytes.
 
 use std::collections::HashSet;
 
@@ -49,18 +49,18 @@ fn check(reply: &[u8]) {
     }
 }
 
-/// Whether a reply surely is a conversation.
+/// Returns whether a reply certainly is a conversation.
 fn is_conversation(reply: &[u8]) -> bool {
     let Ok(Value::Object(root)) = serde_json::from_slice(reply) else { return false };
     let is_list = |name: &str| root.get(name).is_none_or(|list| list.is_array() || list.is_null());
     let is_known = ["chat_messages", "metadata", "is_expired"].iter().any(|name| root.contains_key(*name));
-    // serde_json's tree has no limit of its own for the number of fields; ours counts repeated names as well.
+    // serde_json's tree has no limit for the number of fields; ours counts repeated names as well.
     let may_be_too_much = reply.split(|byte| *byte == b',').count() > 1_000;
     is_known && is_list("chat_messages") && !may_be_too_much
 }
 
 fn check_conversation(conversation: &Conversation, reply: &[u8]) {
-    // Of a reply with bytes that are no UTF-8 the parts are read with U+FFFD, of three bytes, in the place of each.
+    // In a reply that is not UTF-8, each invalid byte is replaced by U+FFFD, which has three bytes.
     let most = if std::str::from_utf8(reply).is_ok() { reply.len() } else { 3 * reply.len() };
     for fault in &conversation.faults {
         check_fault(fault, most);
@@ -88,11 +88,12 @@ fn check_conversation(conversation: &Conversation, reply: &[u8]) {
             (Some(_), true) => panic!("element {index} is stored and left out"),
             (Some(message), false) => check_message(message, element),
             (None, true) => {}
-            // Said twice.
+            // A repeated message.
             (None, false) => {
                 let alone = decode(format!(r#"{{"chat_messages":[{}]}}"#, element.get()).as_bytes());
                 let alone = alone.expect("a conversation").messages.pop().expect("a good message");
-                let earlier = conversation.messages.iter().find(|message| message.id == alone.id).expect("said before");
+                let earlier =
+                    conversation.messages.iter().find(|message| message.id == alone.id).expect("an earlier message");
                 assert_eq!(Message { position: earlier.position, ..alone }, *earlier);
             }
         }
@@ -103,13 +104,13 @@ fn check_conversation(conversation: &Conversation, reply: &[u8]) {
 fn check_fault(fault: &Fault, most: usize) {
     let is_path = |c: char| c.is_ascii_alphanumeric() || "$.[]_".contains(c);
     assert!(fault.path.starts_with('$') && fault.path.chars().all(is_path) && fault.path.len() < 64, "{fault}");
-    // Reasons are ours: a text of the reply would be longer, or hold something else.
+    // Reasons are our own texts: a text of the reply would be longer or contain other characters.
     assert!(fault.reason.is_ascii() && fault.reason.len() < 100, "{fault}");
     assert!(fault.body().len() <= Fault::MAX_BODY_BYTES && fault.body_bytes() <= most);
     assert!(!fault.body().contains('\0'));
 }
 
-/// PostgreSQL takes every text of it.
+/// Asserts that PostgreSQL accepts every text of a message.
 fn check_texts(message: &Message) {
     let types = [&message.sender_type, &message.recipient_type].into_iter().flatten().map(UserType::as_str);
     let texts = [&message.body, &message.image_url].into_iter().flatten().map(|text| &**text);
@@ -133,23 +134,23 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// The elements of `chat_messages`, found in another way.
+/// Returns the elements of `chat_messages`, found in another way.
 fn elements(reply: &[u8]) -> Option<Vec<Box<RawValue>>> {
     #[derive(Deserialize)]
     struct Root {
         #[serde(default)]
         chat_messages: Option<Vec<Box<RawValue>>>,
     }
-    // Fails where the name is repeated.
+    // Fails if the name is repeated.
     let root: Root = serde_json::from_slice(reply).ok()?;
     Some(root.chat_messages.unwrap_or_default())
 }
 
-/// The message says what its JSON says, where `serde_json`'s tree can hold that and nothing had to be replaced.
+/// Asserts that a message equals its JSON, as far as `serde_json`'s tree can hold it and nothing was replaced.
 fn check_message(message: &Message, element: &RawValue) {
     let Ok(Value::Object(said)) = serde_json::from_str(element.get()) else { return };
     let value = |field: &str| said.get(field).filter(|value| !value.is_null());
-    // What is read of a field that is not of the documented type is checked by its own tests.
+    // Fields of undocumented types are checked by other tests.
     let is_read_as = |field: &str, is_same: bool, is_documented: bool, is_none: bool| {
         let is_unreadable = message.unreadable.contains(&field);
         assert!(!is_documented || (is_same && !is_unreadable), "{field} of {message:?}");

@@ -1,4 +1,4 @@
-//! Files for `enqueue`: `feed` against a plain split into lines.
+//! Files for `enqueue`: checks `feed` against a plain split into lines.
 
 use std::io::{self, Cursor, Read};
 
@@ -72,20 +72,19 @@ fn mutator() -> Mutator {
 
 type Line = Result<NewOrder, BadLine>;
 
-/// How reading ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// Nothing was read: it is no list of orders.
+    /// Refused: it is no list of orders.
     Refused,
-    /// All of it was read.
+    /// Everything was read.
     Whole,
-    /// By an error that names the rest.
+    /// An error ended it early.
     Torn,
 }
 
 fn check(text: &[u8]) {
     let (items, end) = read(text, 64 * 1024);
-    // Byte by byte takes long for the large ones.
+    // Large inputs take too long byte by byte.
     for size in if text.len() < 2_000 { [1, 7] } else { [999, 7_777] } {
         assert_eq!((&items, &end), (&read(text, size).0, &read(text, size).1), "read {size} byte(s) at a time");
     }
@@ -107,7 +106,7 @@ fn check(text: &[u8]) {
     if first.1.iter().find(|byte| !b" \t\r\xef\xbb\xbf".contains(byte)) == Some(&b'[') {
         return;
     }
-    // Every line is an order or a complaint, but for a header and what stands above it.
+    // Every line is an order or a complaint, except a header and the lines above it.
     let orders = if end == End::Whole { &lines[lines.len() - items.len()..] } else { &lines[..] };
     assert!(end == End::Torn || lines.len() - items.len() <= 2, "lines that gave nothing");
     let skipped = if end == End::Torn {
@@ -127,12 +126,12 @@ fn check(text: &[u8]) {
     }
 }
 
-/// Only complaints know their line.
+/// Returns the line of a complaint; orders have none.
 fn line_of(item: &Line) -> u64 {
     item.as_ref().map_or_else(|bad| bad.line, |_| 0)
 }
 
-/// Hands out so many bytes at a time.
+/// A reader that returns this many bytes at a time.
 struct Pieces {
     rest: Cursor<Vec<u8>>,
     size: usize,
@@ -147,7 +146,7 @@ impl Read for Pieces {
 
 fn read(text: &[u8], size: usize) -> (Vec<Line>, End) {
     let mut items = Vec::new();
-    // What is refused is no list of orders, or a spoilt gzip stream: memory can be read.
+    // A refused input is no list of orders or a damaged gzip stream: reading from memory does not fail.
     let pieces = Pieces { rest: Cursor::new(text.to_vec()), size };
     let Ok(feed) = Feed::open(pieces, Choice::Auto) else { return (items, End::Refused) };
     for item in feed {
@@ -159,19 +158,19 @@ fn read(text: &[u8], size: usize) -> (Vec<Line>, End) {
     (items, End::Whole)
 }
 
-/// The lines with anything in them, and their numbers.
+/// Returns the lines that are not blank, with their numbers.
 fn lines(text: &[u8]) -> Vec<(u64, &[u8])> {
     let numbered = (1..).zip(text.split_inclusive(|byte| *byte == b'\n'));
     numbered.filter(|(_, line)| readable(line) != Some("")).collect()
 }
 
-/// What a line says, if it is a text and not too long.
+/// Returns the text of a line, if it is UTF-8 and not too long.
 fn readable(line: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(line).ok().filter(|_| line.len() <= MAX_LINE_BYTES)?;
     Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}'))
 }
 
-/// What the queue's constraints ask of an order.
+/// Asserts what the queue's constraints require.
 fn check_order(order: &NewOrder) {
     assert_eq!(OrderId::new(order.order_id.as_str()).as_ref(), Ok(&order.order_id));
     for id in [&order.connect_user_id, &order.retailer_id].into_iter().flatten() {

@@ -1,8 +1,8 @@
-//! Fuzzing of what reads bytes from outside: replies of the API, and files for `enqueue`.
+//! Fuzzes the code that reads bytes from outside: replies of the API, and files for `enqueue`.
 //!
-//! Without anything set, a fixed number of inputs from a fixed seed, as part of `cargo test`. `just fuzz` goes on for
-//! as long as it is told (`CHATSYNC_FUZZ_SECONDS`) from a seed of its own. A failure prints the input; give it back as
-//! `CHATSYNC_FUZZ_INPUT` (hex) to check it alone.
+//! By default, as part of `cargo test`, it checks a fixed number of inputs from a fixed seed. `just fuzz` runs for
+//! `CHATSYNC_FUZZ_SECONDS` from a random seed. A failure prints the input in hex; pass it in `CHATSYNC_FUZZ_INPUT` to
+//! check it alone.
 
 mod corpus;
 mod decoder;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mutator::Mutator;
 
-/// Checks mutations of a corpus: `count` of them, or for as long as the environment says.
+/// Checks `count` mutations of a corpus, or as many as fit into the time that the environment sets.
 fn fuzz(what: &str, count: u64, mutator: &Mutator, check: impl Fn(&[u8])) {
     if let Ok(hex) = std::env::var("CHATSYNC_FUZZ_INPUT") {
         return check(&from_hex(&hex));

@@ -1,7 +1,7 @@
-//! Makes bad inputs out of good ones.
+//! Makes bad inputs from good ones.
 //!
-//! Blind changes alone would seldom get past the parser, so half of them know a little of JSON: they exchange, repeat,
-//! nest and drop whole values. The same seed makes the same input.
+//! Blind changes alone would seldom get past the parser, so half of them know some JSON: they swap, repeat, nest and
+//! drop whole values. The same seed makes the same input.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use fastrand::Rng;
 /// Long enough for every rule, short enough for many executions.
 const MAX_BYTES: usize = 100_000;
 
-/// A corpus of good inputs, and pieces to put into them.
+/// A corpus of good inputs, and pieces to insert.
 pub(crate) struct Mutator {
     corpus: Vec<Vec<u8>>,
     pieces: Vec<Vec<u8>>,
@@ -21,7 +21,7 @@ impl Mutator {
         Self { corpus, pieces }
     }
 
-    /// The input that belongs to this seed.
+    /// Returns the input for this seed.
     pub(crate) fn input(&self, seed: u64) -> Vec<u8> {
         let mut rng = Rng::with_seed(seed);
         let mut input = pick(&mut rng, &self.corpus).clone();
@@ -47,8 +47,8 @@ impl Mutator {
             5..=8 => drop(input.splice(range, pick(rng, &self.pieces).iter().copied())),
             9 => {
                 let other = pick(rng, &self.corpus);
-                let part = if rng.bool() { value(other, rng) } else { any_range(other, rng) };
-                drop(input.splice(range, other[part].iter().copied()));
+                let piece = if rng.bool() { value(other, rng) } else { any_range(other, rng) };
+                drop(input.splice(range, other[piece].iter().copied()));
             }
             10 => {
                 let times = if rng.u32(..8) == 0 { rng.usize(..20_000) } else { rng.usize(..40) };
@@ -62,7 +62,7 @@ impl Mutator {
                 drop(input.splice(place..place, unit.iter().copied().cycle().take(times)));
             }
             12 => {
-                // Two values change places.
+                // Swap two values.
                 let other = value(input, rng);
                 if range.end <= other.start {
                     let swapped =
@@ -85,7 +85,7 @@ fn any_range(input: &[u8], rng: &mut Rng) -> Range<usize> {
     start..(start + rng.usize(..=longest)).min(input.len())
 }
 
-/// Something that looks like a JSON value, a name or an element, from one place of the input on.
+/// Finds something like a JSON value, name or element, from a random position on.
 fn value(input: &[u8], rng: &mut Rng) -> Range<usize> {
     let from = rng.usize(..=input.len());
     let Some(start) = input[from..].iter().position(|byte| b"{[\"-0123456789tfn".contains(byte)) else {

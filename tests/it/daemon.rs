@@ -1,6 +1,6 @@
 //! `chatsync run`: the real binary on its own schedule, with signals and outages.
 //!
-//! Schedules tick every second or hardly ever. What the daemon does is seen in the database and in its log.
+//! Schedules tick every second or almost never. The tests observe the daemon in the database and in its log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,25 +17,25 @@ use crate::support::{Lab, tests};
 use crate::sync::{Process, behind_a_door, execute, feed, simulated, until};
 
 tests!(
-    orders_enqueued_meanwhile_are_picked_up_at_a_tick,
-    sigterm_finishes_what_is_in_flight_and_gives_the_rest_back,
-    sigint_finishes_what_is_in_flight_and_gives_the_rest_back,
+    orders_enqueued_between_runs_are_read_at_a_tick,
+    sigterm_finishes_what_is_in_flight_and_releases_the_rest,
+    sigint_finishes_what_is_in_flight_and_releases_the_rest,
     a_signal_does_not_wait_for_replies_that_never_come,
-    a_signal_between_runs_ends_it_at_once,
+    a_signal_between_runs_ends_the_daemon_immediately,
     a_second_signal_aborts_and_the_leases_expire,
-    two_sigterms_of_a_moment_are_one_request,
+    two_sigterms_of_one_moment_count_as_one,
     a_sigterm_after_a_second_aborts,
     an_ignored_hangup_stays_ignored,
     one_signal_ends_the_wait_for_a_database_that_does_not_answer,
     a_tick_during_a_run_is_skipped,
-    run_on_start_runs_at_once,
-    a_tick_missed_while_it_was_down_is_caught_up,
+    run_on_start_runs_immediately,
+    a_tick_missed_while_the_daemon_was_down_is_caught_up,
     nothing_is_caught_up_if_no_tick_was_missed,
     nothing_is_caught_up_if_catch_up_is_off,
-    nothing_is_caught_up_before_the_first_run_ever,
-    a_failed_run_is_tried_again_at_the_next_tick,
-    an_order_that_somebody_keeps_keeps_no_other_from_being_read,
-    lost_database_connections_are_made_anew,
+    nothing_is_caught_up_before_the_first_run,
+    a_failed_run_is_retried_at_the_next_tick,
+    a_locked_order_does_not_block_the_others,
+    lost_database_connections_are_replaced,
     a_rotated_token_needs_no_restart,
     a_rotated_client_secret_needs_no_restart,
     a_rotated_database_url_needs_no_restart,
@@ -46,7 +46,7 @@ const EVERY_SECOND: (&str, &str) = ("schedule.cron", "* * * * * *");
 const HARDLY_EVER: (&str, &str) = ("schedule.cron", "0 0 0 29 2 *");
 const AT_ONCE: (&str, &str) = ("schedule.run_on_start", "true");
 
-async fn orders_enqueued_meanwhile_are_picked_up_at_a_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn orders_enqueued_between_runs_are_read_at_a_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
     let options = simulator::Options { not_found_share: 0.0, expired_share: 0.0, ..simulator::Options::default() };
     let api = simulator::start(([127, 0, 0, 1], 0).into(), options).await?;
     lab.enqueue(&["first"]).await?;
@@ -57,18 +57,18 @@ async fn orders_enqueued_meanwhile_are_picked_up_at_a_tick(lab: Arc<Lab>) -> any
     }
     daemon.send(Signal::SIGTERM)?;
     daemon.ends_with(0).await?;
-    // The signal may have met a run, even one that had just written the third order.
+    // The signal may have hit a run, even one that had just written the third order.
     let others = "SELECT count(*) FROM sync.runs WHERE trigger <> 'cron' OR status NOT IN ('succeeded', 'interrupted')";
     assert_eq!(lab.count(others).await?, 0);
     assert_eq!(api.stats().chat_requests, 3);
     Ok(())
 }
 
-async fn sigterm_finishes_what_is_in_flight_and_gives_the_rest_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn sigterm_finishes_what_is_in_flight_and_releases_the_rest(lab: Arc<Lab>) -> anyhow::Result<()> {
     stop_in_the_middle(&lab, Signal::SIGTERM).await
 }
 
-async fn sigint_finishes_what_is_in_flight_and_gives_the_rest_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn sigint_finishes_what_is_in_flight_and_releases_the_rest(lab: Arc<Lab>) -> anyhow::Result<()> {
     stop_in_the_middle(&lab, Signal::SIGINT).await
 }
 
@@ -107,7 +107,7 @@ async fn a_signal_does_not_wait_for_replies_that_never_come(lab: Arc<Lab>) -> an
     Ok(())
 }
 
-async fn a_signal_between_runs_ends_it_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_signal_between_runs_ends_the_daemon_immediately(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
     daemon.logs("next run").await?;
@@ -130,7 +130,7 @@ async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::
     let signalled = Instant::now();
     daemon.send(Signal::SIGINT)?;
     let log = daemon.ends_with(1).await?;
-    // Far from api.timeout, for which the first signal would have waited.
+    // Far below api.timeout, for which the first signal would have waited.
     assert!(signalled.elapsed() < Duration::from_secs(10), "it took {:?}", signalled.elapsed());
     assert!(log.contains("error: aborted by a second signal"), "{log}");
     assert_eq!(lab.leases_left().await?, 10);
@@ -141,7 +141,7 @@ async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::
     Ok(())
 }
 
-async fn two_sigterms_of_a_moment_are_one_request(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn two_sigterms_of_one_moment_count_as_one(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 10).await?;
     let (door, api) = behind_a_door().await;
     let mut daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE])?;
@@ -151,8 +151,12 @@ async fn two_sigterms_of_a_moment_are_one_request(lab: Arc<Lab>) -> anyhow::Resu
     daemon.logs("signal received").await?;
     daemon.send(Signal::SIGTERM)?;
     daemon.send(Signal::SIGHUP)?;
-    assert!(first.elapsed() < Duration::from_millis(900), "too slow a machine to tell: {:?}", first.elapsed());
-    // An abort would be over by then.
+    assert!(
+        first.elapsed() < Duration::from_millis(900),
+        "the machine is too slow for this test: {:?}",
+        first.elapsed()
+    );
+    // An abort would have ended by then.
     until(&lab, "SELECT now() > started_at + interval '2 seconds' FROM sync.runs").await?;
     assert!(!daemon.has_ended()?);
     door.open();
@@ -169,7 +173,7 @@ async fn a_sigterm_after_a_second_aborts(lab: Arc<Lab>) -> anyhow::Result<()> {
     door.arrivals(1).await;
     let first = Instant::now();
     while !daemon.has_ended()? {
-        // It may end between the question and the signal.
+        // It may end between the check and the signal.
         let _ = daemon.send(Signal::SIGTERM);
         tokio::time::sleep(Duration::from_millis(50)).await;
         anyhow::ensure!(first.elapsed() < Duration::from_secs(20), "it does not end");
@@ -195,7 +199,7 @@ async fn an_ignored_hangup_stays_ignored(lab: Arc<Lab>) -> anyhow::Result<()> {
     }
 
     let command = lab.configured(&["run"], api.url(), &[EVERY_SECOND]);
-    // As nohup starts it.
+    // As nohup would start it.
     let daemon = Process::start(&lab, by_shell(r#"trap "" HUP; exec "$0" "$@""#, &command))?;
     daemon.logs("next run").await?;
     daemon.send(Signal::SIGHUP)?;
@@ -207,7 +211,7 @@ async fn an_ignored_hangup_stays_ignored(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same command, started by a shell script that finds it in its arguments.
+/// Returns the same command, started by a shell script that gets it as arguments.
 fn by_shell(script: &str, command: &Command) -> Command {
     let command = command.as_std();
     let mut shell = Command::new("sh");
@@ -226,7 +230,7 @@ async fn one_signal_ends_the_wait_for_a_database_that_does_not_answer(lab: Arc<L
         let (_connection, _) = silent.accept().await?;
         let signalled = Instant::now();
         process.send(Signal::SIGTERM)?;
-        // The daemon was asked to end, and nothing is left undone.
+        // The daemon ends as requested and has left nothing undone.
         let code = i32::from(arguments != ["run"]);
         let log = process.ends_with(code).await?;
         assert!(code == 0 || log.contains("error: stopped by a signal"), "{log}");
@@ -253,7 +257,7 @@ async fn a_tick_during_a_run_is_skipped(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_on_start_runs_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn run_on_start_runs_immediately(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1).await?;
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[HARDLY_EVER, AT_ONCE])?;
@@ -264,8 +268,8 @@ async fn run_on_start_runs_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_tick_missed_while_it_was_down_is_caught_up(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // More than a leap year's cycle ago, so that there was a 29 February.
+async fn a_tick_missed_while_the_daemon_was_down_is_caught_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // More than a leap year cycle ago, so that there was a 29 February.
     an_earlier_run(&lab).await?;
     execute(&lab, "UPDATE sync.runs SET started_at = now() - interval '9 years'").await?;
     feed(&lab, 1).await?;
@@ -284,7 +288,7 @@ async fn nothing_is_caught_up_if_no_tick_was_missed(lab: Arc<Lab>) -> anyhow::Re
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[HARDLY_EVER])?;
     daemon.logs("next run").await?;
-    // What it runs at the start has a row before it looks at signals.
+    // A run at the start would have a row before the daemon handles signals.
     daemon.send(Signal::SIGTERM)?;
     daemon.ends_with(0).await?;
     assert_eq!(lab.text(RUNS).await?.as_deref(), Some("manual 0"));
@@ -305,7 +309,7 @@ async fn nothing_is_caught_up_if_catch_up_is_off(lab: Arc<Lab>) -> anyhow::Resul
     Ok(())
 }
 
-async fn nothing_is_caught_up_before_the_first_run_ever(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn nothing_is_caught_up_before_the_first_run(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1).await?;
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[EVERY_SECOND, ("schedule.catch_up", "true")])?;
@@ -317,7 +321,7 @@ async fn nothing_is_caught_up_before_the_first_run_ever(lab: Arc<Lab>) -> anyhow
     Ok(())
 }
 
-async fn a_failed_run_is_tried_again_at_the_next_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_failed_run_is_retried_at_the_next_tick(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 20).await?;
     let is_refusing = Arc::new(AtomicBool::new(true));
     let refuses = Arc::clone(&is_refusing);
@@ -339,8 +343,8 @@ async fn a_failed_run_is_tried_again_at_the_next_tick(lab: Arc<Lab>) -> anyhow::
     Ok(())
 }
 
-async fn an_order_that_somebody_keeps_keeps_no_other_from_being_read(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // As a clock that was set back by an hour leaves it, once its worker has died.
+async fn a_locked_order_does_not_block_the_others(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // As after a clock was set back by an hour and the worker died.
     lab.enqueue(&["leased"]).await?;
     execute(&lab, "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now() + interval '1 hour'")
         .await?;
@@ -361,7 +365,7 @@ async fn an_order_that_somebody_keeps_keeps_no_other_from_being_read(lab: Arc<La
     Ok(())
 }
 
-async fn lost_database_connections_are_made_anew(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn lost_database_connections_are_replaced(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["before"]).await?;
     let api = Recorder::start(simulated).await;
     let daemon = start(&lab, api.url(), &[EVERY_SECOND])?;
@@ -402,7 +406,7 @@ async fn a_rotated_token_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 async fn a_rotated_client_secret_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
     let secret = write_file(&lab, "secret", "first-secret")?;
-    // The server says in either way that it is the client that it refuses. No token outlives an order.
+    // The server refuses the client in either way. No token outlives an order.
     for (refusal, rotated) in [(Answer::new(401, "{}"), "second"), (invalid_client(), "third")] {
         let good = Arc::new(Mutex::new(std::fs::read_to_string(lab.home.path().join(&secret))?));
         let is_good = Arc::clone(&good);
@@ -431,7 +435,7 @@ async fn a_rotated_client_secret_needs_no_restart(lab: Arc<Lab>) -> anyhow::Resu
 
 async fn a_rotated_database_url_needs_no_restart(lab: Arc<Lab>) -> anyhow::Result<()> {
     let proxy = Proxy::start(lab.url())?;
-    // Stands for a password: something that comes with the log-in.
+    // Stands for a password: it is sent at log-in.
     let with_key = |key: &str| {
         let mut url = url::Url::parse(proxy.url())?;
         let others = url.query().unwrap_or_default();
@@ -455,11 +459,11 @@ async fn a_rotated_database_url_needs_no_restart(lab: Arc<Lab>) -> anyhow::Resul
     Ok(())
 }
 
-/// An order is read, the secret is rotated, another order is read.
+/// Reads an order, rotates the secret, and reads another order.
 async fn read_before_and_after(lab: &Lab, rotate: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let name = uuid::Uuid::new_v4().simple().to_string();
     let read = |order: String| async move {
-        // Another user each time: a token of its own.
+        // Another user each time, so that each needs a new token.
         sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id) VALUES ($1, $1)")
             .bind(&order)
             .execute(&lab.pool)
@@ -475,15 +479,14 @@ fn invalid_client() -> Answer {
     Answer::json(400, &serde_json::json!({"error": "invalid_client"}))
 }
 
-/// Starts `chatsync run`.
 fn start(lab: &Lab, base_url: &str, more: &[(&str, &str)]) -> anyhow::Result<Process> {
     Process::start(lab, lab.configured(&["run"], base_url, more))
 }
 
-/// Triggers and claims of all runs, the earliest first.
+/// Selects triggers and claims of all runs, earliest first.
 const RUNS: &str = "SELECT string_agg(trigger || ' ' || claimed, ', ' ORDER BY started_at) FROM sync.runs";
 
-/// A run that found nothing to do, a moment ago.
+/// Does a run that finds nothing to do.
 async fn an_earlier_run(lab: &Lab) -> anyhow::Result<()> {
     lab.sync("http://127.0.0.1:9", &[]).await?;
     Ok(())

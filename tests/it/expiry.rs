@@ -1,7 +1,7 @@
-//! The promise: every conversation is read before the source forgets it, and what is said of completeness is true.
+//! The promise: every conversation is read before the API deletes it, and the reported coverage is true.
 //!
-//! A simulated retailer whose orders are placed, talked about, completed and forgotten. Time passes on both sides at once:
-//! the simulator's clock goes forward, the database's times go back.
+//! A simulated retailer's orders are placed, discussed, completed and deleted. Time passes on both sides together: the
+//! simulator's clock moves forward, the database's times move back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::support::{Lab, tests};
 
 tests!(
     hourly_runs_lose_nothing_in_a_week_with_an_outage_of_ten_hours,
-    nightly_runs_say_of_each_order_exactly_what_they_can_prove,
+    nightly_runs_report_for_each_order_exactly_what_they_can_prove,
 );
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -28,12 +28,12 @@ const READABLE: TimeDelta = TimeDelta::hours(24);
 async fn hourly_runs_lose_nothing_in_a_week_with_an_outage_of_ten_hours(lab: Arc<Lab>) -> anyhow::Result<()> {
     let week = Duration::from_hours(7 * 24);
     let mut shop = Shop::open(lab, 3 * 7 * 24, week).await?;
-    // The last order is completed five hours after the week at the latest, and then readable for a day; the rest is
-    // the time until its next turn.
+    // The last order is completed at most five hours after the week, and readable for one more day; the rest is the
+    // time until its next fetch.
     for hour in 0..7 * 24 + 5 + 24 + 8 {
         match hour {
             60 => shop.api.set_faults(["status:503".parse()?]),
-            // The gateway's own page instead of the servers' errors: nothing that is tried again at once.
+            // A gateway's page instead of the server's errors: nothing that is retried immediately.
             61 => shop.api.set_faults(["page-not-found".parse()?]),
             70 => shop.api.set_faults([]),
             _ => {}
@@ -49,7 +49,7 @@ async fn hourly_runs_lose_nothing_in_a_week_with_an_outage_of_ten_hours(lab: Arc
     assert_eq!(kinds, BTreeSet::from(["captured", "no_chat", "not_found"]));
     assert_eq!(coverage.len(), 3 * 7 * 24);
 
-    // And it is true: as many messages are stored as were ever written.
+    // And the coverage is true: as many messages are stored as were ever written.
     let stored: Vec<(String, i32)> =
         sqlx::query_as("SELECT order_id, message_count FROM chat.orders").fetch_all(&shop.lab.pool).await?;
     let stored: BTreeMap<String, i32> = stored.into_iter().collect();
@@ -60,9 +60,9 @@ async fn hourly_runs_lose_nothing_in_a_week_with_an_outage_of_ten_hours(lab: Arc
     shop.close().await
 }
 
-async fn nightly_runs_say_of_each_order_exactly_what_they_can_prove(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn nightly_runs_report_for_each_order_exactly_what_they_can_prove(lab: Arc<Lab>) -> anyhow::Result<()> {
     let minutes = |more: i64| TimeDelta::minutes(24 * 60 + more);
-    // From night to night. The fourth is missed; a run exactly a day after another comes a moment too late.
+    // One run per night. The fourth is missed; a run exactly a day after another comes a moment too late.
     let nights = [0, -20, 15, 0, -10, 0, -5, 10, -15].map(minutes);
     let missed = 3;
     let mut shop = Shop::open(lab, 200, Duration::from_hours(6 * 24)).await?;
@@ -71,7 +71,7 @@ async fn nightly_runs_say_of_each_order_exactly_what_they_can_prove(lab: Arc<Lab
         at += night;
         at
     });
-    // What happens while a run lasts could go either way.
+    // Leave out orders with an event during a run: their result is undefined.
     let is_clear = |moment: DateTime<Utc>| times.iter().all(|time| !(0..300).contains(&(moment - time).num_seconds()));
     shop.leave_out(|life| !is_clear(life.placed_at) || !is_clear(life.completed_at + READABLE));
     for (number, night) in nights.iter().enumerate() {
@@ -98,18 +98,18 @@ async fn nightly_runs_say_of_each_order_exactly_what_they_can_prove(lab: Arc<Lab
     shop.close().await
 }
 
-/// A retailer, the API that knows its orders, and the worker that reads them.
+/// A retailer, the API with its orders, and the worker that reads them.
 struct Shop {
     lab: Arc<Lab>,
     api: Running,
     worker: Worker,
     options: Options,
     lifecycle: Lifecycle,
-    /// How far simulated time is ahead of the real one.
+    /// How far simulated time is ahead of real time.
     passed: Duration,
     left_out: BTreeSet<String>,
-    /// Orders that the feeder has told of, and whether also of their completion.
-    told: BTreeMap<String, bool>,
+    /// Orders that were fed, and whether with their completion.
+    fed: BTreeMap<String, bool>,
 }
 
 impl Shop {
@@ -121,12 +121,12 @@ impl Shop {
             ("auth.mode", "user_assertion"),
             ("auth.client_id", simulator::CLIENT_ID),
             ("auth.client_secret", simulator::CLIENT_SECRET),
-            // An outage is not waited for: the next run is an hour away, and that hour passes in no time.
+            // Do not wait out an outage: the next run is an hour away, and that hour passes immediately.
             ("breaker.give_up_after", "100ms"),
         ];
         let worker = lab.worker(&lab.settings(&api.base_url(), &settings));
-        let (left_out, told) = <_>::default();
-        Ok(Self { lab, api, worker, options, lifecycle, passed: Duration::ZERO, left_out, told })
+        let (left_out, fed) = <_>::default();
+        Ok(Self { lab, api, worker, options, lifecycle, passed: Duration::ZERO, left_out, fed })
     }
 
     async fn close(self) -> anyhow::Result<()> {
@@ -138,34 +138,34 @@ impl Shop {
         simulator::orders(&self.options).filter(|order| !self.left_out.contains(&order.order_id))
     }
 
-    /// Forgets about orders with such a life.
+    /// Leaves out the orders with such a life.
     fn leave_out(&mut self, is_left_out: impl Fn(Life) -> bool) {
         self.left_out = self.orders().filter(|order| is_left_out(life(order))).map(|order| order.order_id).collect();
     }
 
-    /// Lets time pass for everybody.
+    /// Lets time pass on both sides.
     async fn wait(&mut self, time: Duration) -> anyhow::Result<()> {
         self.passed += time;
         self.api.advance(time);
         self.lab.let_time_pass(time).await
     }
 
-    /// What an upstream job does: tells of orders that were placed, and later of their completion.
+    /// Feeds orders that were placed, and later their completion, as an upstream job does.
     async fn feed(&mut self) -> anyhow::Result<()> {
         let now = self.api.now();
-        let mut news = Vec::new();
+        let mut changed = Vec::new();
         for order in self.orders().filter(|order| order.is_placed(now)) {
             let completed_at = order.completed_by(now);
-            if self.told.get(&order.order_id) != Some(&completed_at.is_some()) {
-                news.push((order, completed_at));
+            if self.fed.get(&order.order_id) != Some(&completed_at.is_some()) {
+                changed.push((order, completed_at));
             }
         }
         let mut incoming = Vec::new();
-        for (order, completed_at) in news {
-            self.told.insert(order.order_id.clone(), completed_at.is_some());
+        for (order, completed_at) in changed {
+            self.fed.insert(order.order_id.clone(), completed_at.is_some());
             incoming.push(NewOrder {
                 connect_user_id: Some(order.connect_user_id),
-                // In the database it is still the real time.
+                // The database still uses real time.
                 completed_at: completed_at.map(|time| time - self.passed),
                 ..NewOrder::new(OrderId::new(order.order_id)?)
             });
@@ -181,7 +181,7 @@ impl Shop {
         }
     }
 
-    /// What is said of each order.
+    /// Returns the coverage of each order.
     async fn coverage(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let unsettled = "SELECT count(*) FROM sync.order_queue WHERE state NOT IN ('expired', 'closed')";
         ensure!(self.lab.count(unsettled).await? == 0, "some orders are not at their end");
@@ -190,15 +190,16 @@ impl Shop {
         Ok(coverage.into_iter().collect())
     }
 
-    /// The messages that the API shows at a time; `None` if it knows no such order.
+    /// Returns the messages that the API returns at a time; `None` if it does not know the order.
     fn messages_at(&self, order: &ListedOrder, time: DateTime<Utc>) -> Option<Vec<Value>> {
         let reply = simulator::reply_at(&self.options, self.lifecycle, &order.order_id, time)?;
         let mut reply: Value = serde_json::from_slice(&reply).expect("a reply is JSON");
         serde_json::from_value(reply["chat_messages"].take()).ok()
     }
 
-    /// What runs at these times prove about an order, from first principles: it was readable until a day after its
-    /// completion, so a read and a later sight of the expiry less than a day apart have the completion before them.
+    /// Returns what runs at these times prove about an order, from first principles. An order is readable until a day
+    /// after its completion. So a read, and an expiry first seen less than a day later, have the completion before
+    /// them.
     fn provable(&self, order: &ListedOrder, runs: &[DateTime<Utc>]) -> &'static str {
         let life = life(order);
         let is_readable = |time: &&DateTime<Utc>| (life.placed_at..life.completed_at + READABLE).contains(*time);

@@ -1,7 +1,7 @@
-//! The pace of real runs against the simulated API and its hidden limit: found, followed, shared and kept.
+//! The pace of real runs against the simulated API and its hidden limit: found, followed, shared and stored.
 //!
-//! These runs take the time that they take. What is asserted is counted by the API, leaves room for a busy machine, and
-//! says nothing about how fast it is; the exact bars are those of the unit tests, on a clock of their own.
+//! These runs take real time. The assertions use the API's counters, allow for a busy machine, and say nothing about
+//! the machine's speed. The unit tests assert exact bounds, on a simulated clock.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,20 +22,20 @@ use crate::sync::{execute, feed, simulated};
 tests!(
     a_run_finds_the_limit_and_the_next_one_starts_there,
     a_run_without_a_429_keeps_what_it_was_served_and_the_next_one_starts_there,
-    a_run_below_the_kept_pace_does_not_lower_it,
-    a_kept_pace_halves_with_every_day_without_confirmation,
+    a_run_below_the_stored_pace_does_not_lower_it,
+    a_stored_pace_halves_with_every_day_without_confirmation,
     a_limit_that_halves_and_doubles_is_followed,
     three_workers_on_one_database_keep_to_a_limit_together,
-    a_wait_that_the_api_asks_for_is_kept_by_everybody,
+    all_requests_keep_a_pause_that_the_api_asks_for,
     only_living_runs_of_the_same_api_share_its_pace,
-    what_several_workers_find_comes_to_a_mean,
-    what_several_workers_are_served_is_added_up,
-    what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it,
+    limits_found_by_several_workers_are_averaged,
+    rates_served_to_several_workers_are_added_up,
+    a_served_rate_raises_and_confirms_a_pace_but_does_not_lower_it,
 );
 
 const ALL: Request = Request { trigger: Trigger::Manual, only: None, limit: None };
 
-/// What came of the requests of some seconds.
+/// The results of the requests of some seconds.
 struct Count {
     served_per_second: f64,
     refused_share: f64,
@@ -47,7 +47,7 @@ async fn start_api(limit: u32) -> anyhow::Result<Running> {
     Ok(simulator::start(([127, 0, 0, 1], 0).into(), options).await?)
 }
 
-/// Lets some seconds pass.
+/// Lets some seconds pass, and counts the requests in them.
 async fn count(api: &Running, seconds: u64) -> Count {
     let (before, start) = (api.stats(), Instant::now());
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -57,14 +57,14 @@ async fn count(api: &Running, seconds: u64) -> Count {
     Count { served_per_second: (requests - refused) / seconds, refused_share: refused / requests.max(1.0) }
 }
 
-/// Ends with its test.
+/// Workers that run until they are stopped.
 struct Busy {
     stop: CancellationToken,
     runs: JoinSet<anyhow::Result<()>>,
 }
 
 impl Busy {
-    /// Workers that have more to do than they can do.
+    /// Starts workers with more orders than they can read.
     async fn start(lab: &Arc<Lab>, workers: Vec<Worker>) -> anyhow::Result<Self> {
         feed(lab, 20_000).await?;
         let stop = CancellationToken::new();
@@ -98,7 +98,7 @@ async fn a_run_finds_the_limit_and_the_next_one_starts_there(lab: Arc<Lab>) -> a
     let kept: f64 = sqlx::query_scalar("SELECT requests_per_second FROM sync.pace").fetch_one(&lab.pool).await?;
     assert!((40.0..60.0).contains(&kept), "{kept}");
 
-    // A run too short to learn anything leaves it as it is.
+    // A run that is too short to measure anything does not change it.
     let row = "SELECT p::text FROM sync.pace AS p";
     let before = lab.text(row).await?;
     let worker = start_at("1");
@@ -115,7 +115,7 @@ async fn kept(lab: &Lab) -> anyhow::Result<(f64, bool)> {
     Ok(sqlx::query_as("SELECT requests_per_second, is_limit FROM sync.pace").fetch_one(&lab.pool).await?)
 }
 
-/// The rate with which a run starts, or a little more: it reads one order.
+/// Returns the rate at which a run starts, or slightly more: the run reads one order.
 async fn start_rate(lab: &Lab, api: &Running, settings: &[(&str, &str)]) -> anyhow::Result<f64> {
     lab.enqueue(&[&format!("one-{}", Uuid::now_v7())]).await?;
     let worker = lab.worker(&lab.settings(&api.base_url(), settings));
@@ -128,14 +128,14 @@ async fn a_run_without_a_429_keeps_what_it_was_served_and_the_next_one_starts_th
 ) -> anyhow::Result<()> {
     let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
     let slow = [("pace.initial_requests_per_second", "20")];
-    // Ended by hand, after more than five seconds.
+    // Stopped by the test after more than five seconds.
     let busy = Busy::start(&lab, vec![lab.worker(&lab.settings(&api.base_url(), &slow))]).await?;
     let served = count(&api, 7).await;
     busy.stop().await?;
     assert_eq!(api.stats().throttled, 0);
     let (rate, is_limit) = kept(&lab).await?;
     assert!(!is_limit && rate > 20.0, "{rate}");
-    // Of seven seconds the busiest five.
+    // The busiest five of seven seconds count.
     assert!(rate <= served.served_per_second * 7.0 / 5.0 * 1.1, "{rate} after {}", served.served_per_second);
 
     let row = "SELECT p::text FROM sync.pace AS p";
@@ -149,7 +149,7 @@ async fn a_run_without_a_429_keeps_what_it_was_served_and_the_next_one_starts_th
     Ok(())
 }
 
-async fn a_run_below_the_kept_pace_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_run_below_the_stored_pace_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
     let worker = lab.worker(&lab.settings(&api.base_url(), &[("pace.max_requests_per_second", "30")]));
     let client = Arc::clone(&worker.client);
@@ -167,10 +167,10 @@ async fn a_run_below_the_kept_pace_does_not_lower_it(lab: Arc<Lab>) -> anyhow::R
     Ok(())
 }
 
-async fn a_kept_pace_halves_with_every_day_without_confirmation(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_stored_pace_halves_with_every_day_without_confirmation(lab: Arc<Lab>) -> anyhow::Result<()> {
     let slow = [("pace.initial_requests_per_second", "20")];
     let api = simulator::start(([127, 0, 0, 1], 0).into(), simulator::Options::default()).await?;
-    // As it is written in the table.
+    // The URL as the table holds it.
     let url = format!("{}/", api.base_url());
     sqlx::query("INSERT INTO sync.pace (api, requests_per_second) VALUES ($1, 400)")
         .bind(&url)
@@ -240,7 +240,7 @@ async fn three_workers_on_one_database_keep_to_a_limit_together(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn a_wait_that_the_api_asks_for_is_kept_by_everybody(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn all_requests_keep_a_pause_that_the_api_asks_for(lab: Arc<Lab>) -> anyhow::Result<()> {
     for (status, retry_after) in [(429, "0"), (503, "1")] {
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let api = {
@@ -257,11 +257,11 @@ async fn a_wait_that_the_api_asks_for_is_kept_by_everybody(lab: Arc<Lab>) -> any
         };
         let orders = ["first", "second", "third"].map(|order| format!("{order}-{status}"));
         lab.enqueue(&orders.each_ref().map(String::as_str)).await?;
-        // The others would have gone a quarter of a second apart.
+        // Without the pause the others would be sent a quarter of a second apart.
         lab.sync(api.url(), &[("pace.initial_requests_per_second", "4")]).await?;
         let arrivals = arrivals.lock().expect("not poisoned").clone();
         assert_eq!(arrivals.len(), 4, "every order is asked for, one of them twice");
-        // By the time of the reply the second may be on its way, on a very busy machine; the third is not.
+        // On a very busy machine the second request may be in flight when the reply arrives; the third is not.
         let waited = arrivals[2] - arrivals[0];
         assert!(waited >= Duration::from_secs(1), "{waited:?}");
     }
@@ -293,26 +293,26 @@ async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyho
     assert_eq!(start_run(&lab, API).await?.1, alone);
     let rates = "SELECT count(*) FROM sync.runs WHERE requests_per_second = 5";
     assert_eq!(lab.count(rates).await?, 1, "its rate stands in the row of its run");
-    assert_eq!(lab.count("SELECT count(*) FROM sync.pace").await?, 0, "nobody found anything");
+    assert_eq!(lab.count("SELECT count(*) FROM sync.pace").await?, 0, "no run found a limit");
     Ok(())
 }
 
-async fn what_several_workers_find_comes_to_a_mean(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let report = async |run_id, found, workers| tell(&lab, run_id, None, Some(found), workers).await;
+async fn limits_found_by_several_workers_are_averaged(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let found = async |run_id, found, workers| report(&lab, run_id, None, Some(found), workers).await;
     let limit = |per_second| Some(Total { per_second, is_limit: true });
     let (first, _) = start_run(&lab, API).await?;
-    assert_eq!(report(first, 90.0, 1).await?, limit(90.0));
-    assert_eq!(report(first, 40.0, 1).await?, limit(40.0), "a worker that is alone is believed");
+    assert_eq!(found(first, 90.0, 1).await?, limit(90.0));
+    assert_eq!(found(first, 40.0, 1).await?, limit(40.0), "a single worker is believed");
     let (second, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, Shared { workers: 2, total: limit(40.0) });
-    assert_eq!(report(first, 20.0, 1).await?, limit(40.0), "found before the other came");
-    assert_eq!(report(first, 20.0, 2).await?, limit(30.0));
-    assert_eq!(report(second, 50.0, 2).await?, limit(40.0));
+    assert_eq!(found(first, 20.0, 1).await?, limit(40.0), "found before the other came");
+    assert_eq!(found(first, 20.0, 2).await?, limit(30.0));
+    assert_eq!(found(second, 50.0, 2).await?, limit(40.0));
     Ok(())
 }
 
-/// Reports what a run was served, and the limit that it found.
-async fn tell(
+/// Reports the rate that a run was served, and the limit that it found.
+async fn report(
     lab: &Lab,
     run_id: Uuid,
     served: Option<f64>,
@@ -323,9 +323,9 @@ async fn tell(
     Ok(pace::report(&lab.pool, run_id, API, &report).await?.total)
 }
 
-async fn what_several_workers_are_served_is_added_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn rates_served_to_several_workers_are_added_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     let served = |per_second| Some(Total { per_second, is_limit: false });
-    let report = async |run_id, served, workers| tell(&lab, run_id, served, None, workers).await;
+    let report = async |run_id, served, workers| report(&lab, run_id, served, None, workers).await;
     let (first, _) = start_run(&lab, API).await?;
     let (second, _) = start_run(&lab, API).await?;
     assert_eq!(report(first, None, 2).await?, None);
@@ -335,15 +335,15 @@ async fn what_several_workers_are_served_is_added_up(lab: Arc<Lab>) -> anyhow::R
     assert_eq!(report(first, Some(80.0), 1).await?, served(110.0), "served before the other came");
     finish(&lab, second).await?;
     assert_eq!(report(first, Some(105.0), 1).await?, served(110.0), "only those that run count");
-    // It is the next that starts with it.
+    // Only the next run starts with it.
     assert_eq!(start_run(&lab, API).await?.1, Shared { workers: 2, total: served(110.0) });
     Ok(())
 }
 
-async fn what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_served_rate_raises_and_confirms_a_pace_but_does_not_lower_it(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (run, _) = start_run(&lab, API).await?;
     let cases = [
-        // Kept, its age, what is served, what is kept then, and whether it is confirmed.
+        // The stored rate, its age, the served rate, the rate stored then, and whether it is confirmed.
         (100.0, "1 hour", 80.0, 100.0, false),
         (100.0, "1 hour", 95.0, 100.0, true),
         (100.0, "1 hour", 130.0, 130.0, true),
@@ -358,14 +358,14 @@ async fn what_is_served_raises_and_confirms_a_pace_but_does_not_lower_it(lab: Ar
                    SET requests_per_second = excluded.requests_per_second, found_at = excluded.found_at,
                        is_limit = excluded.is_limit";
         sqlx::query(set).bind(API).bind(before).bind(age).execute(&lab.pool).await?;
-        tell(&lab, run, Some(served), None, 1).await?;
+        report(&lab, run, Some(served), None, 1).await?;
         let (kept, _) = kept(&lab).await?;
         let is_new =
             lab.count("SELECT count(*) FROM sync.pace WHERE found_at > now() - interval '1 minute'").await? == 1;
         assert_eq!((kept, is_new), (expected, is_confirmed), "{before} {age} ago, served {served}");
     }
-    // A 429 may lower it, also one that was not confirmed for a while.
-    assert_eq!(tell(&lab, run, Some(60.0), Some(33.0), 1).await?, Some(Total { per_second: 33.0, is_limit: true }));
+    // A 429 may lower it, also a rate that was not confirmed for a while.
+    assert_eq!(report(&lab, run, Some(60.0), Some(33.0), 1).await?, Some(Total { per_second: 33.0, is_limit: true }));
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! A mock of the Connect API that costs as little processor time as possible: HTTP/1.1 by hand, one read and one write
-//! per request, on one thread.
+//! A mock of the Connect API that takes as little processor time as possible: hand-written HTTP/1.1, one read and one
+//! write per request, one thread.
 //!
-//! A child process, so that its processor time can be told from everybody else's. Its parent commands it through
-//! standard input; when that is closed, it ends.
+//! It runs as a child process, so that its processor time is measured separately. The parent controls it through
+//! standard input, and it ends when that is closed.
 
 mod phrases;
 mod reply;
@@ -20,7 +20,7 @@ use self::reply::Replies;
 use crate::orders;
 use crate::processor;
 
-/// What a request starts with; the order's id follows.
+/// The beginning of a request; the order's id follows.
 pub(crate) const ASK: &str = "GET /v2/post_checkout/chat/";
 /// What follows the order's id.
 pub(crate) const ASK_END: &str = "/messages HTTP/1.1\r\n";
@@ -33,7 +33,6 @@ struct Api {
     replies: Replies,
     is_changed: AtomicBool,
     latency_ms: AtomicU64,
-    /// Requests answered.
     answered: AtomicU64,
 }
 
@@ -59,13 +58,13 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            // A client that goes away is none of the server's business.
+            // A closed connection is no error of the server.
             tokio::spawn(answer(stream, Arc::clone(&api)));
         }
     })
 }
 
-/// Does what each line says, and answers with one.
+/// Executes the command on each line, and replies with a line.
 fn obey(api: &Api) -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -83,8 +82,8 @@ fn obey(api: &Api) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One connection. Clients send a request when they have the reply to the one before, so whatever ends with an empty
-/// line is one request.
+/// Serves one connection. Clients send a request after the previous reply, so whatever ends with an empty line is one
+/// request.
 async fn answer(mut stream: TcpStream, api: Arc<Api>) -> anyhow::Result<()> {
     let mut request = Vec::with_capacity(2_048);
     let mut reply = Vec::with_capacity(8_192);
@@ -102,7 +101,8 @@ async fn answer(mut stream: TcpStream, api: Arc<Api>) -> anyhow::Result<()> {
         }
         let latency = api.latency_ms.load(Relaxed);
         if latency > 0 {
-            // The timer goes by whole milliseconds and wakes after the next: one less is what a client sees.
+            // The timer counts whole milliseconds and fires after the next: with one less, the client sees the right
+            // latency.
             tokio::time::sleep_until((came + Duration::from_millis(latency - 1)).into()).await;
         }
         stream.write_all(&reply).await.context("the client has gone")?;

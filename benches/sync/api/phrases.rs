@@ -1,4 +1,4 @@
-//! What people write in the mock server's conversations: JSON text, escapes included, `@` for a good.
+//! The texts of the mock server's messages: JSON text with escapes; `@` stands for a product.
 
 pub(super) const SHOPPER: [&str; 14] = [
     "Hi! I\u{2019}m starting on your order now and will keep you posted \u{1F6D2}",

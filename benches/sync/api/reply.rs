@@ -1,6 +1,6 @@
-//! The replies: a thousand conversations made beforehand, with gaps for what is an order's own (ids and names).
+//! The replies: a thousand conversations generated in advance, with gaps for the ids and names of an order.
 //!
-//! Filling one takes a copy of some kilobytes and some sixty numbers, whatever the number of orders.
+//! Filling one copies some kilobytes and some sixty numbers, for any number of orders.
 
 use std::fmt::Write as _;
 
@@ -16,10 +16,9 @@ const CONVERSATIONS: u32 = 997;
 const ORDERS_PER_SHOPPER: u32 = 20;
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length:      0\r\n\r\n";
-/// Where the last digit of the length stands.
+/// Position of the last digit of the length.
 const LENGTH_END: usize = HEAD.len() - 4;
 
-/// All conversations.
 pub(super) struct Replies {
     as_first: Vec<Template>,
     grown: Vec<Template>,
@@ -28,11 +27,11 @@ pub(super) struct Replies {
 
 struct Template {
     text: String,
-    /// In rising order of place.
+    /// In order of position.
     gaps: Vec<(usize, Gap)>,
 }
 
-/// What is put between two pieces of text.
+/// What is inserted between two pieces of text.
 #[derive(Clone, Copy)]
 enum Gap {
     InstacartOrder,
@@ -46,7 +45,7 @@ enum Gap {
 }
 
 impl Replies {
-    /// The same for the same `now`.
+    /// Generates the conversations: the same for the same `now`.
     pub(super) fn new(now: DateTime<Utc>) -> Self {
         let all = |change| (0..CONVERSATIONS).map(|seed| Template::new(seed, change, now)).collect();
         Self { as_first: all(Change::None), grown: all(Change::Grown), read: all(Change::Read) }
@@ -98,7 +97,7 @@ impl Template {
     }
 
     fn add_message(&mut self, number: u32, is_read: bool, at: DateTime<Utc>, rng: &mut fastrand::Rng) {
-        // The first word is the shopper's.
+        // The shopper writes the first message.
         let by_shopper = number == 0 || rng.bool();
         let (phrases, sender, recipient) = if by_shopper {
             (&SHOPPER, (Gap::Shopper, "driver"), (Gap::Customer, "user"))
@@ -152,7 +151,7 @@ impl Template {
             done = place;
             match gap {
                 Gap::InstacartOrder => out.extend_from_slice(&order_id),
-                // Room for sixteen in each conversation: unique, and rising from order to order.
+                // Sixteen ids per conversation: unique, and rising from order to order.
                 Gap::Message(number) => out.extend_from_slice(&digits(2, index * 16 + number)),
                 Gap::Customer => out.extend_from_slice(&customer_id),
                 Gap::CustomerName => add_name(index, out),
@@ -166,7 +165,7 @@ impl Template {
     }
 }
 
-/// An id of ten digits: the first tells what it is an id of.
+/// Makes an id of ten digits; the first says what it identifies.
 fn digits(kind: u8, mut number: u32) -> [u8; 10] {
     let mut digits = [b'0'; 10];
     for digit in digits.iter_mut().rev() {
@@ -177,7 +176,7 @@ fn digits(kind: u8, mut number: u32) -> [u8; 10] {
     digits
 }
 
-/// A first name and an initial.
+/// Appends a first name and an initial.
 fn add_name(person: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(NAMES[person as usize % NAMES.len()].as_bytes());
     let initial = b'A' + u8::try_from(person / 24 % 26).expect("a letter of 26");

@@ -1,9 +1,9 @@
-//! Fresh orders on top of more and more that are in the tables already, which have ids that look random: more like them,
-//! and orders whose ids rise. The load before is chatsync's own, and tells how much memory a worker needs for a queue of
-//! that length.
+//! New orders on top of more and more orders in the tables. The earlier orders have random-looking ids; the new ones
+//! have similar ids, or rising ones. chatsync itself reads the earlier orders, which shows how much memory a worker
+//! needs for a queue of that length.
 //!
-//! All sizes take turns, because a machine that others use is not the same ten minutes later. Large tables are built
-//! once and stand aside, as schemas of other names, while others are measured.
+//! The sizes are measured in turn, because a shared machine changes within ten minutes. Large tables are built once
+//! and renamed while others are measured.
 
 use std::ops::Range;
 
@@ -18,11 +18,11 @@ use crate::queue;
 use crate::sample::{Results, Sample};
 use crate::worker::{self, Done, Setup};
 
-/// As in the JSON.
+/// The name in the JSON.
 pub(crate) const NAME: &str = "growth";
-/// Orders measured.
+/// Number of measured orders.
 const FRESH: u32 = 20_000;
-/// Up to here the tables are built anew for each round; what a round adds to larger ones matters little.
+/// Up to this size the tables are rebuilt for each round; in larger ones the rows of a round matter little.
 const BUILT_ANEW: u32 = 100_000;
 
 pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
@@ -65,21 +65,20 @@ async fn load(lab: &Lab, plan: &Plan, orders: u32, results: &mut Results) -> any
     queue::expect_stored(lab.pool(), orders, messages).await
 }
 
-/// Tables with orders in them.
 #[derive(Clone, Copy)]
 struct Tables<'a> {
     lab: &'a Lab,
     plan: &'a Plan,
-    /// So many were there before the first round.
+    /// Number of orders before the first round.
     before: u32,
-    /// So many have ids that look random, those before among them.
+    /// Number of orders with random-looking ids, including those before.
     random: u32,
-    /// So many have ids that rise.
+    /// Number of orders with rising ids.
     rising: u32,
 }
 
 impl Tables<'_> {
-    /// New orders whose ids look random, the same again, and what `COPY` of such rows takes.
+    /// Measures new orders with random-looking ids, the same again, and `COPY` of such rows.
     async fn random(self, results: &mut Results) -> anyhow::Result<()> {
         let (lab, messages) = (self.lab, messages_of(FRESH));
         let fresh = self.random..self.random + FRESH;
@@ -93,7 +92,7 @@ impl Tables<'_> {
         self.expect_more().await
     }
 
-    /// New orders whose ids rise.
+    /// Measures new orders with rising ids.
     async fn rising(self, results: &mut Results) -> anyhow::Result<()> {
         let start = orders::RISING + self.rising;
         results.add(NAME, self.before, "first_rising", self.first(start..start + FRESH).await?);
@@ -102,13 +101,13 @@ impl Tables<'_> {
 
     async fn first(self, fresh: Range<u32>) -> anyhow::Result<Sample> {
         queue::enqueue(self.lab.pool(), fresh).await?;
-        // The others were read a moment ago and wait for hours.
+        // The others were just read and are not due for hours.
         queue::expect_due(self.lab.pool(), FRESH).await?;
         let messages = messages_of(FRESH);
         worker::measure(self.lab, setup(self.plan), messages, Done::first(FRESH, messages)).await
     }
 
-    /// Insists that the fresh orders are stored, and nothing else was added.
+    /// Asserts that the new orders are stored, and nothing else was added.
     async fn expect_more(self) -> anyhow::Result<()> {
         let orders = self.random + self.rising + FRESH;
         queue::expect_stored(self.lab.pool(), orders, messages_of(orders)).await

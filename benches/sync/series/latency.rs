@@ -1,4 +1,4 @@
-//! An API that takes its time: the limit is then what is in flight divided by the latency.
+//! A slow API: the limit is the number of requests in flight divided by the latency.
 
 use super::messages_of;
 use crate::arguments::Plan;
@@ -7,9 +7,9 @@ use crate::queue;
 use crate::sample::Results;
 use crate::worker::{self, Done, Setup};
 
-/// As in the JSON.
+/// The name in the JSON.
 pub(crate) const NAME: &str = "latency";
-/// For a quarter of a minute: what starting and ending takes is not what is asked.
+/// Enough for a quarter of a minute, so that starting and ending do not matter.
 pub(crate) const ORDERS: u32 = 60_000;
 pub(crate) const LATENCY_MS: u32 = 50;
 pub(crate) const IN_FLIGHT: u32 = 200;

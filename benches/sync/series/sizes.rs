@@ -1,6 +1,6 @@
-//! New orders, the same again, and again after some have changed, at several sizes; beside each what the machine can
-//! do without a worker. Over TCP, and new orders over a Unix socket as well. In each repetition everything is measured
-//! once, so that all of it has the same weather.
+//! New orders, the same again, and again after some have changed, at several sizes, each with the machine's limits
+//! without a worker. Over TCP, and new orders over a Unix socket as well. Each repetition measures everything once, so
+//! that all phases have the same conditions.
 
 use super::messages_of;
 use crate::arguments::Plan;
@@ -12,7 +12,7 @@ use crate::queue;
 use crate::sample::Results;
 use crate::worker::{self, Done, Setup};
 
-/// As in the JSON.
+/// The name in the JSON.
 pub(crate) const NAME: &str = "sizes";
 
 pub(crate) async fn measure(lab: &Lab, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
@@ -30,7 +30,7 @@ async fn repetition(lab: &Lab, plan: &Plan, orders: u32, round: u32, results: &m
     let mut add = |name, sample| results.add(NAME, orders, name, sample);
 
     add("limit_fetch", worker::measure_fetch(lab, orders, messages, plan.max_in_flight).await?);
-    // Neither of the two is always the first.
+    // Alternate which of the two is first.
     let mut ways = [("first", Transport::Tcp), ("first_socket", Transport::Socket)];
     ways.rotate_left(round as usize % 2);
     for (name, transport) in ways {

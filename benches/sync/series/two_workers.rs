@@ -1,4 +1,4 @@
-//! Two workers on one database, where what may be in flight is the limit of each.
+//! Two workers on one database, each limited by its requests in flight.
 
 use super::latency::LATENCY_MS;
 use super::messages_of;
@@ -8,7 +8,7 @@ use crate::queue;
 use crate::sample::Results;
 use crate::worker::{self, Done, Setup};
 
-/// As in the JSON.
+/// The name in the JSON.
 pub(crate) const NAME: &str = "two-workers";
 pub(crate) const ORDERS: u32 = 6_000;
 const IN_FLIGHT: u32 = 32;

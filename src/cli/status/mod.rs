@@ -95,7 +95,7 @@ impl Status {
                 losses: runs::losses_since(&mut *connection, Utc::now() - RECENT).await?,
                 outlook: None,
                 nearest_deadline: overview.nearest_deadline_base.map(|base| base + window),
-                next_tick: settings.schedule.schedule.next_after(Utc::now()),
+                next_tick: settings.schedule.ticks.next_after(Utc::now()),
                 overview,
             };
             Ok((status, latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger))))

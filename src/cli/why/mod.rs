@@ -53,7 +53,7 @@ pub(super) async fn why(environment: &Environment, args: Args) -> anyhow::Result
 
 fn as_json(life: &Life, settings: &Settings) -> Value {
     let (order, policy) = (&life.order, &settings.queue.policy);
-    let next = words::next(life, policy, &settings.schedule.schedule);
+    let next = words::next(life, policy, &settings.schedule.ticks);
     let held = order.leased_until.filter(|until| *until > life.now);
     json!({
         "at": life.now,
@@ -101,7 +101,7 @@ fn facts(life: &Life, settings: &Settings) -> String {
         ("order", one_line(&order.order_id)),
         ("state", format!("{}: {}", order.state.as_str(), words::state(order.state))),
         ("coverage", format!("{}: {}", life.coverage.as_str(), words::coverage(life.coverage))),
-        ("next", words::next(life, policy, &settings.schedule.schedule).text),
+        ("next", words::next(life, policy, &settings.schedule.ticks).text),
         ("deadline", words::deadline_means(order, policy, now)),
         ("held", held(life)),
         ("held back", words::held_back(order).unwrap_or_else(|| "nothing".to_owned())),

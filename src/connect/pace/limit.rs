@@ -1,59 +1,60 @@
-//! What is believed of the API's limit.
+//! The estimate of the API's limit.
 //!
-//! A 429 proves that at least the limit was served within the second before it: whether seconds are counted from the
-//! clock, over the last second, or by a bucket of tokens. So that count bounds the limit from above, and once
-//! everything above the limit is refused it *is* the limit. It can be taken from each of many 429s without falling too
-//! far. While none comes the belief grows, slowly at first and ever faster, so that hardly anything is refused near
-//! a limit that stays and one that doubled is found within seconds.
+//! A 429 proves that at least the limit was served within the second before its request, whether the server counts
+//! clock seconds, a sliding second, or tokens in a bucket. So that count is an upper bound of the limit, and once
+//! everything above the limit is refused it equals the limit. It can be taken from each of many 429s without falling
+//! too far.
+//! Without a 429 the estimate grows, slowly at first and then ever faster. So a constant limit causes hardly any 429s,
+//! and a limit that doubled is found within seconds.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// No belief is lower: at this rate it is still noticed when the API is well again.
+/// Lower bound of the estimate, in requests per second: enough to notice soon that the API has recovered.
 const LOWEST: f64 = 0.5;
 
-/// A limit that nobody objects to is believed to have doubled after this many seconds and requests: two per cent of
-/// growth take more than half of either.
+/// Without a 429 the estimate doubles after this many seconds and requests. The first two per cent of growth take more
+/// than half of either.
 const DOUBLES_IN: f64 = 13.0;
 const DOUBLES_AFTER: f64 = 200.0;
 const CURVE: i32 = 6;
 
-/// A fall deeper than this is no change of the limit but something else: an outage, or others used it up.
+/// A deeper fall is not a change of the limit: an outage, or other clients used the limit up.
 const DEEPEST: f64 = 8.0;
 
-/// How much of the pace each second of slow replies takes, and how much they take at most.
+/// Factor per second of slow replies, and the lowest factor in total.
 const EASE: f64 = 0.9;
 const EASE_MOST: f64 = 0.5;
 
 #[derive(Debug)]
-pub(super) struct Limit {
-    /// Requests per second when it was last met, or when the search began.
+pub(super) struct LimitEstimate {
+    /// Requests per second at the last 429, or when the search began.
     base: f64,
-    /// Seconds without a 429 since, counted only while the pace was what limited.
+    /// Seconds without a 429 since then, counted only while the pace was the bottleneck.
     age: f64,
-    /// Until the first 429 the belief doubles every second.
+    /// Until the first 429 the estimate doubles every second.
     is_searching: bool,
-    /// Whether a 429 showed it.
+    /// Whether there was a 429.
     is_met: bool,
-    /// Refusals of requests sent before this say nothing new.
-    deaf_until: Option<Instant>,
-    /// The least to which slow replies lower it, as long as they last.
+    /// A 429 to a request sent before this time is ignored.
+    ignored_before: Option<Instant>,
+    /// The lowest rate to which slow replies may reduce it, while they last.
     eased_floor: Option<f64>,
 }
 
-impl Limit {
-    /// Nothing is known but where to start.
+impl LimitEstimate {
+    /// An unknown limit: the search begins at `start`.
     pub(super) fn unknown(start: f64) -> Self {
-        Self { base: start, age: 0.0, is_searching: true, is_met: false, deaf_until: None, eased_floor: None }
+        Self { base: start, age: 0.0, is_searching: true, is_met: false, ignored_before: None, eased_floor: None }
     }
 
-    /// It was this, not long ago.
+    /// A limit that was measured a short while ago.
     pub(super) fn known(limit: f64) -> Self {
         Self { is_searching: false, ..Self::unknown(limit.max(LOWEST)) }
     }
 
-    /// The belief.
+    /// Returns the estimate, in requests per second.
     pub(super) fn per_second(&self) -> f64 {
         let growth = if self.is_searching {
             self.age.exp2()
@@ -63,20 +64,20 @@ impl Limit {
         self.base * growth
     }
 
-    /// Whether it was met, and is believed: neither an outage nor slow replies have lowered it.
+    /// Returns whether a 429 confirmed the estimate, and neither an outage nor slow replies have lowered it.
     pub(super) fn is_found(&self) -> bool {
         self.is_met && !self.is_searching && self.eased_floor.is_none()
     }
 
-    /// A request at full pace was served; the next goes `seconds` later.
+    /// Counts a request that was served at full pace; the next goes `seconds` later.
     pub(super) fn grow(&mut self, seconds: f64) {
         self.age += seconds;
     }
 
-    /// A request sent at `sent_at` was refused, after `served` others in the second before it. `limit` is the belief,
-    /// or what was made of it under a ceiling.
-    pub(super) fn refuse(&mut self, limit: f64, sent_at: Instant, served: u32, now: Instant) {
-        if self.deaf_until.is_some_and(|until| sent_at < until) {
+    /// Lowers the estimate after a 429 to a request sent at `sent_at`, with `served` others in the second before it.
+    /// `limit` is the estimate as reduced by a ceiling.
+    pub(super) fn on_throttled(&mut self, limit: f64, sent_at: Instant, served: u32, now: Instant) {
+        if self.ignored_before.is_some_and(|until| sent_at < until) {
             return;
         }
         let served = f64::from(served);
@@ -86,14 +87,14 @@ impl Limit {
         } else {
             self.base = limit / DEEPEST;
             self.is_searching = true;
-            self.deaf_until = Some(now + Duration::from_secs(1));
+            self.ignored_before = Some(now + Duration::from_secs(1));
         }
         self.base = self.base.max(LOWEST);
         self.is_met = true;
         self.age = 0.0;
     }
 
-    /// Replies have been slow for a while. `limit` as in [`refuse`](Self::refuse).
+    /// Lowers the estimate because replies are slow. `limit` as in [`on_throttled`](Self::on_throttled).
     pub(super) fn ease(&mut self, limit: f64) {
         let floor = *self.eased_floor.get_or_insert(limit * EASE_MOST);
         self.base = (limit * EASE).max(floor).min(limit).max(LOWEST);
@@ -101,12 +102,12 @@ impl Limit {
         self.is_searching = false;
     }
 
-    /// Replies are as quick as usual again.
+    /// Ends the reduction: replies are as quick as usual again.
     pub(super) fn relax(&mut self) {
         self.eased_floor = None;
     }
 
-    /// Another part of the whole.
+    /// Scales the estimate to another share of the total.
     pub(super) fn scale(&mut self, factor: f64) {
         self.base = (self.base * factor).max(LOWEST);
         self.eased_floor = self.eased_floor.map(|floor| floor * factor);

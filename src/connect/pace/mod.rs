@@ -1,10 +1,10 @@
-//! The pace: how many requests per second the API is sent.
+//! The pace: how many requests per second are sent to the API.
 //!
-//! The API publishes no limit and its 429 carries no hint, so the limit is inferred. `limit` keeps what is believed of
-//! it, `sent` what was sent lately, `served` what was served, `latency` whether replies have become slow. Every request waits here for its
-//! [`Turn`], retries and token requests included, and its reply reports back with it. Requests go evenly, at
-//! [`HEADROOM`] of the believed limit, and never more than that limit within any one second, however late timers are.
-//! Workers that share an API send a part each: [`Pace::share`].
+//! The API publishes no limit and its 429 carries no hint, so the limit is inferred. `limit` holds the estimate,
+//! `sent` the latest requests, `served` the measured rate, `latency` whether replies have become slow.
+//! Every request waits here for its [`Turn`], including retries and token requests, and its reply reports back with
+//! it. Requests go evenly, at [`HEADROOM`] of the estimate, and never more than the estimate within any second,
+//! however late timers are. Workers that share an API divide the rate: [`Pace::share`].
 
 mod latency;
 mod limit;
@@ -20,71 +20,71 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::waits::{For, Waits};
-use latency::{Latency, Verdict};
-use limit::Limit;
+use latency::{Latency, Trend};
+use limit::LimitEstimate;
 pub(super) use retry_after::retry_after;
 use sent::Sent;
 use served::Served;
 
-/// Part of the believed limit that is used: the rest makes up for late timers and uneven networks.
+/// Share of the estimated limit that is used. The rest makes up for late timers and uneven networks.
 const HEADROOM: f64 = 0.98;
 
-/// Turns missed by late timers are made up for, up to this much time; more would be a burst.
+/// Turns missed by late timers are caught up, up to this much time; more would be a burst.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// A wait that the API asks for is honoured within these bounds: 0 and a year are both nonsense.
+/// Bounds of a wait that the API requests: neither 0 nor a year makes sense.
 const SHORTEST_HOLD: Duration = Duration::from_secs(1);
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
 
-/// A worker's pace comes closer to an equal part of the whole by this factor at most, each time it hears of the others.
-const LEAN: f64 = 1.1;
+/// Largest factor by which a worker's pace approaches an equal share, each time it learns about the others.
+const APPROACH_FACTOR: f64 = 1.1;
 
-/// A change of the pace by this factor is worth a line in the log.
-const NEWS: f64 = 1.5;
+/// A change of the pace by this factor is logged.
+const LOGGED_CHANGE: f64 = 1.5;
 
 /// The pace of one [`Client`](super::Client), shared by all its requests.
 #[derive(Debug)]
 pub struct Pace {
-    /// Requests per second where nothing is known.
+    /// Requests per second to start with if no limit is known.
     initial: f64,
-    /// Who waits for a turn; the lock is fair.
-    line: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
+    /// Held by the request that waits for the next turn; the lock is fair.
+    queue: tokio::sync::Mutex<()>,
+    state: Mutex<PaceState>,
     waits: Waits,
 }
 
 #[derive(Debug)]
-struct State {
-    limit: Limit,
+struct PaceState {
+    limit: LimitEstimate,
     sent: Sent,
-    /// Since the run began, or the number of workers changed.
+    /// Counted since the run began, or since the number of workers changed.
     served: Served,
     latency: Latency,
-    /// For all workers together.
+    /// In requests per second, for all workers together.
     ceiling: f64,
     workers: u32,
-    /// When the next request may go.
+    /// When the next request may be sent.
     next: Instant,
-    /// Until then the API wants nothing to be sent.
+    /// No request is sent before this time, as the API asked.
     held_until: Option<Instant>,
-    /// The rate that was last logged.
-    told: f64,
+    /// The rate in the last log line.
+    logged_rate: f64,
 }
 
-/// Leave to send one request, now.
+/// Permission to send one request now.
 #[derive(Debug)]
 pub(super) struct Turn {
     sent_at: Instant,
-    /// Seconds until the next turn; `None` if requests come more slowly than the pace allows: their success says
-    /// nothing about it.
+    /// Seconds until the next turn; `None` if requests come more slowly than the pace allows. Then their success says
+    /// nothing about the pace.
     slot: Option<f64>,
 }
 
 impl Pace {
     pub(super) fn new(initial: f64, ceiling: Option<f64>) -> Self {
         let ceiling = ceiling.unwrap_or(f64::INFINITY);
-        let state = State {
-            limit: Limit::unknown(initial / HEADROOM),
+        let state = PaceState {
+            limit: LimitEstimate::unknown(initial / HEADROOM),
             sent: Sent::default(),
             served: Served::since(Instant::now()),
             latency: Latency::default(),
@@ -92,21 +92,20 @@ impl Pace {
             workers: 1,
             next: Instant::now(),
             held_until: None,
-            told: initial.min(ceiling),
+            logged_rate: initial.min(ceiling),
         };
-        Self { initial, line: tokio::sync::Mutex::default(), state: Mutex::new(state), waits: Waits::default() }
+        Self { initial, queue: tokio::sync::Mutex::default(), state: Mutex::new(state), waits: Waits::default() }
     }
 
-    /// Says there what it waits for.
-    pub(super) fn explaining(self, waits: Waits) -> Self {
+    /// Records its waits in `waits`.
+    pub(super) fn with_waits(self, waits: Waits) -> Self {
         Self { waits, ..self }
     }
 
-    /// Waits for this request's turn.
     pub(super) async fn turn(&self) -> Turn {
-        // One after the other, in the order of arrival: only the first of the line knows when it goes, so that all
-        // others feel a change of the pace at once.
-        let _first = self.line.lock().await;
+        // Requests queue in order of arrival. Only the first one computes its time, so that a change of the pace
+        // applies to all others at once.
+        let _first = self.queue.lock().await;
         let mut has_waited = false;
         loop {
             let (free_at, what) = {
@@ -122,38 +121,38 @@ impl Pace {
         }
     }
 
-    /// A reply that was neither a 429 nor a failure of the server has begun to come.
+    /// Records that a reply arrived that was neither a 429 nor a server error.
     pub(super) fn went_well(&self, turn: &Turn) {
         let now = Instant::now();
         let mut state = self.lock();
         state.served.add(turn.sent_at);
         let Some(slot) = turn.slot else { return };
         match state.latency.note(now.duration_since(turn.sent_at), now) {
-            Verdict::Calm if state.rate() < state.own_ceiling() => state.limit.grow(slot),
-            Verdict::Calm | Verdict::Unsure => {}
-            Verdict::Slow => {
+            Trend::Calm if state.rate() < state.own_ceiling() => state.limit.grow(slot),
+            Trend::Calm | Trend::Unsure => {}
+            Trend::Slow => {
                 let limit = state.used_limit();
                 state.limit.ease(limit);
             }
-            Verdict::CalmAgain => state.limit.relax(),
+            Trend::CalmAgain => state.limit.relax(),
         }
-        state.tell();
+        state.log_change();
     }
 
-    /// A 429.
+    /// Records a 429 and lowers the rate.
     pub(super) fn was_throttled(&self, turn: &Turn) {
         let now = Instant::now();
         let mut state = self.lock();
-        let (limit, served) = (state.used_limit(), state.sent.refuse(turn.sent_at));
-        state.limit.refuse(limit, turn.sent_at, served, now);
-        // Wait until the last second holds no more than the new rate: nothing but refusals would come before.
+        let (limit, served) = (state.used_limit(), state.sent.on_throttled(turn.sent_at));
+        state.limit.on_throttled(limit, turn.sent_at, served, now);
+        // Wait until the last second holds no more than the new rate: before that every request would get a 429.
         if let Some(free_at) = state.sent.falls_below(state.rate().ceil(), now) {
             state.next = state.next.max(free_at);
         }
-        state.tell();
+        state.log_change();
     }
 
-    /// Nobody sends for so long, but for a second at least and a minute at most.
+    /// Sends nothing for this long, but at least a second and at most a minute.
     pub fn hold_for(&self, wait: Duration) {
         let wait = wait.clamp(SHORTEST_HOLD, LONGEST_HOLD);
         let mut state = self.lock();
@@ -161,86 +160,85 @@ impl Pace {
         state.held_until = Some(state.next);
     }
 
-    /// Requests per second at the moment, of this worker alone.
+    /// Returns the current rate of this worker, in requests per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.lock().rate()
     }
 
-    /// Where the search starts if nothing is known.
+    /// Returns the rate to start with if no limit is known.
     #[must_use]
     pub fn initial(&self) -> f64 {
         self.initial
     }
 
-    /// The highest rate that this worker was served for five seconds, of the last ten; `None` if it has not asked for
-    /// so long.
+    /// Returns the highest rate of this worker over five of the last ten seconds. `None` in the first five seconds.
     #[must_use]
     pub fn served(&self) -> Option<f64> {
         self.lock().served.per_second(Instant::now())
     }
 
-    /// The pace that all workers together may keep, if the API's limit was met.
+    /// Returns the pace of all workers together, if a 429 confirmed the limit.
     #[must_use]
     pub fn found(&self) -> Option<f64> {
         let state = self.lock();
         state.limit.is_found().then(|| state.rate() * f64::from(state.workers))
     }
 
-    /// From now on this is one of `workers` that share the API, and `total` the pace of all of them. If that is not
-    /// known, it is what this one believes.
+    /// Makes this one of `workers` that share the API; `total` is the pace of all of them. Without `total` this
+    /// worker's own estimate counts.
     pub fn share(&self, workers: u32, total: Option<f64>) {
         let mut state = self.lock();
-        let factor = state.now_one_of(workers);
+        let factor = state.set_workers(workers);
         match total {
-            Some(total) => state.limit = Limit::known(state.part_of(total)),
+            Some(total) => state.limit = LimitEstimate::known(state.share_of(total)),
             None => state.limit.scale(factor),
         }
-        state.tell();
+        state.log_change();
     }
 
-    /// The same, where `total` is no limit but was served before: the search for the limit goes on from there.
+    /// Like [`share`](Self::share), but `total` is no limit: it was served before, and the search for the limit goes
+    /// on from there.
     pub fn search_from(&self, workers: u32, total: f64) {
         let mut state = self.lock();
-        state.now_one_of(workers);
-        state.limit = Limit::unknown(state.part_of(total));
-        state.tell();
+        state.set_workers(workers);
+        state.limit = LimitEstimate::unknown(state.share_of(total));
+        state.log_change();
     }
 
-    /// Leans towards an equal part of `total`, a little at a time: what this worker sees itself counts for more. One that
-    /// has not met the limit yet has an equal part already, and looks for more.
-    pub fn lean_to(&self, total: f64) {
+    /// Approaches an equal share of `total` in small steps: the worker's own measurements count for more. A worker
+    /// that has not found the limit keeps searching instead.
+    pub fn approach(&self, total: f64) {
         let mut state = self.lock();
         if !state.limit.is_found() {
             return;
         }
         let factor = total / f64::from(state.workers) / state.rate();
-        state.limit.scale(factor.clamp(1.0 / LEAN, LEAN));
+        state.limit.scale(factor.clamp(1.0 / APPROACH_FACTOR, APPROACH_FACTOR));
     }
 
-    /// Whether a ceiling is configured.
     #[must_use]
     pub fn has_ceiling(&self) -> bool {
         self.lock().ceiling.is_finite()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a poisoned pace is still a pace.
+    fn lock(&self) -> MutexGuard<'_, PaceState> {
+        // No code panics while holding the lock, so a poisoned pace is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Returns how many times as large this worker's part is now. What was served beside another number of others is
-    /// forgotten.
-    fn now_one_of(&mut self, workers: u32) -> f64 {
+impl PaceState {
+    /// Sets the number of workers and returns the factor by which this worker's share changes. Forgets the rate that
+    /// was served before.
+    fn set_workers(&mut self, workers: u32) -> f64 {
         self.served = Served::since(Instant::now());
         let before = std::mem::replace(&mut self.workers, workers.max(1));
         f64::from(before) / f64::from(self.workers)
     }
 
-    /// The limit to believe in, if all workers together may send `total`.
-    fn part_of(&self, total: f64) -> f64 {
+    /// Returns this worker's limit if all workers together may send `total`.
+    fn share_of(&self, total: f64) -> f64 {
         total / f64::from(self.workers) / HEADROOM
     }
 
@@ -252,15 +250,15 @@ impl State {
         (self.limit.per_second() * HEADROOM).min(self.own_ceiling())
     }
 
-    /// The limit that the rate goes by: a ceiling may leave less than what is believed.
+    /// Returns the limit that the rate follows: a ceiling may be below the estimate.
     fn used_limit(&self) -> f64 {
         self.rate() / HEADROOM
     }
 
-    /// A turn, or when to ask again.
+    /// Returns a turn, or when to try again.
     fn take_turn(&mut self, now: Instant, has_waited: bool) -> Result<Turn, Instant> {
         let rate = self.rate();
-        // Made-up turns must not come to more than the limit in a second; that of a low rate may be a fraction.
+        // Turns that are caught up must not exceed the limit within a second. The limit may be less than one.
         let most = self.limit.per_second().min(self.own_ceiling()).floor().max(rate.ceil());
         let free_at = self.sent.falls_below(most, now).map_or(self.next, |free_at| free_at.max(self.next));
         if free_at > now {
@@ -270,16 +268,16 @@ impl State {
         let slot = 1.0 / rate;
         self.next = from + Duration::from_secs_f64(slot);
         self.sent.add(now);
-        // Timers are late: who comes a little after the time may well have waited in line for somebody who waited.
+        // Timers are late: a request that arrives slightly after its time may have queued behind one that waited.
         let is_limiting = has_waited || from + SLACK / 2 > now;
         Ok(Turn { sent_at: now, slot: is_limiting.then_some(slot) })
     }
 
-    fn tell(&mut self) {
+    fn log_change(&mut self) {
         let rate = self.rate();
-        if rate > self.told * NEWS || rate * NEWS < self.told {
-            tracing::debug!(requests_per_second = rate, before = self.told, "the pace changes");
-            self.told = rate;
+        if rate > self.logged_rate * LOGGED_CHANGE || rate * LOGGED_CHANGE < self.logged_rate {
+            tracing::debug!(requests_per_second = rate, before = self.logged_rate, "the pace changed");
+            self.logged_rate = rate;
         }
     }
 }

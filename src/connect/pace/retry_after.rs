@@ -1,23 +1,23 @@
-//! `Retry-After`, which the API is not known to send: honoured should it ever come.
+//! `Retry-After`. The API is not known to send it; it is honoured if it comes.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 
-/// How long to wait, told in seconds or by an HTTP date; `None` if there is no such header or it makes no sense.
+/// Returns how long to wait, given in seconds or as an HTTP date. `None` if the header is missing or invalid.
 pub(in crate::connect) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?;
     let digits = value.as_bytes().trim_ascii();
     if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-        // Too large a number is as long a wait as there is.
+        // A number that is too large becomes the longest wait.
         let seconds = std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds));
     }
     let until = date(value)?;
-    // By the server's own clock if it tells the time: it need not agree with ours.
+    // Compare with the server's own clock, if it sends one: it need not agree with ours.
     let now = headers.get(DATE).and_then(date).unwrap_or_else(Utc::now);
-    // Past already: as short a wait as there is.
+    // A date in the past becomes the shortest wait.
     Some((until - now).to_std().unwrap_or(Duration::ZERO))
 }
 
@@ -29,7 +29,7 @@ fn date(value: &HeaderValue) -> Option<DateTime<Utc>> {
 mod tests {
     use super::*;
 
-    fn told(retry_after_value: &str, date: Option<&str>) -> Option<u64> {
+    fn parsed(retry_after_value: &str, date: Option<&str>) -> Option<u64> {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, retry_after_value.parse().unwrap());
         if let Some(date) = date {
@@ -39,25 +39,25 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_understood() {
-        assert_eq!(told("7", None), Some(7));
-        assert_eq!(told(" 0 ", None), Some(0));
-        assert_eq!(told("99999999999999999999999999", None), Some(u64::MAX));
+    fn seconds_are_read() {
+        assert_eq!(parsed("7", None), Some(7));
+        assert_eq!(parsed(" 0 ", None), Some(0));
+        assert_eq!(parsed("99999999999999999999999999", None), Some(u64::MAX));
     }
 
     #[test]
     fn a_date_counts_from_the_servers_own_time() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        assert_eq!(told("Sun, 06 Nov 1994 08:50:07 GMT", Some(date)), Some(30));
-        assert_eq!(told("Sun, 06 Nov 1994 08:49:00 GMT", Some(date)), Some(0));
-        // Without that, from ours.
-        assert_eq!(told(date, None), Some(0));
+        assert_eq!(parsed("Sun, 06 Nov 1994 08:50:07 GMT", Some(date)), Some(30));
+        assert_eq!(parsed("Sun, 06 Nov 1994 08:49:00 GMT", Some(date)), Some(0));
+        // Without a `Date` header our clock counts.
+        assert_eq!(parsed(date, None), Some(0));
     }
 
     #[test]
-    fn what_makes_no_sense_is_no_wait() {
+    fn an_invalid_value_causes_no_wait() {
         for value in ["", "soon", "-1", "1.5", "Sun, 06 Nov"] {
-            assert_eq!(told(value, None), None, "{value:?}");
+            assert_eq!(parsed(value, None), None, "{value:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }

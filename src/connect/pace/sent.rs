@@ -1,4 +1,4 @@
-//! The requests of the last seconds that were served, as far as is known: all that were sent but for those refused.
+//! The latest requests that were served, as far as is known: all that were sent, except those that got a 429.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 /// The API limits requests per second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Requests do not take equally long to the server: what was sent this much earlier may still count.
+/// Requests take different times to reach the server: one sent this much earlier may still count.
 const BLUR: Duration = Duration::from_millis(5);
 
-/// Longer than a reply may take by default: a late 429 still finds the second before its request complete.
+/// Longer than the default `api.timeout`: a late 429 still finds the second before its request complete.
 const KEPT: Duration = Duration::from_secs(32);
 
-/// Beyond this many, requests sent within a [`BURST`] are kept as one: 0.4 MiB at most, at any rate. A list of every
-/// request has 5 MiB at 10,000 per second.
-const TOLD_APART: usize = 4_096;
+/// Beyond this many entries, requests within a [`BURST`] share one: 0.4 MiB at most at any rate. One entry per request
+/// would take 5 MiB at 10,000 per second.
+const MAX_SINGLE: usize = 4_096;
 
-/// Shorter than what is not known anyway ([`BLUR`]).
+/// Shorter than [`BLUR`], so that it costs no accuracy.
 const BURST: Duration = Duration::from_millis(4);
 
-/// When each of them was sent, oldest first.
+/// The times of sending, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     bursts: VecDeque<Burst>,
-    /// The requests of all of them.
+    /// Number of requests in all bursts.
     count: usize,
 }
 
-/// Requests sent at one time, or nearly.
+/// Requests sent at about the same time.
 #[derive(Debug)]
 struct Burst {
     first: Instant,
-    /// Nanoseconds from the first to the last of them.
+    /// Nanoseconds from the first to the last request.
     length: u32,
     count: u32,
 }
@@ -50,7 +50,7 @@ impl Sent {
             self.count -= oldest.count as usize;
         }
         self.count += 1;
-        let are_too_many = self.bursts.len() >= TOLD_APART;
+        let are_too_many = self.bursts.len() >= MAX_SINGLE;
         if let Some(latest) = self.bursts.back_mut().filter(|_| are_too_many) {
             let length = at.duration_since(latest.first);
             if length < BURST {
@@ -61,8 +61,8 @@ impl Sent {
         self.bursts.push_back(Burst { first: at, length: 0, count: 1 });
     }
 
-    /// Takes out the request sent at `at`; returns how many were served in the second before it.
-    pub(super) fn refuse(&mut self, at: Instant) -> u32 {
+    /// Removes the request sent at `at`, which got a 429. Returns how many were served in the second before it.
+    pub(super) fn on_throttled(&mut self, at: Instant) -> u32 {
         let end = self.bursts.partition_point(|burst| burst.first <= at);
         let start = self.bursts.partition_point(|burst| burst.last() + WINDOW + BLUR <= at);
         let mut served: u32 = self.bursts.range(start..end).map(|burst| burst.count).sum();
@@ -79,9 +79,9 @@ impl Sent {
         served
     }
 
-    /// When fewer than `most` will have been sent in the second before; `None` if that is so already.
+    /// Returns when fewer than `most` were sent in the second before; `None` if that is already so.
     pub(super) fn falls_below(&self, most: f64, now: Instant) -> Option<Instant> {
-        // Saturates: a huge number is never reached.
+        // The cast saturates: a huge number is never reached.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -107,7 +107,7 @@ impl Sent {
 mod tests {
     use super::*;
 
-    /// A minute at a steady rate; returns when the latest was sent.
+    /// Sends for a minute at a steady rate. Returns when the latest request was sent.
     fn send(sent: &mut Sent, per_second: u32) -> Instant {
         let start = Instant::now();
         let at = (0..60 * per_second).map(|index| start + Duration::from_secs(1) / per_second * index);
@@ -115,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_at_any_rate() {
+    fn memory_is_bounded_at_any_rate() {
         let most_bursts = usize::try_from(KEPT.as_millis() / BURST.as_millis()).unwrap();
         for per_second in [10, 100, 1_000, 30_000] {
             let mut sent = Sent::default();
             send(&mut sent, per_second);
-            assert!(sent.bursts.len() <= TOLD_APART + most_bursts, "{per_second}: {}", sent.bursts.len());
+            assert!(sent.bursts.len() <= MAX_SINGLE + most_bursts, "{per_second}: {}", sent.bursts.len());
             assert_eq!(sent.count, sent.bursts.iter().map(|burst| burst.count as usize).sum::<usize>());
             let expected = KEPT.as_secs() * u64::from(per_second);
             assert!((sent.count as u64).abs_diff(expected) <= expected / 200 + 1, "{per_second}: {}", sent.count);
@@ -128,27 +128,28 @@ mod tests {
     }
 
     #[test]
-    fn a_second_is_counted_exactly_at_a_low_rate_and_nearly_at_a_high_one() {
+    fn a_second_is_counted_exactly_at_low_rates_and_closely_at_high_ones() {
         for (per_second, error) in [(1, 0), (100, 0), (1_000, 8), (20_000, 160)] {
             let mut sent = Sent::default();
             let latest = send(&mut sent, per_second);
-            // Those of 1.005 seconds, but for itself: it was refused.
-            let (served, expected) = (sent.refuse(latest), per_second * 1_005 / 1_000);
+            // The requests of 1.005 seconds, except the refused one itself.
+            let (served, expected) = (sent.on_throttled(latest), per_second * 1_005 / 1_000);
             assert!(served.abs_diff(expected) <= error, "{per_second}: {served}");
-            // One that was sent half a minute ago.
-            let (served, expected) = (sent.refuse(latest - Duration::from_secs(30)), per_second * 1_005 / 1_000);
+            // A request that was sent half a minute ago.
+            let (served, expected) = (sent.on_throttled(latest - Duration::from_secs(30)), per_second * 1_005 / 1_000);
             assert!(served.abs_diff(expected) <= error, "{per_second}, late: {served}");
         }
     }
 
     #[test]
-    fn what_was_refused_was_not_served_also_where_many_are_kept_as_one() {
+    fn refused_requests_do_not_count_as_served_even_within_bursts() {
         let mut sent = Sent::default();
         let latest = send(&mut sent, 20_000);
         let (kept, bursts) = (sent.count, sent.bursts.len());
-        // All of the last two bursts and some of the one before, the latest first: what is before them was served.
+        // All requests of the last two bursts and some of the one before, latest first. Everything before them was
+        // served.
         for index in 0..200 {
-            let served = sent.refuse(latest - Duration::from_secs(1) / 20_000 * index);
+            let served = sent.on_throttled(latest - Duration::from_secs(1) / 20_000 * index);
             assert!(served.abs_diff(20_100) <= 80, "{index}: {served}");
         }
         assert_eq!(sent.count, kept - 200);
@@ -157,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_waits_until_enough_of_those_before_are_a_second_old() {
+    fn a_request_waits_until_enough_earlier_ones_are_a_second_old() {
         let late_by = |per_second: u32| {
             let mut sent = Sent::default();
             let latest = send(&mut sent, per_second);
             let most = f64::from(per_second) / 2.0;
             assert_eq!(sent.falls_below(most, latest + WINDOW), None, "{per_second}");
             assert_eq!(sent.falls_below(f64::INFINITY, latest), None, "{per_second}");
-            // The older half of the last second's requests must be gone.
+            // The older half of the last second's requests must leave the window first.
             let exact = latest + WINDOW - Duration::from_secs(1) / per_second * (per_second / 2 - 1);
             sent.falls_below(most, latest).unwrap().duration_since(exact)
         };

@@ -1,6 +1,6 @@
-//! The pace against model servers of three kinds, on a clock that moves only when everybody waits.
+//! Tests the pace against model servers of three kinds, on a clock that moves only when all tasks wait.
 //!
-//! `model` is the server and its clients; here is what they must come to.
+//! `model` is the server and its clients; the expectations are here.
 
 mod kept;
 mod model;
@@ -13,11 +13,11 @@ use model::{Case, Count, KINDS, Kind, World};
 
 use super::*;
 
-/// What counts as keeping to a limit: the share of it that is used, and of the requests that are refused.
+/// Keeping to a limit means using this share of it, with at most this share of requests refused.
 const USED: f64 = 0.95;
 const REFUSED: f64 = 0.01;
 
-/// Latencies from quick to slow, with as many requests in flight as they need at 400 requests per second, or more.
+/// Latencies from quick to slow, with enough requests in flight for 400 requests per second or more.
 const LATENCIES: [(u64, usize); 4] = [(5, 32), (50, 32), (50, 200), (200, 200)];
 
 fn cases() -> impl Iterator<Item = Case> {
@@ -38,7 +38,7 @@ fn cases() -> impl Iterator<Item = Case> {
     })
 }
 
-/// Lets one worker that knows nothing ask.
+/// Starts one worker without a known limit.
 fn asked_by_one(case: Case) -> (World, Arc<Pace>) {
     let mut world = World::new(case);
     let pace = Arc::new(Pace::new(20.0, None));
@@ -47,7 +47,7 @@ fn asked_by_one(case: Case) -> (World, Arc<Pace>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hidden_limit_is_found_and_nearly_all_of_it_used_at_hardly_any_refusal() {
+async fn a_hidden_limit_is_found_and_used_almost_fully_with_few_refusals() {
     for case in cases() {
         let (world, _pace) = asked_by_one(case);
         world.pass(15).await;
@@ -67,8 +67,8 @@ async fn a_limit_that_halves_or_doubles_is_found_again_within_15_seconds() {
             world.pass(15).await;
             let count = world.pass(10).await;
             assert!(count.served_of(limit) >= USED, "{case:?}, to {limit}: {count:?}");
-            // A bucket gives a second's worth more before it refuses a first time, and that may be only now. Otherwise
-            // there may be one search more in these seconds than they have room for.
+            // A bucket gives a second's worth extra before its first refusal, which may happen only now. Otherwise
+            // these seconds may contain one search more than they have time for.
             let refused = if case.kind == Kind::Bucket { 0.05 } else { REFUSED + 1.0 / (limit * 10.0) };
             assert!(count.refused_share() <= refused, "{case:?}, to {limit}: {count:?}");
         }
@@ -76,7 +76,7 @@ async fn a_limit_that_halves_or_doubles_is_found_again_within_15_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_far_above_the_limit_costs_a_second_of_refusals() {
+async fn a_start_far_above_the_limit_causes_one_second_of_refusals() {
     for kind in KINDS {
         let case = Case { kind, limit: 40.0, latency: 50, in_flight: 32, refuses_late: true, seed: 1 };
         let mut world = World::new(case);
@@ -89,7 +89,7 @@ async fn a_start_far_above_the_limit_costs_a_second_of_refusals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_rate_that_has_become_wrong_is_mended() {
+async fn a_stored_rate_that_has_become_wrong_is_corrected() {
     for kind in KINDS {
         for (kept, seconds) in [(100.0, 25), (2000.0, 5)] {
             let case = Case { kind, limit: 400.0, latency: 50, in_flight: 200, refuses_late: true, seed: 1 };
@@ -105,7 +105,7 @@ async fn a_kept_rate_that_has_become_wrong_is_mended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_refused_everything_for_a_while_is_soon_asked_at_full_pace_again() {
+async fn the_pace_recovers_soon_after_an_api_refused_everything() {
     for case in cases().filter(|case| case.latency == 50) {
         let (world, pace) = asked_by_one(case);
         world.pass(20).await;
@@ -120,7 +120,7 @@ async fn an_api_that_refused_everything_for_a_while_is_soon_asked_at_full_pace_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_moment_in_which_others_used_everything_up_is_forgotten_within_seconds() {
+async fn the_pace_recovers_within_seconds_after_other_clients_used_the_limit_up() {
     let case = Case { kind: Kind::SlidingWindow, limit: 0.0, latency: 50, in_flight: 32, refuses_late: false, seed: 1 };
     let mut world = World::new(case);
     let pace = Arc::new(Pace::new(20.0, None));
@@ -134,7 +134,7 @@ async fn a_moment_in_which_others_used_everything_up_is_forgotten_within_seconds
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_below_the_ceiling_is_found_from_a_belief_far_above_it() {
+async fn a_limit_below_the_ceiling_is_found_from_an_estimate_far_above_it() {
     let mut world = World::new(Case {
         kind: Kind::FixedWindow,
         limit: 40.0,
@@ -164,7 +164,7 @@ async fn requests_go_evenly_and_no_faster_than_the_ceiling() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_timer_is_made_up_for_but_no_second_holds_more_than_the_ceiling() {
+async fn missed_turns_are_caught_up_without_exceeding_the_ceiling_in_any_second() {
     let pace = Pace::new(100.0, Some(100.0));
     let mut sent = Vec::new();
     for turn in 0..500 {
@@ -182,7 +182,7 @@ async fn a_late_timer_is_made_up_for_but_no_second_holds_more_than_the_ceiling()
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_come_slowly_teach_no_higher_pace() {
+async fn slow_requests_do_not_raise_the_pace() {
     let pace = Pace::new(100.0, None);
     for _ in 0..500 {
         let turn = pace.turn().await;
@@ -194,7 +194,7 @@ async fn requests_that_come_slowly_teach_no_higher_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_sends_while_the_api_wants_to_be_left_alone() {
+async fn no_request_is_sent_during_a_pause_that_the_api_asked_for() {
     for (asked_for, kept) in [(0, 1), (7, 7), (1_000_000_000, 60)] {
         let pace = Arc::new(Pace::new(100.0, None));
         pace.turn().await;
@@ -214,7 +214,7 @@ async fn nobody_sends_while_the_api_wants_to_be_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_many_refusals_of_one_moment_are_one_piece_of_news() {
+async fn many_refusals_of_one_moment_count_once() {
     let pace = Pace::new(100.0, None);
     pace.share(1, Some(98.0));
     let mut turns = Vec::new();

@@ -1,8 +1,8 @@
-//! The unknown and the unreadable fields of a message as one JSON text that `jsonb` can hold.
+//! Collects the unknown and the unreadable fields of a message into one JSON text for `jsonb`.
 //!
-//! The reply's own JSON is copied, not parsed into a tree: that keeps every digit of every number and costs about as
-//! many bytes as the reply has. Names are put in order, so that the same fields always make the same text. A field
-//! that PostgreSQL would refuse becomes a string with its JSON text, and the message is marked as altered.
+//! The reply's JSON is copied, not parsed into a tree: that keeps every digit of every number and takes about as many
+//! bytes as the reply. Names are sorted, so that the same fields always give the same text. A field that PostgreSQL
+//! would refuse becomes a string with its JSON text, and the message is marked as altered.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ use super::object::{self, Field};
 use crate::connect::text;
 use crate::domain::Extra;
 
-/// Values nested deeper stay text: each level is scanned once more than the one around it.
+/// Deeper values stay text: each level is scanned once more than the one around it.
 const MAX_DEPTH: usize = 16;
 
-/// As far as 64-bit floats go. `jsonb` writes numbers without exponents: larger ones would swell when they are read.
+/// The range of 64-bit floats. `jsonb` writes numbers without exponents: larger ones would expand when they are read.
 const MAX_EXPONENT: u32 = 308;
 
-/// Longer numbers stay text: `numeric` ends somewhere, and no honest number is near it.
+/// Longer numbers stay text: `numeric` has limits, and no real number comes near them.
 const MAX_NUMBER_BYTES: usize = 1_000;
 
-/// These fields as an object, and whether anything in it had to be replaced. `None` without fields.
+/// Returns these fields as an object, and whether a value had to be replaced. `None` without fields.
 pub(super) fn collect(fields: Vec<Field<'_>>) -> (Option<Extra>, bool) {
     if fields.is_empty() {
         return (None, false);
@@ -45,7 +45,7 @@ pub(super) fn collect(fields: Vec<Field<'_>>) -> (Option<Extra>, bool) {
     (Some(Extra::new(object)), writer.is_altered)
 }
 
-/// By name; of a repeated one the last.
+/// Sorts by name and keeps the last of a repeated one.
 fn in_order(mut fields: Vec<Field<'_>>) -> Vec<Field<'_>> {
     fields.reverse();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -53,7 +53,7 @@ fn in_order(mut fields: Vec<Field<'_>>) -> Vec<Field<'_>> {
     fields
 }
 
-/// How deep lists and objects are nested in a value.
+/// Returns how deep lists and objects are nested in a value.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut is_text, mut is_escaped) = (false, false);
@@ -73,7 +73,7 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// PostgreSQL would refuse the value, or it would take too much to check it.
+/// PostgreSQL would refuse the value, or checking it would take too long.
 struct Unstorable;
 
 struct Writer {
@@ -111,7 +111,7 @@ impl Writer {
 
     fn name(&mut self, name: &str) {
         self.comma();
-        // U+FFFD: most likely half of a surrogate pair before.
+        // U+FFFD was most likely a lone surrogate.
         if name.contains(['\0', '\u{FFFD}']) {
             self.is_altered = true;
             self.string(&name.replace('\0', "\u{FFFD}"));
@@ -132,7 +132,7 @@ impl Writer {
     }
 }
 
-/// Writes the elements of a list one by one, so that their number costs nothing.
+/// Writes the elements of a list one by one, so that their number takes no memory.
 struct Elements<'a>(&'a mut Writer);
 
 impl<'de> Visitor<'de> for Elements<'_> {

@@ -1,27 +1,27 @@
-//! Values that the API sends in another JSON type than documented, where only one value can be meant.
+//! Reads values of another JSON type than documented, where only one value can be meant.
 //!
-//! Each function takes the JSON of one value. `None`: it cannot be read without a guess.
+//! Each function takes the JSON of one value and returns `None` if it would have to guess.
 
 use chrono::{DateTime, Utc};
 
 use crate::connect::text::{self, Text};
 
-/// Past it, a number with a fraction or an exponent has been a float on its way: its last digits are a guess.
+/// A larger number with a fraction or an exponent was once a float: its last digits are not exact.
 const LARGEST_EXACT_FLOAT: u64 = 1 << 53;
 
-/// A 64-bit integer: a number, or a string of digits, which is how clients without such integers send them.
+/// Reads a 64-bit integer: a number, or a string of digits as sent by clients without such integers.
 pub(super) fn integer(json: &str) -> Option<i64> {
     if !json.starts_with('"') {
         return json.parse().ok().or_else(|| integral(json));
     }
     let text = text::decode(json)?.text;
     let digits = text.trim_ascii();
-    // With an exponent it may be no number at all: 12e4 is also an id in base 16.
+    // A string with an exponent may be no number at all: 12e4 is also an id in base 16.
     let is_plain = !digits.contains(['e', 'E']);
     digits.parse().ok().or_else(|| is_plain.then(|| integral(digits)).flatten())
 }
 
-/// An integer with a fraction of zeros or an exponent.
+/// Reads an integer that has a fraction of zeros or an exponent.
 fn integral(number: &str) -> Option<i64> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -32,7 +32,7 @@ fn integral(number: &str) -> Option<i64> {
     (value.unsigned_abs() <= LARGEST_EXACT_FLOAT).then_some(value)
 }
 
-/// A truth value: also 1 and 0, and the words for it.
+/// Reads a boolean, also 1 and 0, and the usual words.
 pub(super) fn boolean(json: &str) -> Option<bool> {
     match json {
         "true" | "1" => Some(true),
@@ -46,7 +46,7 @@ pub(super) fn boolean(json: &str) -> Option<bool> {
     }
 }
 
-/// A text for people: a string, or a number as it is written.
+/// Reads a text: a string, or a number as it is written.
 pub(super) fn words(json: &str) -> Option<Text<'_>> {
     match json.as_bytes() {
         [b'-' | b'0'..=b'9', ..] => Some(Text { text: json.into(), is_altered: false }),
@@ -54,14 +54,14 @@ pub(super) fn words(json: &str) -> Option<Text<'_>> {
     }
 }
 
-/// A time with its zone: RFC 3339, and what other libraries make of it. Without a zone nobody knows which moment is
-/// meant, and of a number nobody knows the unit.
+/// Reads a time with its zone: RFC 3339, and the variants that other libraries write. Without a zone the moment is
+/// unknown, and a bare number has no unit.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     let rfc3339 = |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc));
     rfc3339(text).or_else(|| rfc3339(&in_full(text.trim_ascii())?))
 }
 
-/// `2026-01-31 18:00 +00` as `2026-01-31T18:00:00+00:00`. Whether it is a time at all is not checked.
+/// Rewrites `2026-01-31 18:00 +00` as `2026-01-31T18:00:00+00:00`. Does not check whether the result is a time.
 fn in_full(text: &str) -> Option<String> {
     let (date, rest) = text.split_at_checked("2026-01-31".len())?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_read_in_its_usual_spellings() {
+    fn booleans_are_read_in_their_usual_spellings() {
         for json in ["true", "1", "\"true\"", "\" TRUE\"", "\"1\"", "\"yes\"", "\"T\""] {
             assert_eq!(boolean(json), Some(true), "{json}");
         }

@@ -1,4 +1,4 @@
-//! A message on its way from the fields of a reply into the domain, whichever way they were read.
+//! Turns the fields of a message into the domain's [`Message`], for both decoders.
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use super::{extra, lossless};
 use crate::connect::text::{self, Text};
 use crate::domain::{Message, UserType};
 
-/// Types are part of keys: a longer one than any index entry can hold is no type.
+/// Types belong to keys: a longer one would exceed the size of an index entry.
 const MAX_TYPE_BYTES: usize = 128;
 
 /// The documented fields of a message; all others go to `extra`.
@@ -26,7 +26,7 @@ pub(super) const MESSAGE_FIELDS: [&str; 11] = [
     "image",
 ];
 
-/// The fields of a message. What is null is absent, and so is an empty string but for the text.
+/// The fields of a message. Null counts as absent, and so does an empty string, except in `body`.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     pub(super) id: Option<i64>,
@@ -40,16 +40,16 @@ pub(super) struct Fields<'a> {
     pub(super) read_at: Option<DateTime<Utc>>,
     pub(super) body: Option<Text<'a>>,
     pub(super) image: Option<Text<'a>>,
-    /// With names that are not in [`MESSAGE_FIELDS`], in the order of the reply.
+    /// Fields whose names are not in [`MESSAGE_FIELDS`], in the order of the reply.
     pub(super) others: Vec<Field<'a>>,
-    /// Those in [`MESSAGE_FIELDS`] with a value that makes no sense.
+    /// Fields in [`MESSAGE_FIELDS`] whose value cannot be read.
     pub(super) unreadable: Vec<(&'static str, &'a RawValue)>,
-    /// Whether something was replaced in a type.
+    /// Whether characters of a type were replaced.
     pub(super) is_altered: bool,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of an object, each read for itself: one that makes no sense costs no other.
+    /// Reads each field on its own: an unreadable one does not affect the others.
     pub(super) fn of(object: &Object<'a>) -> Self {
         let mut unreadable = Vec::new();
         let mut is_altered = false;
@@ -61,7 +61,7 @@ impl<'a> Fields<'a> {
         let (sender_type, recipient_type) =
             (user_type("sender_type", &mut unreadable), user_type("recipient_type", &mut unreadable));
         Self {
-            // Without it there is no message: that is the caller's to say.
+            // A missing id is reported by the caller.
             id: object.raw("id").and_then(|raw| lossless::integer(raw.get())),
             order_id: read(object, "order_id", &mut unreadable, lossless::integer),
             created_at: read(object, "created_at", &mut unreadable, time),
@@ -79,10 +79,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The message with this id, at this position of its reply.
+    /// Makes the message with this id, at this position of its reply.
     pub(super) fn into_message(mut self, id: i64, position: usize) -> Message {
         let is_altered = self.is_altered || [&self.body, &self.image].into_iter().flatten().any(|text| text.is_altered);
-        // Their names are not among those of the others.
+        // No name occurs twice: these are known names, the others are unknown ones.
         self.others.extend(self.unreadable.iter().map(|(name, raw)| ((*name).into(), *raw)));
         let mut unreadable: Vec<&'static str> = self.unreadable.iter().map(|(name, _)| *name).collect();
         unreadable.sort_unstable();
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The value of a field; one that cannot be read is noted.
+/// Reads a field. Adds it to `unreadable` if that fails.
 fn read<'a, T>(
     object: &Object<'a>,
     name: &'static str,
@@ -122,7 +122,7 @@ fn read<'a, T>(
     value
 }
 
-/// Whether a text can be a type.
+/// Returns whether a text is short enough for a type.
 pub(super) fn is_type(text: &Text<'_>) -> bool {
     text.text.len() <= MAX_TYPE_BYTES
 }

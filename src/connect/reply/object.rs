@@ -1,8 +1,8 @@
-//! JSON objects and lists taken apart one level at a time, with complaints that have a `JSONPath`.
+//! Splits JSON objects and lists one level at a time; errors carry a `JSONPath`.
 //!
-//! What is inside a field stays text until somebody asks for it, and what nobody asks for is never built: a reply
-//! costs memory for what is read of it, not for what is in it. The scan for a value's end does not recurse, so no
-//! depth of nesting can overflow the stack.
+//! The content of a field stays text until it is requested, and what is never requested is never built. So a reply
+//! takes memory for what is read from it, not for what it contains. The scan for a value's end does not recurse, so no
+//! nesting can overflow the stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,36 +14,35 @@ use serde_json::value::RawValue;
 use super::{lossless, says_nothing};
 use crate::connect::text;
 
-/// Most fields of an object. The API sends eleven; each takes 40 bytes here, however few in the reply.
+/// Most fields of an object. The API sends eleven. Each takes 40 bytes here, however short it is in the reply.
 pub(super) const MAX_FIELDS: usize = 1_000;
 
-/// A complaint about the value at `path`.
-pub(super) struct Wrong {
+pub(super) struct Malformed {
     pub(super) path: String,
     pub(super) reason: String,
 }
 
-/// A field's name and its value's JSON.
+/// A field's name and the JSON of its value.
 pub(super) type Field<'a> = (Cow<'a, str>, &'a RawValue);
 
-/// A JSON object split into fields. Of a repeated name the last counts, as in most parsers.
+/// A JSON object split into fields. The last of a repeated name counts, as in most parsers.
 pub(super) struct Object<'a> {
     path: String,
     fields: Vec<Field<'a>>,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn read(json: &'a str, path: &str) -> Result<Self, Wrong> {
-        let wrong = |reason: String| Wrong { path: path.to_owned(), reason };
+    pub(super) fn read(json: &'a str, path: &str) -> Result<Self, Malformed> {
+        let wrong = |reason: String| Malformed { path: path.to_owned(), reason };
         if !json.starts_with('{') {
             return Err(wrong(format!("expected an object, found {}", kind(json))));
         }
-        // The text is known to be JSON: nothing but the limit can fail.
+        // The text is valid JSON: only the limit can fail.
         let fields = fields(json).map_err(|_| wrong(format!("more than {MAX_FIELDS} fields")))?;
         Ok(Self { path: path.to_owned(), fields })
     }
 
-    /// An object of unknown place: complaints name none. Whoever collected the fields kept to [`MAX_FIELDS`].
+    /// Makes an object without a path, so its errors name none. The caller limits the fields to [`MAX_FIELDS`].
     pub(super) fn new(fields: Vec<Field<'a>>) -> Self {
         Self { path: String::new(), fields }
     }
@@ -52,76 +51,82 @@ impl<'a> Object<'a> {
         self.fields.iter().any(|(field, _)| field == name)
     }
 
-    /// Whether a name holds what stands for bytes that are not UTF-8.
+    /// Returns whether a name holds the replacement for bytes that are not UTF-8.
     pub(super) fn has_damaged_name(&self) -> bool {
         self.fields.iter().any(|(name, _)| name.contains(char::REPLACEMENT_CHARACTER))
     }
 
-    /// Whether all fields are null, if there are any.
+    /// Returns whether all fields are null, or there are none.
     pub(super) fn says_nothing(&self) -> bool {
         self.fields.iter().all(|(_, raw)| raw.get() == "null")
     }
 
-    /// The value's JSON; `None` if it is absent or null.
+    /// Returns the value's JSON; `None` if it is absent or null.
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let (_, raw) = self.fields.iter().rev().find(|(field, _)| field == name)?;
         Some(*raw).filter(|raw| raw.get() != "null")
     }
 
-    /// The fields with other names than these.
+    /// Returns the fields with other names than these.
     pub(super) fn others(&self, known: &[&str]) -> Vec<Field<'a>> {
         self.fields.iter().filter(|(name, _)| !known.contains(&&**name)).cloned().collect()
     }
 
-    pub(super) fn wrong(&self, name: &str, reason: &str) -> Wrong {
-        Wrong { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
+    pub(super) fn wrong(&self, name: &str, reason: &str) -> Malformed {
+        Malformed { path: format!("{}.{name}", self.path), reason: reason.to_owned() }
     }
 
-    fn expected(&self, name: &str, what: &str, found: &str) -> Wrong {
+    fn expected(&self, name: &str, what: &str, found: &str) -> Malformed {
         self.wrong(name, &format!("expected {what}, found {}", kind(found)))
     }
 
-    /// The field's value; `what` is expected of it.
-    fn value<T>(&self, name: &str, what: &str, parse: impl FnOnce(&'a str) -> Option<T>) -> Result<Option<T>, Wrong> {
+    /// Parses the field's value. `what` names the expected type in the error.
+    fn value<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, Malformed> {
         self.raw(name).map(|raw| parse(raw.get()).ok_or_else(|| self.expected(name, what, raw.get()))).transpose()
     }
 
-    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Wrong> {
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Malformed> {
         self.value(name, "a 64-bit integer", lossless::integer)
     }
 
-    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Wrong> {
+    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, Malformed> {
         self.value(name, "true or false", lossless::boolean)
     }
 
-    pub(super) fn words(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+    pub(super) fn words(&self, name: &str) -> Result<Option<text::Text<'a>>, Malformed> {
         self.value(name, "a string", lossless::words)
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Wrong> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<text::Text<'a>>, Malformed> {
         self.value(name, "a string", text::decode)
     }
 
-    /// One with nothing in it counts as none: some languages write an object without fields as an empty list or string.
-    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Wrong> {
+    /// Returns the field's object. An empty list or string counts as none: some languages write an object without
+    /// fields that way.
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Malformed> {
         let raw = self.raw(name).filter(|raw| !says_nothing(raw.get().as_bytes()));
         raw.map(|raw| Self::read(raw.get(), &format!("{}.{name}", self.path))).transpose()
     }
 
-    /// The elements of a list of at most `limit`; none if it is absent.
-    pub(super) fn list(&self, name: &str, limit: usize) -> Result<Vec<&'a RawValue>, Wrong> {
+    /// Returns the elements of a list, at most `limit`; none if it is absent.
+    pub(super) fn list(&self, name: &str, limit: usize) -> Result<Vec<&'a RawValue>, Malformed> {
         let Some(raw) = self.raw(name) else { return Ok(Vec::new()) };
         if !raw.get().starts_with('[') {
             return Err(self.expected(name, "a list", raw.get()));
         }
-        // The text is known to be JSON: nothing but the limit can fail.
+        // The text is valid JSON: only the limit can fail.
         serde_json::Deserializer::from_str(raw.get())
             .deserialize_seq(Elements { limit })
             .map_err(|_| self.wrong(name, &format!("more than {limit} entries")))
     }
 }
 
-/// What kind of JSON value a text starts with.
+/// Returns which kind of JSON value a text starts with.
 fn kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "an object",
@@ -134,18 +139,18 @@ fn kind(json: &str) -> &'static str {
     }
 }
 
-/// The fields of an object, which `json` has to be. Fails if there are more than [`MAX_FIELDS`].
+/// Splits `json`, which must be an object, into fields. Fails if there are more than [`MAX_FIELDS`].
 pub(super) fn fields(json: &str) -> Result<Vec<Field<'_>>, serde_json::Error> {
     serde_json::Deserializer::from_str(json).deserialize_map(InOrder)
 }
 
 struct InOrder;
 
-/// Borrows from the reply where a name has no escapes.
+/// A name, borrowed from the reply unless it has escapes.
 #[derive(Deserialize)]
 pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// As [`Name`], but halves of surrogate pairs become U+FFFD: such a name costs nobody the other fields.
+/// Like [`Name`], but lone surrogates become U+FFFD, so that such a name does not lose the other fields.
 struct AnyName<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for AnyName<'de> {

@@ -1,9 +1,8 @@
-//! The way through a reply in which nothing is amiss: one pass over its bytes.
+//! Decodes a regular reply in one pass over its bytes.
 //!
-//! Whatever is out of the ordinary ends it without an answer, and [`decode`](super::decode) takes the reply apart level
-//! by level, to say what is wrong and keep the rest. So this decides nothing: what the fields mean is said in one place
-//! for both ([`message`](super::message), `read_metadata`), and there is an answer only where every part has the
-//! documented type and none is left out.
+//! Anything irregular ends the pass without a result, and [`decode`](super::decode) reads the reply level by level, to
+//! report what is wrong and keep the rest. What the fields mean is defined once for both ([`message`](super::message),
+//! `read_metadata`). A result exists only if every value has the documented type and nothing is left out.
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ use super::{MAX_MESSAGES, lossless, read_expiry, read_metadata};
 use crate::connect::text::Text;
 use crate::domain::{Conversation, Message, UserType};
 
-/// The conversation, if the reply holds one without any fault.
+/// Returns the conversation, if the reply has no fault.
 pub(super) fn decode(json: &str) -> Option<Conversation> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let conversation = deserializer.deserialize_map(Root).ok()?;
@@ -47,7 +46,7 @@ impl<'de> Visitor<'de> for Root {
                 return Err(A::Error::custom("repeated"));
             }
         }
-        // Without a list it may be no conversation at all.
+        // Without a list it may be no conversation.
         let messages = messages.ok_or_else(|| A::Error::custom("no list"))?;
         let mut conversation = Conversation { messages, ..Conversation::default() };
         let root = Object::new(fields);
@@ -60,7 +59,7 @@ impl<'de> Visitor<'de> for Root {
     }
 }
 
-/// Room for most conversations, so that the list need not grow.
+/// Initial capacity: enough for most conversations.
 const USUAL_MESSAGES: usize = 32;
 
 struct Messages(Vec<Message>);
@@ -92,7 +91,8 @@ impl<'de> Visitor<'de> for List {
         if !messages.is_sorted_by(|one, next| one.id < next.id) && has_repeated_id(&messages) {
             return Err(A::Error::custom("repeated id"));
         }
-        // Moved rather than shrunk, which would leave a gap in memory for every conversation that waits to be written.
+        // Move the messages instead of shrinking the list: shrinking would leave a gap in memory for every
+        // conversation that waits to be written.
         let mut exact = Vec::with_capacity(messages.len());
         exact.append(&mut messages);
         Ok(exact)
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for MessageFields {
     }
 }
 
-/// The value of a field that has none yet.
+/// Reads a field; fails if it is repeated.
 fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map: &mut A) -> Result<(), A::Error> {
     if field.is_some() {
         return Err(A::Error::custom("repeated"));
@@ -149,7 +149,7 @@ fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map:
     Ok(())
 }
 
-/// The value of a field that is sent as a text and has none yet.
+/// Reads a field that is sent as a text; fails if it is repeated.
 fn read_as<'de, A: MapAccess<'de>, T>(
     field: &mut Option<T>,
     map: &mut A,
@@ -176,7 +176,7 @@ fn has_repeated_id(messages: &[Message]) -> bool {
     ids.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// What is wrong is found out later.
+/// Discards the error: the careful decoder finds out what is wrong.
 fn unusual<T, E: Error>(_: T) -> E {
-    E::custom("not as usual")
+    E::custom("irregular")
 }

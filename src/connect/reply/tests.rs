@@ -1,4 +1,4 @@
-//! Replies of both ages, good, half good and bad.
+//! Tests replies in both formats: good, partly good and bad.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn carefully(json: &str) -> Result<Conversation, Fault> {
     decode_carefully(json, json.as_bytes(), false)
 }
 
-/// The unknown and the unreadable fields of the first message.
+/// Returns the unknown and the unreadable fields of the first message.
 fn extra(conversation: &Conversation) -> String {
     conversation.messages[0].extra.as_ref().expect("unknown fields").json().get().to_owned()
 }
@@ -80,7 +80,7 @@ fn values_of_another_type_are_read_where_only_one_can_be_meant() {
 }
 
 #[test]
-fn a_field_that_cannot_be_read_costs_nothing_but_itself() {
+fn an_unreadable_field_does_not_affect_the_others() {
     let good = json!({
         "id": 1, "order_id": 5, "created_at": "2021-01-01T00:00:00Z", "sender_id": 2, "sender_type": "user",
         "recipient_id": 3, "recipient_type": "driver", "read": true, "read_at": "2021-01-01T00:00:09Z", "body": "a",
@@ -115,7 +115,7 @@ fn a_field_that_cannot_be_read_costs_nothing_but_itself() {
 }
 
 #[test]
-fn a_chat_user_loses_no_more_than_what_cannot_be_read() {
+fn a_chat_user_keeps_all_fields_that_can_be_read() {
     let read = decoded(&json!({"chat_messages": [], "metadata": {
         "customer": {"id": "2", "display_name": {"first": "A"}, "avatar_url": "a.jpg"},
         "current_shopper": {"id": null, "display_name": null, "avatar_url": null},
@@ -144,7 +144,7 @@ fn an_object_without_fields_may_be_written_as_an_empty_list() {
 }
 
 #[test]
-fn a_name_that_is_no_unicode_costs_no_other_field() {
+fn a_name_that_is_not_unicode_does_not_affect_other_fields() {
     let read =
         decode(br#"{"\ud83d":1,"chat_messages":[{"id":1,"body":"a","mood \ud83d":5}],"metadata":{"\udead":{}}}"#);
     let read = read.expect("a conversation");
@@ -173,7 +173,7 @@ fn a_byte_order_mark_is_skipped() {
 }
 
 #[test]
-fn a_body_with_nothing_in_it_is_told_from_a_bad_conversation() {
+fn an_empty_body_is_distinguished_from_a_bad_conversation() {
     for body in ["", " \r\n", "null", " null\n", "\"\"", "{}", "{ }\n", "[]", "\u{feff}", "\u{feff}null"] {
         assert!(says_nothing(body.as_bytes()), "{body:?}");
     }
@@ -214,7 +214,7 @@ fn numbers_of_unknown_fields_keep_every_digit() {
 }
 
 #[test]
-fn unknown_fields_are_the_same_in_any_order_and_of_any_make() {
+fn unknown_fields_give_the_same_text_in_any_order() {
     let one = message_text(r#"{"id":1,"b":{"y":1,"x":[2, {}]},"a":"\u00e9\/","a":"é/"}"#);
     let other = message_text(r#"{"a":"é/","id":1,"b":{"x":[2,{}],"y":0,"y":1}}"#);
     assert_eq!(extra(&one), r#"{"a":"é/","b":{"x":[2,{}],"y":1}}"#);
@@ -256,7 +256,7 @@ fn expiry_is_found_at_both_places_and_absent_is_not_false() {
 }
 
 #[test]
-fn a_bad_part_costs_nothing_but_itself() {
+fn a_bad_value_does_not_affect_the_rest() {
     let read = decoded(&json!({
         "chat_messages": [{"id": 1}, {"body": "no id"}, 5, {"id": "six"}, {"id": null}, {"id": 3}],
         "metadata": {"customer": {"id": 1}, "current_shopper": "Bob", "shoppers": [{"display_name": "x"}, {"id": 4}]},
@@ -283,7 +283,7 @@ fn a_bad_part_costs_nothing_but_itself() {
 }
 
 #[test]
-fn reasons_tell_kinds_not_values() {
+fn reasons_name_kinds_not_values() {
     let read = message(&json!({"id": 5.5}));
     assert_eq!(read.faults[0].reason, "expected a 64-bit integer, found a number that does not fit");
     let read = message(&json!({"id": "SECRET"}));
@@ -291,7 +291,7 @@ fn reasons_tell_kinds_not_values() {
 }
 
 #[test]
-fn a_message_twice_is_one_and_a_contradiction_is_kept_aside() {
+fn a_repeated_message_counts_once_and_a_contradiction_is_a_fault() {
     let same = decoded(&json!({"chat_messages": [{"id": 1, "body": "a"}, {"id": 1, "body": "a"}]}));
     assert_eq!((same.messages.len(), same.faults.len()), (1, 0));
     let other = decoded(&json!({"chat_messages": [{"id": 1, "body": "a"}, {"id": 1, "body": "b"}]}));
@@ -302,7 +302,7 @@ fn a_message_twice_is_one_and_a_contradiction_is_kept_aside() {
 }
 
 #[test]
-fn what_is_no_conversation_is_refused_as_a_whole() {
+fn a_body_that_is_no_conversation_is_refused_as_a_whole() {
     for (body, reason) in [
         ("", "not JSON"),
         ("<html>", "not JSON"),
@@ -330,7 +330,7 @@ fn a_reply_of_more_messages_than_any_conversation_is_refused_as_a_whole() {
 }
 
 #[test]
-fn more_shoppers_or_fields_than_anybody_sends_are_left_out() {
+fn shoppers_or_fields_beyond_the_limits_are_left_out() {
     let shoppers = vec![json!({"id": 1}); MAX_SHOPPERS + 1];
     let read =
         decoded(&json!({"chat_messages": [{"id": 1}], "metadata": {"customer": {"id": 2}, "shoppers": shoppers}}));
@@ -345,7 +345,7 @@ fn more_shoppers_or_fields_than_anybody_sends_are_left_out() {
 }
 
 #[test]
-fn a_million_levels_of_nesting_are_told_or_kept_as_text() {
+fn a_million_levels_of_nesting_are_reported_or_kept_as_text() {
     let list = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
     let object = format!("{}0{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
     for deep in [&list, &object] {
@@ -392,7 +392,7 @@ fn the_hash_sees_every_stored_fact_and_nothing_else() {
     assert_ne!(hash(&base), hash(&named));
     assert_eq!(hash(&base), hash(&renamed));
     let bad = |body: &str| json!({"chat_messages": [{"body": body}]});
-    assert_ne!(hash(&bad("a")), hash(&bad("b")), "what is kept of a bad part is stored as well");
+    assert_ne!(hash(&bad("a")), hash(&bad("b")), "the kept text of a bad value is stored as well");
 }
 
 proptest! {
@@ -422,7 +422,7 @@ proptest! {
     }
 
     #[test]
-    fn the_quick_way_reads_what_the_careful_one_reads(at in 0_usize..1_000, byte in any::<u8>(), ids in [0_i64..4, 0..4, 0..4]) {
+    fn the_quick_decoder_agrees_with_the_careful_one(at in 0_usize..1_000, byte in any::<u8>(), ids in [0_i64..4, 0..4, 0..4]) {
         let mut reply = usual_reply(ids).into_bytes();
         let at = at % reply.len();
         reply[at] = byte;
@@ -434,7 +434,7 @@ proptest! {
 }
 
 #[test]
-fn a_usual_reply_is_read_in_one_pass() {
+fn a_regular_reply_is_read_in_one_pass() {
     let reply = usual_reply([1, 3, 2]);
     assert_eq!(quick::decode(&reply), carefully(&reply).ok());
     for unusual in
@@ -445,7 +445,7 @@ fn a_usual_reply_is_read_in_one_pass() {
 }
 
 #[test]
-fn the_quick_way_takes_no_more_fields_than_the_careful_one() {
+fn the_quick_decoder_takes_no_more_fields_than_the_careful_one() {
     for (others, is_read) in [(999, true), (1_000, false)] {
         let others = (0..others).map(|index| format!(r#","f{index}":0"#)).collect::<Vec<_>>().concat();
         let reply = format!(r#"{{"chat_messages":[]{others}}}"#);
@@ -454,7 +454,7 @@ fn the_quick_way_takes_no_more_fields_than_the_careful_one() {
 }
 
 #[test]
-fn whatever_a_field_holds_the_quick_way_reads_it_as_the_careful_one_or_not_at_all() {
+fn the_quick_decoder_reads_any_value_as_the_careful_one_or_not_at_all() {
     let long = format!("\"{}\"", "x".repeat(129));
     let values = [
         "null",
@@ -511,7 +511,7 @@ fn usual_reply(ids: [i64; 3]) -> String {
 }
 
 #[test]
-fn a_reply_of_which_a_name_was_damaged_proves_nothing() {
+fn a_reply_with_a_damaged_name_proves_nothing() {
     for damaged in [
         &b"{\"\xffchat_messages\":[{\"id\":1,\"body\":\"a\"}],\"metadata\":{\"customer\":{\"id\":7}}}"[..],
         b"{\"\xffmetadata\":{\"is_expired\":true},\"chat_messages\":[]}",

@@ -1,4 +1,4 @@
-//! The policy, rule by rule.
+//! Tests the policy, rule by rule.
 
 use chrono::TimeDelta;
 
@@ -88,7 +88,7 @@ fn completeness_is_claimed_only_where_the_last_read_proves_it() {
 }
 
 #[test]
-fn expiry_seen_again_is_judged_by_when_it_was_first_seen() {
+fn a_repeated_expiry_counts_from_when_it_was_first_seen() {
     let mut order = read_before(100, true);
     order.expired_at = Some(now() - TimeDelta::hours(90));
     assert_eq!(coverage(&order, answered(expired())), Coverage::Captured);
@@ -105,7 +105,7 @@ fn a_404_after_a_read_is_not_called_not_found() {
 }
 
 #[test]
-fn an_emptied_reply_is_neither_news_nor_a_good_read() {
+fn an_emptied_reply_is_neither_a_change_nor_a_good_read() {
     let settled = settle_now(&read_before(1, true), answered(Conversation::default()));
     assert_eq!(settled.fetched_at, None);
     assert_eq!(settled.state, OrderState::Open);
@@ -129,7 +129,7 @@ fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
 }
 
 #[test]
-fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
+fn a_quiet_order_settles_only_if_the_api_never_reports_expiry() {
     let quiet = read_before(7 * 24, true);
     assert_eq!(settle_now(&quiet, answered(one_message())).state, OrderState::Quiet);
     let mut speaking = one_message();
@@ -139,7 +139,7 @@ fn only_an_api_that_never_speaks_of_expiry_lets_a_quiet_order_settle() {
 }
 
 #[test]
-fn a_reply_understood_in_part_removes_nothing() {
+fn a_partly_decoded_reply_removes_nothing() {
     let mut partial = one_message();
     partial.faults.push(Fault::new("$.chat_messages[1]", "no id", b"{}"));
     let settled = settle_now(&read_before(1, true), answered(partial));
@@ -172,20 +172,20 @@ fn a_read_that_may_have_hidden_the_end_proves_nothing() {
     for path in ["$.is_expired", "$.metadata", "$.metadata.is_expired"] {
         assert_eq!(fetched_at(&never_fetched(), with_fault(path, None, Vec::new())), None, "{path}");
     }
-    let told = with_fault("$.metadata.is_expired", Some(false), Vec::new());
-    assert_eq!(fetched_at(&never_fetched(), told), Some(now()), "told in the other place");
+    let elsewhere = with_fault("$.metadata.is_expired", Some(false), Vec::new());
+    assert_eq!(fetched_at(&never_fetched(), elsewhere), Some(now()), "reported in the other place");
 
     let emptied = || with_fault("$.metadata.shoppers[0].id", None, Vec::new());
     let known = ClaimedOrder { coverage: Coverage::Captured, ..read_before(30, true) };
     let settled = settle_now(&known, answered(emptied()));
-    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a part to keep");
+    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a value to keep");
     assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
     let grown = with_fault("$.metadata.shoppers[0].id", None, one_message().messages);
     assert_eq!(fetched_at(&read_before(30, true), grown), Some(now()));
 }
 
 #[test]
-fn an_expired_reply_whose_messages_were_not_understood_is_not_an_empty_one() {
+fn an_expired_reply_with_unreadable_messages_is_not_empty() {
     let in_part = || Conversation { faults: vec![Fault::new("$.chat_messages[0]", "", b"7")], ..expired() };
     assert_eq!(coverage(&read_before(1, false), answered(in_part())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&never_fetched(), answered(in_part())), Coverage::ExpiredPartial);
@@ -195,7 +195,7 @@ fn an_expired_reply_whose_messages_were_not_understood_is_not_an_empty_one() {
 }
 
 #[test]
-fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
+fn a_proof_stays_valid_after_the_queue_row_was_deleted() {
     let fed_again =
         |coverage, has_messages| ClaimedOrder { coverage, has_messages, last_message_at: None, ..never_fetched() };
     let refused = || Outcome::Failed(failed(FailureKind::Refused));
@@ -205,14 +205,14 @@ fn what_was_proven_stays_proven_although_the_queue_forgot_the_order() {
             assert_eq!(coverage(&fed_again(proof, has_messages), outcome), proof);
         }
     }
-    // Less than a proof is judged by what is known now.
+    // Anything less than a proof is judged by what is known now.
     let partial = fed_again(Coverage::CapturedOpen, true);
     assert_eq!(coverage(&partial, answered(expired())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&partial, refused()), Coverage::Failed);
 }
 
 #[test]
-fn a_proof_ends_with_what_refutes_it() {
+fn a_reply_that_refutes_a_proof_ends_it() {
     let silent = ClaimedOrder { coverage: Coverage::NoChat, ..never_fetched() };
     let late = Conversation { is_expired: Some(true), ..one_message() };
     assert_eq!(coverage(&silent, answered(late)), Coverage::ExpiredPartial);
@@ -243,7 +243,7 @@ fn an_expired_reply_with_messages_contradicts_an_empty_read() {
 }
 
 #[test]
-fn failures_back_off_and_end_in_death() {
+fn failures_back_off_until_the_order_is_dead() {
     let failure = |kind| Outcome::Failed(failed(kind));
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
@@ -267,7 +267,7 @@ fn failures_back_off_and_end_in_death() {
 }
 
 #[test]
-fn an_end_that_every_order_might_meet_is_marked() {
+fn an_end_that_could_hit_every_order_is_suspicious() {
     let suspicion = |order: &ClaimedOrder, outcome| settle_now(order, outcome).suspicion;
     let uncoded = Outcome::NotFoundUncoded(failed(FailureKind::NotFoundUnproven));
     assert_eq!(suspicion(&never_fetched(), Outcome::NotFound), Some(Suspicion::Unknown));
@@ -279,7 +279,7 @@ fn an_end_that_every_order_might_meet_is_marked() {
     let at = |hours| Some(now() - TimeDelta::hours(hours));
     let early = |hours| Some(Suspicion::ExpiredEarly { possible_at: now() + TimeDelta::hours(hours) });
     let expires = |order: &ClaimedOrder| suspicion(order, answered(expired()));
-    // Nothing is known of its age: it may be an old order, fed late.
+    // Its age is unknown: it may be an old order, fed late.
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now(), ..never_fetched() }), None);
     assert_eq!(expires(&ClaimedOrder { enqueued_at: now() - TimeDelta::hours(23), ..read_before(1, true) }), None);
     assert_eq!(expires(&ClaimedOrder { completed_at: at(23), ..never_fetched() }), early(1));
@@ -294,7 +294,7 @@ fn an_end_that_every_order_might_meet_is_marked() {
 }
 
 #[test]
-fn what_is_held_leaves_the_order_as_it_was_and_is_asked_again_after_growing_waits() {
+fn a_held_result_leaves_the_order_unchanged_and_is_checked_after_growing_waits() {
     let id_space = IdSpace { api: "https://x/".into(), retailer_id: "".into(), ids_internal: false };
     let mut order = ClaimedOrder { failures: 2, counted_failures: 1, ..read_before(1, true) };
     for (times, hours) in [(1, 1), (2, 6), (3, 24), (4, 24)] {
@@ -311,17 +311,17 @@ fn what_is_held_leaves_the_order_as_it_was_and_is_asked_again_after_growing_wait
     order.held.as_mut().expect("held").since -= TimeDelta::hours(3);
     let again = settle_now(&order, Outcome::NotFound).hold(&order, Suspicion::Vanished, &id_space);
     assert_eq!(again.held.map(|held| held.since), Some(now() - TimeDelta::hours(3)), "as it was first seen");
-    // An expiry is asked for again as soon as it is possible.
+    // An expiry is checked again as soon as it is possible.
     let early = Suspicion::ExpiredEarly { possible_at: now() + TimeDelta::minutes(10) };
     let held = settle_now(&order, answered(expired())).hold(&order, early, &id_space);
     assert_eq!(held.due_in, Duration::from_mins(10));
     assert_eq!(held.held.map(|held| (held.kind, held.times)), Some((HeldKind::Expired, 1)), "another kind begins anew");
-    // A failure says nothing of it; a good read puts an end to it.
+    // A failure keeps the held result; a good read ends it.
     assert!(settle_now(&order, Outcome::Same).held.is_none());
 }
 
 #[test]
-fn a_held_result_is_believed_at_the_time_it_was_first_seen() {
+fn a_believed_result_counts_from_when_it_was_first_seen() {
     let held = |kind| {
         Some(HeldResult { kind, since: now() - TimeDelta::hours(20), times: 3, id_space: "somewhere".to_owned() })
     };
@@ -340,43 +340,43 @@ fn a_held_result_is_believed_at_the_time_it_was_first_seen() {
 }
 
 #[test]
-fn the_history_tells_in_a_word_how_an_attempt_ended() {
-    let told = |order: &ClaimedOrder, outcome| {
+fn the_history_names_each_attempts_end_in_one_word() {
+    let outcome_of = |order: &ClaimedOrder, outcome| {
         let settled = settle_now(order, outcome);
         (settled.outcome(), settled.http_status)
     };
     let fault = Fault::new("$.chat_messages[1]", "", b"");
     let in_part = Conversation { faults: vec![fault], ..one_message() };
-    assert_eq!(told(&never_fetched(), answered(one_message())), ("read", Some(200)));
-    assert_eq!(told(&read_before(1, true), answered(one_message())), ("unchanged", Some(200)));
-    assert_eq!(told(&read_before(1, true), answered(Conversation::default())), ("unchanged", Some(200)));
+    assert_eq!(outcome_of(&never_fetched(), answered(one_message())), ("read", Some(200)));
+    assert_eq!(outcome_of(&read_before(1, true), answered(one_message())), ("unchanged", Some(200)));
+    assert_eq!(outcome_of(&read_before(1, true), answered(Conversation::default())), ("unchanged", Some(200)));
     let known = ClaimedOrder { content_hash: Some(in_part.content_hash()), ..read_before(1, true) };
-    assert_eq!(told(&known, answered(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
-    assert_eq!(told(&never_fetched(), answered(in_part.clone())), ("partly_understood", Some(200)));
+    assert_eq!(outcome_of(&known, answered(in_part.clone())), ("partly_understood", Some(200)), "nothing new, but why");
+    assert_eq!(outcome_of(&never_fetched(), answered(in_part.clone())), ("partly_understood", Some(200)));
     let expired_in_part = Conversation { is_expired: Some(true), ..in_part };
-    assert_eq!(told(&never_fetched(), answered(expired_in_part)), ("expired", Some(200)));
-    assert_eq!(told(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
+    assert_eq!(outcome_of(&never_fetched(), answered(expired_in_part)), ("expired", Some(200)));
+    assert_eq!(outcome_of(&never_fetched(), Outcome::NotFound), ("closed", Some(404)));
 }
 
 #[test]
-fn a_reply_that_was_read_as_a_whole_is_known_the_next_time() {
+fn a_completely_decoded_reply_is_recognised_the_next_time() {
     let speaking = || Conversation { is_expired: Some(false), ..one_message() };
     let remembered = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).reply_hash;
     assert_eq!(remembered(&never_fetched(), speaking()), Some(vec![7]));
     let known = ClaimedOrder { reply_hash: Some(vec![6]), ..read_before(1, true) };
     assert_eq!(remembered(&known, speaking()), Some(vec![7]));
-    // The next time one of these may say something else by saying the same.
+    // The same bytes may mean something else the next time.
     assert_eq!(remembered(&known, one_message()), None, "silent about expiry: later it settles the order");
     let in_part = Conversation { faults: vec![Fault::new("$.metadata", "no", b"5")], ..speaking() };
-    assert_eq!(remembered(&known, in_part), None, "with a part left out");
+    assert_eq!(remembered(&known, in_part), None, "with a value left out");
     let emptied = Conversation { messages: Vec::new(), ..speaking() };
     assert_eq!(remembered(&known, emptied), None, "emptied");
-    // Nothing was read.
+    // Nothing was decoded.
     assert_eq!(settle_now(&known, Outcome::NotFound).reply_hash, Some(vec![6]));
 }
 
 #[test]
-fn the_same_reply_again_is_a_good_read_that_brings_nothing_new() {
+fn the_same_reply_again_is_a_good_read_without_changes() {
     let known = ClaimedOrder { reply_hash: Some(vec![7]), failures: 3, ..read_before(1, true) };
     assert!(known.knows(&[7]) && !known.knows(&[8]));
     let settled = settle_now(&known, Outcome::Same);

@@ -1,7 +1,7 @@
 //! Bodies that no API should send.
 //!
-//! Made for `effect`. Invariant: however large a body is, the simulator holds only a piece of it: `huge` makes its pieces
-//! as they are sent, and `bomb` sends one compressed piece over and over.
+//! Used by `effect`. Invariant: the simulator holds only a piece of a large body: `huge` generates its pieces while
+//! sending, and `bomb` sends one compressed piece repeatedly.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -17,28 +17,27 @@ use super::super::random::{hash, id, mix};
 pub(super) const OTHER_SHAPE: &str =
     r#"{"data": [{"type": "conversation", "attributes": null}], "links": {"next": 2}}"#;
 
-/// What a server says that thinks a browser is asking.
+/// A server's page for browsers.
 pub(super) const PAGE: &str =
     "<!DOCTYPE html>\n<html><head><title>Please sign in</title></head><body>Please sign in.</body></html>\n";
 
 const MIB: usize = 1 << 20;
 
-/// Messages in one piece of a huge conversation, and the length of such a message.
+/// Messages per piece of a huge conversation, and the length of such a message.
 const PIECE: usize = 56;
 const MESSAGE: usize = 1_170;
 
-/// A few hundred random bytes.
 pub(super) fn noise(rng: &mut fastrand::Rng) -> Bytes {
     (0..rng.usize(1..800)).map(|_| rng.u8(..)).collect()
 }
 
-/// `body` with a byte in its first text that cannot be UTF-8.
+/// Returns `body` with an invalid UTF-8 byte in its first text.
 pub(super) fn not_utf8(body: &[u8]) -> Bytes {
     let quote = body.iter().position(|byte| *byte == b'"').map_or(0, |quote| quote + 1);
     [&body[..quote], b"\xff", &body[quote..]].concat().into()
 }
 
-/// A valid conversation of about `mebibytes`: the same for the same path, in messages as long as customers may write.
+/// Makes a valid conversation of about `mebibytes`: the same for the same path, with messages of the maximum length.
 pub(super) fn huge(path: &str, mebibytes: u32) -> Body {
     let order = hash(0, path);
     let first = id(mix(order, 1));
@@ -66,7 +65,7 @@ pub(super) fn huge(path: &str, mebibytes: u32) -> Body {
     Body::from_stream(stream::iter(all.map(Ok::<_, Infallible>)))
 }
 
-/// A gzip stream of about a byte per KiB: an empty conversation with `mebibytes` of blanks in it.
+/// Makes a gzip stream of about a byte per KiB: an empty conversation with `mebibytes` of blanks.
 pub(super) fn bomb(mebibytes: u32) -> Body {
     static BLANKS: LazyLock<Deflated> = LazyLock::new(|| Deflated::new(&[b' '; MIB], FlushCompress::Full));
     const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
@@ -84,7 +83,7 @@ pub(super) fn bomb(mebibytes: u32) -> Body {
     Body::from_stream(stream::iter(all.map(Ok::<_, Infallible>)))
 }
 
-/// A piece of a deflate stream that hangs on no other piece, and the checksum of what it stands for.
+/// A piece of a deflate stream that depends on no other piece, and the checksum of its plain text.
 struct Deflated {
     bytes: Bytes,
     sum: Crc,

@@ -1,6 +1,6 @@
-//! What a fault does to a request that it hits: another answer, a spoilt one, or none.
+//! What a fault does to a request: another reply, a corrupted one, or none.
 //!
-//! Called by `api::gate` in place of the route. Invariant: nothing waits for ever, a stalled connection is cut when the
+//! Called by `api::gate` instead of the route. Invariant: nothing waits for ever; a stalled connection is cut when the
 //! simulator stops.
 
 use std::io;
@@ -20,11 +20,11 @@ use super::{Effect, bodies};
 
 const JSON: &str = "application/json";
 
-/// Marks a request whose conversation is to be empty and expired.
+/// Marks a request whose conversation is returned empty and expired.
 #[derive(Clone, Copy)]
 pub(in crate::simulator) struct Forgotten;
 
-/// Answers a request as the blow has it.
+/// Answers a request that faults hit.
 pub(in crate::simulator) async fn strike(
     blow: Blow,
     api: &Api,
@@ -37,9 +37,9 @@ pub(in crate::simulator) async fn strike(
         return next.run(request).await;
     };
     match effect {
-        // Both were added to the delay.
+        // Both are included in the delay.
         Effect::Latency(_) | Effect::LatencySpike(_) => next.run(request).await,
-        Effect::Errors | Effect::Burst => passing_error(&mut rng),
+        Effect::Errors | Effect::Burst => temporary_error(&mut rng),
         Effect::Status(StatusCode::NOT_FOUND) => Refusal::OrderNotFound.into_response(),
         Effect::Status(status) => error(status, None),
         Effect::Unavailable(retry_after) => error(StatusCode::SERVICE_UNAVAILABLE, retry_after),
@@ -93,8 +93,8 @@ fn error(status: StatusCode, retry_after: Option<HeaderValue>) -> Response {
     response
 }
 
-/// What servers answer while something is wrong with them.
-fn passing_error(rng: &mut fastrand::Rng) -> Response {
+/// Makes a reply of a server that is temporarily out of order.
+fn temporary_error(rng: &mut fastrand::Rng) -> Response {
     const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     let (status, retry_after) = match rng.u8(..9) {
         0..3 => (StatusCode::INTERNAL_SERVER_ERROR, None),
@@ -108,7 +108,8 @@ fn passing_error(rng: &mut fastrand::Rng) -> Response {
     error(status, retry_after.map(HeaderValue::from_static))
 }
 
-/// The first half of a response that promises all of it. Then the connection is cut; at once, or when the simulator stops.
+/// Sends the first half of a response that announces all of it. Then the connection is cut, immediately or when the
+/// simulator stops.
 async fn halved(response: Response, stalls: Option<&Api>) -> Response {
     let (mut head, body) = response.into_parts();
     let body = whole(body).await;
@@ -118,7 +119,7 @@ async fn halved(response: Response, stalls: Option<&Api>) -> Response {
     let end = async move {
         match stopping {
             Some(stopping) => stopping.cancelled().await,
-            // The server sends what it has only while nothing more is to be had.
+            // The server flushes its buffer only while it waits for more.
             None => tokio::task::yield_now().await,
         }
         Err(io::Error::from(io::ErrorKind::ConnectionReset))

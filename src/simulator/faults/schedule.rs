@@ -1,65 +1,64 @@
-//! The faults of the moment, and which request each of them hits.
+//! The current faults, and which request each of them hits.
 //!
-//! Asked once per request by `api::gate`. Invariant: the n-th request after a change of the faults draws the same numbers
-//! in every simulator with the same seed. Requests that run side by side arrive in another order each time, so a schedule
-//! repeats itself only roughly.
+//! Asked once per request by `api::gate`. Invariant: the n-th request after a change of the faults draws the same
+//! numbers in every simulator with the same seed. Concurrent requests arrive in varying order, so a schedule repeats
+//! only approximately.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::super::random::mix;
-use super::{Effect, Fault, Place};
+use super::{Effect, InjectedFault, Target};
 
 const CHANCE: u64 = 31;
 const BURSTS: u64 = 32;
 
-/// How many requests in a row share the fate of a burst.
+/// How many requests in a row a burst hits.
 const BURST: u64 = 50;
 
-/// The faults of the moment.
-pub(in crate::simulator) struct Schedule {
+pub(in crate::simulator) struct FaultSchedule {
     seed: u64,
     current: RwLock<Arc<Current>>,
 }
 
 #[derive(Default)]
 struct Current {
-    faults: Vec<(Fault, AtomicU64)>,
+    faults: Vec<(InjectedFault, AtomicU64)>,
     requests: AtomicU64,
 }
 
-/// What happens to a request.
+/// What the faults do to a request.
 pub(in crate::simulator) struct Blow {
-    /// The answer comes this much later.
+    /// The delay of the reply.
     pub(in crate::simulator) delay: Duration,
-    /// And this happens instead of the answer, or to it.
+    /// What happens instead of the reply, or to it.
     pub(super) effect: Option<Effect>,
-    /// For what an effect leaves to chance.
+    /// The generator for random choices of an effect.
     pub(super) rng: fastrand::Rng,
 }
 
-impl Schedule {
-    pub(in crate::simulator) fn new(seed: u64, faults: Vec<Fault>) -> Self {
+impl FaultSchedule {
+    pub(in crate::simulator) fn new(seed: u64, faults: Vec<InjectedFault>) -> Self {
         let schedule = Self { seed, current: RwLock::default() };
         schedule.set(faults);
         schedule
     }
 
-    /// From now on these faults and no others; counts and chance start afresh.
-    pub(in crate::simulator) fn set(&self, faults: Vec<Fault>) {
+    /// Replaces the faults; counters and random numbers start again.
+    pub(in crate::simulator) fn set(&self, faults: Vec<InjectedFault>) {
         let faults = faults.into_iter().map(|fault| (fault, AtomicU64::new(0))).collect();
         let current = Arc::new(Current { faults, requests: AtomicU64::new(0) });
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
-    /// Each fault with the number of requests that it struck.
+    /// Returns each fault with the number of requests it hit.
     pub(in crate::simulator) fn struck(&self) -> Vec<(String, u64)> {
         self.current().faults.iter().map(|(fault, struck)| (fault.to_string(), struck.load(Relaxed))).collect()
     }
 
-    /// What happens to the next request: all delays that strike, and the first other fault.
-    pub(in crate::simulator) fn next(&self, place: Place) -> Blow {
+    /// Returns what happens to the next request: all delays that hit it, and the first other fault.
+    pub(in crate::simulator) fn next(&self, target: Target) -> Blow {
         let current = self.current();
         let number = current.requests.fetch_add(1, Relaxed);
         let draw = |purpose, number| fastrand::Rng::with_seed(mix(mix(self.seed, purpose), number));
@@ -69,7 +68,7 @@ impl Schedule {
                 Effect::Burst => draw(BURSTS, number / BURST).f64(),
                 _ => blow.rng.f64(),
             };
-            if chance >= fault.chance || (fault.place != Place::Any && fault.place != place) {
+            if chance >= fault.chance || (fault.target != Target::Any && fault.target != target) {
                 continue;
             }
             match &fault.effect {
@@ -92,13 +91,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn schedule(seed: u64, faults: &[&str]) -> Schedule {
-        Schedule::new(seed, faults.iter().map(|text| text.parse().unwrap()).collect())
+    fn schedule(seed: u64, faults: &[&str]) -> FaultSchedule {
+        FaultSchedule::new(seed, faults.iter().map(|text| text.parse().unwrap()).collect())
     }
 
-    /// Which of the next thousand chat requests are struck by something that is no delay.
-    fn struck(schedule: &Schedule) -> Vec<bool> {
-        (0..1_000).map(|_| schedule.next(Place::Chat).effect.is_some()).collect()
+    /// Returns which of the next thousand chat requests are hit by something other than a delay.
+    fn struck(schedule: &FaultSchedule) -> Vec<bool> {
+        (0..1_000).map(|_| schedule.next(Target::Chat).effect.is_some()).collect()
     }
 
     #[test]
@@ -118,7 +117,7 @@ mod tests {
     fn delays_add_up_and_the_first_other_fault_wins() {
         let schedule = schedule(1, &["latency:10ms", "latency-spike:1s", "stall", "cut"]);
         for _ in 0..100 {
-            let blow = schedule.next(Place::Token);
+            let blow = schedule.next(Target::Token);
             assert!((1_005..1_015).contains(&blow.delay.as_millis()));
             assert_eq!(blow.effect, Some(Effect::Stall));
         }
@@ -129,9 +128,9 @@ mod tests {
     #[test]
     fn a_fault_keeps_to_its_place() {
         let schedule = schedule(1, &["token.cut", "garbled"]);
-        assert_eq!(schedule.next(Place::Token).effect, Some(Effect::Cut));
-        assert_eq!(schedule.next(Place::Chat).effect, Some(Effect::Garbled));
-        assert_eq!(schedule.next(Place::Any).effect, None);
+        assert_eq!(schedule.next(Target::Token).effect, Some(Effect::Cut));
+        assert_eq!(schedule.next(Target::Chat).effect, Some(Effect::Garbled));
+        assert_eq!(schedule.next(Target::Any).effect, None);
     }
 
     #[test]

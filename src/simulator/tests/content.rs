@@ -1,4 +1,4 @@
-//! Properties of the made-up conversations, over some thousand orders.
+//! Tests properties of the generated conversations, over some thousand orders.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ fn replies(options: &Options, receipts: bool) -> Vec<Value> {
         .collect()
 }
 
-/// The replies to `options()` before receipts appear, made once for all tests.
+/// Returns the replies to `options()` before receipts appear, made once for all tests.
 fn unread() -> &'static [Value] {
     static REPLIES: LazyLock<Vec<Value>> = LazyLock::new(|| replies(&options(), false));
     &REPLIES
@@ -52,11 +52,11 @@ fn the_mix_of_replies_is_realistic() {
 }
 
 #[test]
-fn expiry_is_told_at_both_places_by_the_new_page_and_nowhere_by_the_old_one() {
+fn new_replies_report_expiry_at_either_place_and_old_ones_never() {
     let mut seen = HashMap::new();
     for reply in unread() {
         let (top, inside) = (&reply["is_expired"], &reply["metadata"]["is_expired"]);
-        assert!(top.is_null() != inside.is_null(), "told exactly once");
+        assert!(top.is_null() != inside.is_null(), "reported exactly once");
         let expired = top.as_bool().or(inside.as_bool()).unwrap();
         assert!(!expired || messages_of(reply).is_empty());
         *seen.entry((top.is_null(), expired)).or_insert(0) += 1;
@@ -115,7 +115,7 @@ fn read_receipts_only_ever_turn_on_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_chat_user_looks_the_same_everywhere_and_some_correspondents_are_not_named() {
+fn a_chat_user_is_the_same_everywhere_and_some_correspondents_are_not_named() {
     let mut seen: HashMap<(&str, u64), Value> = HashMap::new();
     let (mut shared, mut unnamed, mut several) = (0, 0, 0);
     for reply in unread() {

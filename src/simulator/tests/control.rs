@@ -1,4 +1,4 @@
-//! The simulator's own endpoint.
+//! Tests the control endpoint.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn faults_are_set_shown_and_cleared() {
 }
 
 #[tokio::test]
-async fn it_is_neither_counted_nor_throttled_nor_struck() {
+async fn it_is_not_counted_throttled_or_hit_by_faults() {
     let faults = vec!["cut".parse().unwrap()];
     let scene = Scene::new(Options { max_requests_per_second: Some(0), faults, ..Options::default() }).await;
     assert_eq!(send(control(&scene, Method::GET, "faults", &Value::Null)).await.0, StatusCode::OK);
@@ -55,12 +55,12 @@ async fn it_revokes_all_tokens() {
 }
 
 #[tokio::test]
-async fn it_tells_the_time_moves_it_and_lists_what_is_placed_by_then() {
+async fn it_shows_and_moves_the_time_and_lists_the_orders_placed_by_then() {
     let lifecycle = Some(Lifecycle { epoch: Utc::now(), span: Duration::from_hours(100) });
     let scene = Scene::new(Options { lifecycle, orders: 50, ..Options::default() }).await;
     let time = async |request| {
-        let told = send(request).await.1;
-        told["now"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap()
+        let reply = send(request).await.1;
+        reply["now"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap()
     };
     let placed = async || {
         let list = control(&scene, Method::GET, "orders", &Value::Null).send().await.unwrap().text().await.unwrap();
@@ -78,16 +78,16 @@ async fn it_tells_the_time_moves_it_and_lists_what_is_placed_by_then() {
 }
 
 #[tokio::test]
-async fn what_it_does_not_understand_changes_nothing_and_is_told() {
+async fn invalid_requests_change_nothing_and_are_reported() {
     let scene = Scene::new(Options { faults: vec!["cut=0".parse().unwrap()], ..Options::default() }).await;
     for (what, body, reason) in [
         ("faults", json!(["errors=0.5", "typo"]), "no such fault"),
         ("faults", json!({"errors": 0.5}), "sequence"),
         ("limit", json!({"per_second": 5}), "max_requests_per_second"),
     ] {
-        let (status, told) = send(control(&scene, Method::PUT, what, &body)).await;
+        let (status, reply) = send(control(&scene, Method::PUT, what, &body)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
-        assert!(told["error"].as_str().unwrap().contains(reason), "{told}");
+        assert!(reply["error"].as_str().unwrap().contains(reason), "{reply}");
     }
     assert_eq!(scene.running.struck(), [("cut=0".to_owned(), 0)]);
     scene.running.stop().await;

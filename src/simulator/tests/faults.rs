@@ -1,4 +1,4 @@
-//! What a client meets when a fault occurs.
+//! Tests what a client gets when a fault occurs.
 
 use std::io::Read as _;
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::super::{Options, ReplyAge, STATIC_TOKEN, reply};
 use super::scene::{Scene, grant, refused, send};
 
-/// A simulator with faults that strike from the start.
+/// Starts a simulator with faults.
 async fn scene(faults: &[&str]) -> Scene {
     let faults = faults.iter().map(|text| text.parse().unwrap()).collect();
     Scene::new(Options { faults, ..Options::default() }).await
 }
 
-/// Status, headers of interest and body of an order that is readable.
+/// Returns status, relevant header and body for a readable order.
 async fn answer(fault: &str) -> (u16, Option<String>, Vec<u8>) {
     let scene = scene(&[fault]).await;
     let response = scene.chat(&scene.readable().order_id, STATIC_TOKEN).send().await.unwrap();
@@ -28,7 +28,7 @@ async fn answer(fault: &str) -> (u16, Option<String>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn statuses_come_with_the_body_and_headers_that_go_with_them() {
+async fn statuses_come_with_their_bodies_and_headers() {
     for (fault, status, code, header) in [
         ("status:500", 500, 1000, "application/json"),
         ("status:403", 403, 1000, "application/json"),
@@ -39,9 +39,9 @@ async fn statuses_come_with_the_body_and_headers_that_go_with_them() {
         ("throttle", 429, 1000, "application/json"),
         ("throttle:0", 429, 1000, "0"),
     ] {
-        let (got, told, body) = answer(fault).await;
+        let (got, value, body) = answer(fault).await;
         let body: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((got, told.as_deref(), &body["error"]["code"]), (status, Some(header), &json!(code)), "{fault}");
+        assert_eq!((got, value.as_deref(), &body["error"]["code"]), (status, Some(header), &json!(code)), "{fault}");
     }
     let (status, _, body) = answer("page-not-found").await;
     assert!(status == 404 && body.starts_with(b"<html>"));
@@ -50,7 +50,7 @@ async fn statuses_come_with_the_body_and_headers_that_go_with_them() {
 }
 
 #[tokio::test]
-async fn spoilt_replies_are_spoilt_as_announced() {
+async fn corrupted_replies_are_corrupted_as_documented() {
     let garbled = answer("garbled").await;
     assert!(garbled.0 == 200 && serde_json::from_slice::<Value>(&garbled.2).is_err());
     let (status, _, body) = answer("not-utf8").await;
@@ -131,7 +131,7 @@ async fn a_stalled_connection_says_nothing_until_the_simulator_stops() {
 }
 
 #[tokio::test]
-async fn an_unauthorized_token_is_dead_although_its_time_is_not_over() {
+async fn an_unauthorized_token_is_invalid_before_it_expires() {
     let scene = scene(&[]).await;
     let id = scene.readable().order_id;
     let [struck, other] = [scene.token(None).await, scene.token(None).await];

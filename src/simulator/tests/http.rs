@@ -1,4 +1,4 @@
-//! The simulator over real HTTP: who gets a token, what it opens, and what is refused.
+//! Tests the simulator over real HTTP: who gets a token, what it gives access to, and what is refused.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::super::{CLIENT_ID, CLIENT_SECRET, Options, STATIC_TOKEN, Stats, order
 use super::scene::{Scene, grant, refused, send, with};
 
 #[tokio::test]
-async fn every_listed_order_answers_what_the_content_says() {
+async fn every_listed_order_returns_its_content() {
     let scene = Scene::new(Options { orders: 300, not_found_share: 0.2, ..Options::default() }).await;
     for order in orders(&scene.options) {
         let (status, body) = send(scene.chat(&order.order_id, STATIC_TOKEN)).await;
@@ -77,7 +77,7 @@ async fn only_the_right_credentials_in_a_json_body_get_a_token() {
 }
 
 #[tokio::test]
-async fn a_missing_revoked_or_made_up_token_is_unauthorized() {
+async fn a_missing_revoked_or_invented_token_is_unauthorized() {
     let scene = Scene::new(Options::default()).await;
     let id = scene.readable().order_id;
     let [first, second] = [scene.token(None).await, scene.token(None).await];

@@ -1,4 +1,4 @@
-//! Orders that are placed, talked about, completed and forgotten.
+//! Tests orders that are placed, discussed, completed and deleted.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn is_expired(reply: &Value) -> Option<bool> {
     reply["is_expired"].as_bool().or(reply["metadata"]["is_expired"].as_bool())
 }
 
-/// Without what a later reading changes.
+/// Removes the fields that later reading changes.
 fn written(messages: &[Value]) -> Vec<Value> {
     let mut messages = messages.to_vec();
     for message in &mut messages {
@@ -28,7 +28,7 @@ fn written(messages: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn conversations_only_grow_until_they_are_forgotten() {
+fn conversations_only_grow_until_they_are_deleted() {
     let (options, lifecycle) = options();
     let (mut no_chat, mut grown, mut read_later, mut relieved) = (0, 0, 0, 0);
     for order in orders(&options) {
@@ -75,7 +75,7 @@ fn conversations_only_grow_until_they_are_forgotten() {
 }
 
 #[test]
-fn the_older_page_forgets_without_a_word() {
+fn old_replies_become_empty_without_reporting_expiry() {
     let (options, lifecycle) = options();
     let old = Options { reply_age: ReplyAge::Old, ..options };
     for order in orders(&old) {

@@ -1,4 +1,4 @@
-//! What the simulator's modules do together; each module's own tests are in its file.
+//! Tests of the simulator's modules together; each module's own tests are in its file.
 
 mod content;
 mod control;

@@ -1,4 +1,4 @@
-//! A simulator and a client that talks to it, for the tests over HTTP.
+//! A simulator and a client, for the tests over HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::super::orders::{self, Fate};
 use super::super::{CLIENT_ID, CLIENT_SECRET, ListedOrder, Options, Running, start};
 
-/// A simulator and a client that talks to it.
 pub(super) struct Scene {
     pub(super) options: Options,
     pub(super) running: Running,
@@ -19,7 +18,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) async fn new(options: Options) -> Self {
-        // An error only says that another test installed it first.
+        // Fails only if another test installed it first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
@@ -49,14 +48,14 @@ impl Scene {
             .body(body.to_string())
     }
 
-    /// A token for `user`, or a backend token.
+    /// Returns a token for `user`, or a backend token.
     pub(super) async fn token(&self, user: Option<&str>) -> String {
         let (status, reply) = send(self.oauth("token", &grant(user))).await;
         assert_eq!(status, StatusCode::OK);
         reply["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// The first listed order that is readable.
+    /// Returns the first listed order that is readable.
     pub(super) fn readable(&self) -> ListedOrder {
         orders::orders(&self.options)
             .find(|order| orders::fate(&self.options, &order.order_id) == Fate::Readable)
@@ -90,7 +89,7 @@ pub(super) async fn send(request: RequestBuilder) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
 
-/// Sends a request that must be refused with the single-error shape, and returns its status and code.
+/// Sends a request that must be refused with a single error; returns its status and code.
 pub(super) async fn refused(request: RequestBuilder) -> (u16, u64) {
     let (status, body) = send(request).await;
     assert!(body["error"]["message"].is_string(), "{status}: {body}");

@@ -68,7 +68,7 @@ async fn the_same_plan_each_time(_: Arc<Lab>) -> anyhow::Result<()> {
         ensure!(plan(seed) == plan(seed) && plan(seed) != plan(seed + 3), "seed {seed}");
         for (_, event) in plan(seed).events {
             if let Event::Faults(faults) = event {
-                faults.iter().try_for_each(|fault| fault.parse::<simulator::Fault>().map(drop))?;
+                faults.iter().try_for_each(|fault| fault.parse::<simulator::InjectedFault>().map(drop))?;
             }
         }
     }

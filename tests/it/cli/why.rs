@@ -234,7 +234,7 @@ async fn people_read_the_same_and_no_chat_text_or_name(lab: Arc<Lab>) -> anyhow:
         "coverage     captured_open: the conversation is stored as last read, and may still grow\n",
         "held         by nobody\n",
         "completed    –\n",
-        "last error   partly_understood: 1 part(s) of the reply left out",
+        "last error   partly_understood: 1 value(s) of the reply left out",
         "stored       2 messages (0 of them no longer shown by the API), from 2026-01-01T10:01:00Z to",
         "$.chat_messages[2].id",
         "1 in sync.rejects in all",

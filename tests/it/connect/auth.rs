@@ -1,5 +1,5 @@
-//! The three auth modes: what is sent where, how many tokens are asked for, when they are renewed, what is kept of
-//! them (nothing).
+//! The three auth modes: what is sent where, how many tokens are requested, when they are renewed, and that none is
+//! kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,22 +16,22 @@ use crate::support::http::{Answer, Asked, Recorder};
 use crate::support::{Lab, tests};
 
 tests!(
-    a_user_token_is_asked_for_as_the_contract_says,
-    a_shared_token_is_asked_for_as_the_contract_says,
-    a_token_issued_by_hand_is_just_sent,
+    a_user_token_is_requested_as_documented,
+    a_shared_token_is_requested_as_documented,
+    a_static_token_is_sent_unchanged,
     an_assertion_is_standard_padded_base64,
     each_user_gets_one_token_however_many_orders,
     all_orders_share_one_backend_token,
-    waiting_orders_cause_one_token_request,
+    orders_that_wait_for_a_token_cause_one_request,
     a_token_is_renewed_before_it_expires,
-    a_token_that_lives_no_time_serves_one_order,
+    a_token_with_a_lifetime_of_zero_serves_one_order,
     a_token_without_a_lifetime_is_reused,
     revoked_user_tokens_are_renewed_once_each,
     a_revoked_backend_token_is_renewed_once,
-    a_token_endpoint_that_stumbles_is_asked_again,
+    a_token_request_is_retried_after_a_temporary_failure,
 );
 
-async fn a_user_token_is_asked_for_as_the_contract_says(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_user_token_is_requested_as_documented(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = issuing_recorder(|_| conversation()).await;
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     lab.sync(recorder.url(), USER_ASSERTION).await?;
@@ -48,7 +48,7 @@ async fn a_user_token_is_asked_for_as_the_contract_says(lab: Arc<Lab>) -> anyhow
     expect_nothing_kept(&lab).await
 }
 
-async fn a_shared_token_is_asked_for_as_the_contract_says(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_shared_token_is_requested_as_documented(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = issuing_recorder(|_| conversation()).await;
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     lab.sync(recorder.url(), &[CLIENT_CREDENTIALS, &[("auth.scope", "connect:fulfillment")]].concat()).await?;
@@ -65,7 +65,7 @@ async fn a_shared_token_is_asked_for_as_the_contract_says(lab: Arc<Lab>) -> anyh
     expect_nothing_kept(&lab).await
 }
 
-async fn a_token_issued_by_hand_is_just_sent(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_static_token_is_sent_unchanged(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = issuing_recorder(|_| conversation()).await;
     enqueue_for(&lab, &[("a", "user-1"), ("b", "user-2")]).await?;
     lab.sync(recorder.url(), &[("auth.token", "secret-token-by-hand")]).await?;
@@ -78,7 +78,7 @@ async fn a_token_issued_by_hand_is_just_sent(lab: Arc<Lab>) -> anyhow::Result<()
 }
 
 async fn an_assertion_is_standard_padded_base64(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Other alphabets write `+` and `/` otherwise; lengths differ so that there is padding of every kind.
+    // Other base64 alphabets encode `+` and `/` differently; the lengths differ to cover every padding.
     let users = ["u", "us", "use", "a \"quoted\" \\ one", "ñandú~~~???", "ÿþ>>>", "日本語"];
     let orders: Vec<_> = users.iter().map(|user| (*user, *user)).collect();
     let recorder = issuing_recorder(|_| conversation()).await;
@@ -126,8 +126,8 @@ async fn all_orders_share_one_backend_token(lab: Arc<Lab>) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn waiting_orders_cause_one_token_request(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // The first request fails: the orders that waited for it neither fail with it nor ask one by one.
+async fn orders_that_wait_for_a_token_cause_one_request(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // The first request fails: the orders that waited for it neither fail with it nor send one request each.
     let recorder = Recorder::start(failing_once(503)).await;
     enqueue_numbered(&lab, 100, 1).await?;
     let report = lab.sync(recorder.url(), &[USER_ASSERTION, &[("pace.max_in_flight", "100")]].concat()).await?;
@@ -144,7 +144,7 @@ async fn a_token_is_renewed_before_it_expires(lab: Arc<Lab>) -> anyhow::Result<(
             born.lock().expect("not poisoned").get_or_insert_with(Instant::now);
             return issuer.issue(asked);
         }
-        // A slow server: the first reply takes until the first token has nearly expired.
+        // A slow server: the first reply arrives when the first token has nearly expired.
         let born = born.lock().expect("not poisoned").expect("a token came first");
         std::thread::sleep(Duration::from_millis(910).saturating_sub(born.elapsed()));
         conversation()
@@ -157,7 +157,7 @@ async fn a_token_is_renewed_before_it_expires(lab: Arc<Lab>) -> anyhow::Result<(
     Ok(())
 }
 
-async fn a_token_that_lives_no_time_serves_one_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_token_with_a_lifetime_of_zero_serves_one_order(lab: Arc<Lab>) -> anyhow::Result<()> {
     let issuer = Issuer::living(json!(0));
     let recorder = issuing_recorder_of(issuer, |_| conversation()).await;
     enqueue_numbered(&lab, 5, 1).await?;
@@ -199,7 +199,7 @@ async fn a_revoked_backend_token_is_renewed_once(lab: Arc<Lab>) -> anyhow::Resul
     expect_nothing_kept(&lab).await
 }
 
-async fn a_token_endpoint_that_stumbles_is_asked_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_token_request_is_retried_after_a_temporary_failure(lab: Arc<Lab>) -> anyhow::Result<()> {
     for (mode, status) in [(USER_ASSERTION, 500), (CLIENT_CREDENTIALS, 503), (CLIENT_CREDENTIALS, 429)] {
         let recorder = Recorder::start(failing_once(status)).await;
         enqueue_for(&lab, &[("a", "user-1")]).await?;
@@ -212,7 +212,6 @@ async fn a_token_endpoint_that_stumbles_is_asked_again(lab: Arc<Lab>) -> anyhow:
     Ok(())
 }
 
-/// The client's secret in these tests.
 pub(super) const SECRET: &str = "secret-of-client-7";
 
 pub(super) const USER_ASSERTION: &[(&str, &str)] =
@@ -241,7 +240,7 @@ impl Issuer {
     }
 }
 
-/// Issues tokens, and leaves chat requests to `chat`.
+/// Starts a recorder that issues tokens and passes chat requests to `chat`.
 pub(super) async fn issuing_recorder(chat: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Recorder {
     issuing_recorder_of(Issuer::living(json!(86_400)), chat).await
 }
@@ -250,7 +249,7 @@ async fn issuing_recorder_of(issuer: Issuer, chat: impl Fn(&Asked) -> Answer + S
     Recorder::start(move |asked| if asked.is_token_request() { issuer.issue(asked) } else { chat(asked) }).await
 }
 
-/// From the given chat request on, every user's first token is refused.
+/// Refuses every user's first token from the given chat request on.
 fn revoking_first_tokens_after(requests: usize) -> impl Fn(&Asked) -> Answer + Send + Sync {
     let seen = AtomicUsize::new(0);
     move |asked| {
@@ -259,13 +258,13 @@ fn revoking_first_tokens_after(requests: usize) -> impl Fn(&Asked) -> Answer + S
     }
 }
 
-/// The first token request fails; all is well from then on.
+/// Fails the first token request only.
 fn failing_once(status: u16) -> impl Fn(&Asked) -> Answer + Send + Sync {
     let tokens = in_turn(vec![Answer::new(status, ""), Answer::token("secret-token")]);
     move |asked| if asked.is_token_request() { tokens(asked) } else { conversation() }
 }
 
-/// Whose token is asked for.
+/// Returns the user whose token is requested.
 pub(super) fn user_of(asked: &Asked) -> String {
     let Some(assertion) = asked.json()["assertion"].as_str().map(str::to_owned) else {
         return "everybody".to_owned();
@@ -326,7 +325,7 @@ fn simulated(mode: &'static str) -> Vec<(&'static str, &'static str)> {
     vec![("auth.mode", mode), ("auth.client_id", client), ("auth.client_secret", secret)]
 }
 
-/// Insists on a token request that carries its credentials in the JSON body and nowhere else.
+/// Asserts that a token request carries its credentials in the JSON body only.
 fn expect_only_a_body(token: &Asked) {
     assert_eq!((token.method.as_str(), token.target.as_str()), ("POST", "/v2/oauth/token"));
     assert_eq!(token.header("content-type"), Some("application/json"));
@@ -335,7 +334,7 @@ fn expect_only_a_body(token: &Asked) {
     expect_no_credentials(token);
 }
 
-/// Insists on a chat request that carries this token and no other credential.
+/// Asserts that a chat request carries this token and no other credential.
 fn expect_only_a_bearer(chat: &Asked, token: &str) {
     assert_eq!(bearer(chat), token);
     assert!(!chat.target.contains('?') && chat.body.is_empty(), "{}", chat.target);
@@ -350,7 +349,7 @@ fn expect_no_credentials(asked: &Asked) {
     }
 }
 
-/// Insists that no token and no secret is in any table. All of them say `secret`.
+/// Asserts that no table holds a token or a secret. All of them contain `secret`.
 pub(super) async fn expect_nothing_kept(lab: &Lab) -> anyhow::Result<()> {
     let rows = [lab.dump("sync").await?, lab.dump("chat").await?].concat();
     assert!(rows.iter().any(|row| row.starts_with("runs ")), "there is a run to look at");

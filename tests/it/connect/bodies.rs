@@ -1,4 +1,4 @@
-//! Replies with status 200: not understood, understood in part, too large, compressed.
+//! Replies with status 200: unreadable, partly readable, too large, compressed.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use crate::support::http::{Answer, Recorder};
 use crate::support::{Lab, tests};
 
 tests!(
-    a_reply_that_is_not_json_is_kept_and_asked_for_again,
-    one_bad_message_costs_only_itself,
+    a_reply_that_is_not_json_is_kept_and_fetched_again,
+    one_bad_message_does_not_affect_the_others,
     a_run_that_could_store_none_of_its_messages_is_partial,
-    a_reply_with_nothing_in_it_is_asked_for_again_and_kills_no_order,
+    an_empty_reply_is_fetched_again_and_makes_no_order_dead,
     a_byte_order_mark_is_skipped,
     compressed_replies_are_read,
-    a_body_that_is_not_what_it_says_is_kept_as_it_came,
+    a_body_that_does_not_match_its_encoding_is_kept_as_it_came,
     plain_json_under_a_header_of_compression_is_read,
-    a_compressed_reply_that_is_cut_on_the_way_is_asked_for_again,
+    a_truncated_compressed_reply_is_fetched_again,
     a_large_compressed_reply_is_read_at_its_turn,
-    a_reply_above_the_cap_is_put_aside,
-    a_small_reply_that_swells_is_cut_at_the_cap,
+    a_reply_above_the_cap_is_rejected,
+    a_small_reply_that_expands_is_cut_at_the_cap,
     an_endless_reply_is_not_read_to_its_end,
 );
 
-/// Smallest cap that can be configured.
+/// The smallest cap that the settings allow, in bytes.
 const SMALL_CAP: (&str, &str) = ("api.max_response_bytes", "1024");
 
-/// Far more than a cap of [`SMALL_CAP`] and one read may add up to.
+/// Far more than a cap of [`SMALL_CAP`] plus one read.
 const UNBOUNDED: i64 = 1_048_576;
 
-async fn a_reply_that_is_not_json_is_kept_and_asked_for_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_reply_that_is_not_json_is_kept_and_fetched_again(lab: Arc<Lab>) -> anyhow::Result<()> {
     let page = b"<html>caf\xe9 \0 maintenance</html>".to_vec();
     let recorder = Recorder::start(in_turn(vec![Answer::new(200, page), conversation()])).await;
     lab.enqueue(&["a"]).await?;
@@ -54,7 +54,7 @@ async fn a_reply_that_is_not_json_is_kept_and_asked_for_again(lab: Arc<Lab>) -> 
     Ok(())
 }
 
-async fn one_bad_message_costs_only_itself(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn one_bad_message_does_not_affect_the_others(lab: Arc<Lab>) -> anyhow::Result<()> {
     let message = |id: serde_json::Value| json!({"id": id, "created_at": "2026-01-02T03:04:05Z", "sender_id": 5, "sender_type": "driver", "body": "hi"});
     let mut reply = conversation_json();
     reply["chat_messages"] = json!([message(json!(1)), message(json!("second")), message(json!(3))]);
@@ -82,7 +82,7 @@ async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -
     })
     .await;
     lab.enqueue(&["nameless", "silent"]).await?;
-    // The second time nothing is new, and it is as bad.
+    // The second run inserts nothing and is as bad.
     for unchanged in [0, 2] {
         lab.make_all_due().await?;
         let run = lab.sync(recorder.url(), &[]).await?.run;
@@ -94,7 +94,7 @@ async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -
     assert_eq!(lab.text(order).await?.as_deref(), Some("captured_open 2 partly_understood"));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 2);
 
-    // One that is stored is enough, and stored before is stored.
+    // One stored message is enough, also one stored earlier.
     lab.enqueue(&["good"]).await?;
     for inserted in [1, 0] {
         lab.make_all_due().await?;
@@ -105,7 +105,7 @@ async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn a_reply_with_nothing_in_it_is_asked_for_again_and_kills_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_empty_reply_is_fetched_again_and_makes_no_order_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     let cases =
         [(200, ""), (200, " \n"), (200, "null"), (200, "{}"), (202, ""), (204, ""), (206, "{\"chat"), (304, "")];
     for (status, body) in cases {
@@ -155,7 +155,7 @@ async fn compressed_replies_are_read(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_body_that_is_not_what_it_says_is_kept_as_it_came(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_body_that_does_not_match_its_encoding_is_kept_as_it_came(lab: Arc<Lab>) -> anyhow::Result<()> {
     let plain = conversation().body;
     let whole = gzip(&plain);
     let mut spoilt = whole.clone();
@@ -182,9 +182,9 @@ async fn a_body_that_is_not_what_it_says_is_kept_as_it_came(lab: Arc<Lab>) -> an
         assert!(order.error().contains("not what its Content-Encoding says"), "{encoding}: {order:?}");
         assert_eq!((report.run.failed, recorder.asked().len()), (1, 1), "{encoding}");
         let kept = "SELECT concat_ws('|', http_status, kind, json_path, body_bytes, body) FROM sync.rejects";
-        let told =
+        let expected =
             format!("200|not_understood|$|{}|{}", body.len(), chatsync::domain::Fault::new("", "", &body).body());
-        assert_eq!(lab.text(kept).await?, Some(told), "{encoding}");
+        assert_eq!(lab.text(kept).await?, Some(expected), "{encoding}");
     }
     Ok(())
 }
@@ -200,7 +200,7 @@ async fn plain_json_under_a_header_of_compression_is_read(lab: Arc<Lab>) -> anyh
     Ok(())
 }
 
-async fn a_compressed_reply_that_is_cut_on_the_way_is_asked_for_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_truncated_compressed_reply_is_fetched_again(lab: Arc<Lab>) -> anyhow::Result<()> {
     let url = bare_server(|mut stream| async move {
         read_request(&mut stream).await?;
         let body = gzip(&conversation().body);
@@ -228,16 +228,16 @@ async fn a_large_compressed_reply_is_read_at_its_turn(lab: Arc<Lab>) -> anyhow::
     .await;
     lab.enqueue(&["gzip-1", "gzip-2", "brotli-1", "brotli-2"]).await?;
     let report = lab.sync(recorder.url(), &[]).await?;
-    assert_eq!((report.run.fetched, report.run.requests), (4, 8), "each is asked for once more at its turn");
+    assert_eq!((report.run.fetched, report.run.requests), (4, 8), "each is requested once more at its turn");
     Ok(())
 }
 
-async fn a_reply_above_the_cap_is_put_aside(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_reply_above_the_cap_is_rejected(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut large = conversation_json();
     large["padding"] = "x".repeat(1_100).into();
     let mut fitting = conversation_json();
-    let room = 1_024 - fitting.to_string().len() - r#","padding":"""#.len();
-    fitting["padding"] = "x".repeat(room).into();
+    let free = 1_024 - fitting.to_string().len() - r#","padding":"""#.len();
+    fitting["padding"] = "x".repeat(free).into();
     assert_eq!(fitting.to_string().len(), 1_024);
     let recorder = Recorder::start(move |asked| {
         Answer::json(200, if asked.target.contains("/large/") { &large } else { &fitting })
@@ -250,7 +250,7 @@ async fn a_reply_above_the_cap_is_put_aside(lab: Arc<Lab>) -> anyhow::Result<()>
     expect_cut(&lab, "large").await
 }
 
-async fn a_small_reply_that_swells_is_cut_at_the_cap(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_small_reply_that_expands_is_cut_at_the_cap(lab: Arc<Lab>) -> anyhow::Result<()> {
     let swollen = vec![b' '; 16 * 1_048_576];
     let bombs = [("gzip", gzip(&swollen)), ("br", brotli(&swollen))];
     for (encoding, bomb) in bombs {
@@ -280,7 +280,7 @@ async fn an_endless_reply_is_not_read_to_its_end(lab: Arc<Lab>) -> anyhow::Resul
     expect_cut(&lab, "a").await
 }
 
-/// Insists that the reply was not read far beyond the cap, and on a beginning of it being kept.
+/// Asserts that the reply was not read far beyond the cap, and that its beginning is kept.
 async fn expect_cut(lab: &Lab, order_id: &str) -> anyhow::Result<()> {
     let order = Queued::row(lab, order_id).await?;
     order.expect_failed("not_understood", 1);

@@ -41,11 +41,11 @@ async fn a_connection_that_falls_silent_is_replaced(lab: Arc<Lab>) -> anyhow::Re
     Finished::of(sync).await?.expect_code(0);
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE status = 'open'").await?, 8);
-    assert!(lab.count("SELECT requests FROM sync.runs").await? > 8, "some were asked for again");
+    assert!(lab.count("SELECT requests FROM sync.runs").await? > 8, "some were requested again");
     Ok(())
 }
 
-/// A server that falls silent on the connection on which the first request comes; gives its URL.
+/// Starts a server that falls silent on the connection of the first request. Returns its URL.
 async fn server(tls: ServerConfig) -> anyhow::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("https://localhost:{}", listener.local_addr()?.port());
@@ -58,7 +58,7 @@ async fn server(tls: ServerConfig) -> anyhow::Result<String> {
     Ok(url)
 }
 
-/// One connection; what passes through it stops for good once there is to be silence.
+/// Serves one connection. Forwards nothing more once it is to be silent.
 async fn serve(mut client: TcpStream, tls: TlsAcceptor, was_silent: Arc<AtomicBool>) -> anyhow::Result<()> {
     let silence = CancellationToken::new();
     let be_silent = silence.clone();
@@ -79,7 +79,7 @@ async fn serve(mut client: TcpStream, tls: TlsAcceptor, was_silent: Arc<AtomicBo
     });
     tokio::select! {
         biased;
-        // The client's end stays open: nothing tells it.
+        // The client's end stays open: nothing closes it.
         () = silence.cancelled() => pending().await,
         ended = tokio::io::copy_bidirectional(&mut client, &mut outside) => Ok(ended.map(drop)?),
     }

@@ -1,7 +1,7 @@
-//! What goes over the wire, and what every kind of answer does to its order.
+//! What is sent to the API, and what every kind of reply does to its order.
 //!
-//! One run in this process against hand-made servers that answer as a test says (`Recorder`, or a bare socket where
-//! the bytes themselves are wrong) or against the simulated API.
+//! Each test does one run in this process against a server of its own (`Recorder`, or a bare socket where the bytes
+//! themselves are wrong), or against the simulated API.
 
 mod auth;
 mod bodies;
@@ -37,7 +37,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 
-/// An order as its row in the queue shows it.
+/// An order's row in the queue.
 #[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
 struct Queued {
     state: String,
@@ -64,20 +64,19 @@ impl Queued {
         self.last_error.as_deref().unwrap_or_default()
     }
 
-    /// Insists on an order that was never read, failed this often, and has to wait for its next turn.
+    /// Asserts that an order was never read, failed this often, and waits for its next attempt.
     fn expect_failed(&self, kind: &str, failures: i32) {
         assert_eq!((self.state.as_str(), self.kind(), self.failures), ("pending", kind, failures), "{self:?}");
         assert!(!self.is_due && !self.is_closed, "{self:?}");
     }
 
-    /// Insists on an order that was read and has nothing to complain of.
+    /// Asserts that an order was read without a complaint.
     fn expect_read(&self) {
         assert_eq!((self.state.as_str(), self.failures, &self.last_error_kind), ("open", 0, &None), "{self:?}");
         assert_eq!(self.last_error, None);
     }
 }
 
-/// A reply with one message.
 fn conversation() -> Answer {
     Answer::json(200, &conversation_json())
 }
@@ -97,12 +96,12 @@ fn conversation_json() -> serde_json::Value {
     })
 }
 
-/// The API's own words for what is wrong.
+/// Returns an error in the API's format.
 fn api_error(status: u16, code: i64, message: &str) -> Answer {
     Answer::json(status, &json!({"error": {"message": message, "code": code}, "meta": {"key": "order_id"}}))
 }
 
-/// Gives these answers one after the other, then the last one for ever.
+/// Returns these answers in turn, then the last one for ever.
 fn in_turn(answers: Vec<Answer>) -> impl Fn(&Asked) -> Answer + Send + Sync {
     let turn = AtomicUsize::new(0);
     move |_| {

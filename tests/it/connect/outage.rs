@@ -1,4 +1,4 @@
-//! An API that is out of order as a whole: waited for, then given up, at no order's cost.
+//! An outage of the whole API: waited out, then given up, without counting against any order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,13 @@ use crate::support::{Finished, Lab, tests};
 
 tests!(
     a_run_waits_for_an_api_that_comes_back,
-    an_api_that_stays_away_fails_the_run_and_spends_no_attempts,
-    an_outage_that_shows_as_a_page_for_everything_costs_no_order_its_life,
+    a_lasting_outage_fails_the_run_and_counts_no_failures,
+    an_outage_that_answers_every_request_with_a_page_makes_no_order_dead,
     one_refused_user_does_not_stop_the_orders_of_others,
     an_outage_in_the_middle_keeps_what_was_read,
     first_replies_that_are_all_403_stop_the_run_and_name_the_setting,
     a_403_after_other_replies_concerns_its_order_only,
-    a_lasting_misunderstanding_ends_in_death_with_the_reply_kept,
+    an_order_that_is_never_understood_becomes_dead_and_its_reply_is_kept,
 );
 
 async fn a_run_waits_for_an_api_that_comes_back(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -39,7 +39,7 @@ async fn a_run_waits_for_an_api_that_comes_back(lab: Arc<Lab>) -> anyhow::Result
     Ok(())
 }
 
-async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_lasting_outage_fails_the_run_and_counts_no_failures(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| Answer::new(500, "")).await;
     enqueue(&lab, 300).await?;
     let more = [("breaker.give_up_after", "2s")];
@@ -53,7 +53,7 @@ async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<La
     assert_eq!(lab.text("SELECT concat_ws(' ', status, claimed) FROM sync.runs").await?.as_deref(), Some("failed 0"));
     assert!(api.asked().len() < 150, "{} requests", api.asked().len());
 
-    // Nobody answers at all.
+    // No server answers at all.
     drop(api);
     let nowhere = format!("http://127.0.0.1:{}", crate::support::free_port()?);
     Finished::of(lab.configured(&["sync"], &nowhere, &more)).await?.expect_code(1);
@@ -61,12 +61,12 @@ async fn an_api_that_stays_away_fails_the_run_and_spends_no_attempts(lab: Arc<La
     Ok(())
 }
 
-async fn an_outage_that_shows_as_a_page_for_everything_costs_no_order_its_life(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_outage_that_answers_every_request_with_a_page_makes_no_order_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| Answer::new(200, "<html>We are down for maintenance</html>")).await;
     enqueue(&lab, 300).await?;
     let report = lab.sync(api.url(), &[("breaker.give_up_after", "2s"), ("queue.max_failures", "2")]).await?;
     assert!(report.failure.is_some());
-    // Those that came before there was anything to conclude from.
+    // The requests sent before there were enough results.
     let counted = lab.count("SELECT count(*) FROM sync.order_queue WHERE failures > 0").await?;
     assert!(counted < 15, "{counted}");
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending'").await?, 300);
@@ -88,7 +88,7 @@ async fn one_refused_user_does_not_stop_the_orders_of_others(lab: Arc<Lab>) -> a
     let orders: Vec<(String, &str)> = of("gone").chain(of("here")).collect();
     let orders: Vec<(&str, &str)> = orders.iter().map(|(order, user)| (order.as_str(), *user)).collect();
     enqueue_for(&lab, &orders).await?;
-    // The refused ones come first.
+    // The refused users come first.
     sqlx::query("UPDATE sync.order_queue SET priority = 1 WHERE connect_user_id = 'gone'").execute(&lab.pool).await?;
     let report = lab.sync(api.url(), USER_ASSERTION).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
@@ -120,8 +120,8 @@ async fn first_replies_that_are_all_403_stop_the_run_and_name_the_setting(lab: A
     let failed = lab.count("SELECT count(*) FROM sync.order_queue WHERE last_error_kind = 'forbidden'").await?;
     assert!(failed < 10, "{failed}");
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending'").await?, 300);
-    // Ten, ten others, a token; and however slow the machine is, no more than what is in flight, answered and not yet
-    // looked at, and asked for in its place.
+    // Ten, ten others, a token. On a slow machine also those in flight, those answered and not yet evaluated, and
+    // those sent in their place.
     assert!(api.asked().len() <= 10 + 10 + 1 + 3 * 8, "{} requests", api.asked().len());
     Ok(())
 }
@@ -141,7 +141,7 @@ async fn a_403_after_other_replies_concerns_its_order_only(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-async fn a_lasting_misunderstanding_ends_in_death_with_the_reply_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_order_that_is_never_understood_becomes_dead_and_its_reply_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| Answer::new(200, "<html>Welcome</html>")).await;
     enqueue(&lab, 1).await?;
     for failures in 1..=2 {

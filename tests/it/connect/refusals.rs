@@ -1,4 +1,4 @@
-//! Credentials that are refused: what stops the run with its orders untouched, what concerns one user only.
+//! Refused credentials: what stops the run and leaves its orders unchanged, and what concerns one user only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,23 +15,23 @@ use crate::support::http::{Answer, Recorder};
 use crate::support::{Lab, tests};
 
 tests!(
-    a_refused_hand_made_token_stops_the_run,
+    a_refused_static_token_stops_the_run,
     a_backend_token_refused_twice_stops_the_run,
     a_token_refused_half_way_keeps_what_was_read,
     a_wrong_client_secret_stops_the_run_in_both_modes,
-    a_client_that_may_not_have_the_scope_stops_the_run,
+    a_client_without_the_scope_stops_the_run,
     a_user_token_refused_twice_fails_that_users_orders_only,
     a_user_without_a_token_fails_alone,
     an_order_without_a_user_is_dead_at_once,
-    a_token_reply_that_makes_no_sense_is_not_kept,
+    an_invalid_token_reply_is_not_kept,
     a_token_endpoint_that_redirects_is_not_followed,
-    a_page_before_the_token_endpoint_stops_and_kills_nothing,
-    what_the_token_endpoint_refuses_is_named_if_it_is_documented,
+    a_page_instead_of_the_token_endpoint_stops_no_run_and_makes_no_order_dead,
+    documented_errors_of_the_token_endpoint_are_named,
 );
 
 const ORDERS: i64 = 50;
 
-async fn a_refused_hand_made_token_stops_the_run(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_refused_static_token_stops_the_run(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = Recorder::start(|_| refused()).await;
     enqueue_numbered(&lab, 50, 1).await?;
     let token = ("auth.token", "secret-token-by-hand");
@@ -82,7 +82,7 @@ async fn a_wrong_client_secret_stops_the_run_in_both_modes(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-async fn a_client_that_may_not_have_the_scope_stops_the_run(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_client_without_the_scope_stops_the_run(lab: Arc<Lab>) -> anyhow::Result<()> {
     for status in [400, 403] {
         let recorder = Recorder::start(move |_| api_error(status, 1003, "scope is not allowed")).await;
         enqueue_for(&lab, &[("a", "user-1"), ("b", "user-2")]).await?;
@@ -144,7 +144,7 @@ async fn an_order_without_a_user_is_dead_at_once(lab: Arc<Lab>) -> anyhow::Resul
     Ok(())
 }
 
-async fn a_token_reply_that_makes_no_sense_is_not_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_invalid_token_reply_is_not_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let large = format!(r#"{{"access_token":"secret-token","padding":"{}"}}"#, "x".repeat(2_000));
     let replies = [r#"{"token":"secret-token"}"#, "secret-token", r#"{"access_token":["secret-token"]}"#, &large];
     for (reply, failures) in replies.into_iter().zip(1..) {
@@ -173,7 +173,9 @@ async fn a_token_endpoint_that_redirects_is_not_followed(lab: Arc<Lab>) -> anyho
     Ok(())
 }
 
-async fn a_page_before_the_token_endpoint_stops_and_kills_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_page_instead_of_the_token_endpoint_stops_no_run_and_makes_no_order_dead(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
     let mut failures = 0;
     for status in [400, 403, 404, 407, 451] {
         for mode in [USER_ASSERTION, CLIENT_CREDENTIALS] {
@@ -189,8 +191,8 @@ async fn a_page_before_the_token_endpoint_stops_and_kills_nothing(lab: Arc<Lab>)
     expect_nothing_kept(&lab).await
 }
 
-async fn what_the_token_endpoint_refuses_is_named_if_it_is_documented(lab: Arc<Lab>) -> anyhow::Result<()> {
-    for (body, told) in [
+async fn documented_errors_of_the_token_endpoint_are_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (body, expected) in [
         (r#"{"error":"invalid_scope","error_description":"secret-words"}"#, "400, invalid_scope; check section auth"),
         (r#"{"error":"secret-words"}"#, "400, an error without a code; check section auth"),
     ] {
@@ -199,7 +201,7 @@ async fn what_the_token_endpoint_refuses_is_named_if_it_is_documented(lab: Arc<L
         let report = lab.sync(recorder.url(), CLIENT_CREDENTIALS).await?;
         expect_stopped(&lab, &report, 1).await?;
         let text = report.run.error.unwrap_or_default();
-        assert!(text.contains(told), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
     Ok(())
 }
@@ -208,7 +210,7 @@ fn refused() -> Answer {
     api_error(401, 4010, "The access token is invalid")
 }
 
-/// Insists on a run that could not proceed, and on this many orders that it left as they were.
+/// Asserts that the run could not proceed and left this many orders unchanged.
 async fn expect_stopped(lab: &Lab, report: &Report, untouched: i64) -> anyhow::Result<()> {
     let failure = report.failure.as_ref().map(ToString::to_string);
     assert!(failure.is_some(), "{report:?}");
@@ -222,7 +224,7 @@ async fn expect_stopped(lab: &Lab, report: &Report, untouched: i64) -> anyhow::R
     expect_nothing_kept(lab).await
 }
 
-/// Insists that the failed orders are this user's, all with the same complaint.
+/// Asserts that the failed orders are this user's, all with the same failure.
 async fn expect_failed_orders(lab: &Lab, user: &str, kind: &str) -> anyhow::Result<()> {
     let failed: Vec<(String, String, String, i32, i64)> = sqlx::query_as(
         "SELECT connect_user_id, state, last_error_kind, failures, count(*) FROM sync.order_queue

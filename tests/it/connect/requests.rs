@@ -10,17 +10,17 @@ use crate::support::http::{Asked, Recorder};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    a_chat_request_carries_the_headers_of_the_contract,
+    a_chat_request_carries_the_documented_headers,
     optional_headers_are_sent_as_configured,
     an_empty_setting_sends_no_header,
     an_order_overrides_the_settings_of_its_headers,
     an_empty_override_sends_no_retailer,
     order_ids_travel_as_one_percent_encoded_segment,
     the_path_of_the_base_url_is_kept,
-    odd_order_ids_reach_the_simulated_api_unharmed,
+    unusual_order_ids_reach_the_simulated_api_unchanged,
 );
 
-async fn a_chat_request_carries_the_headers_of_the_contract(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_chat_request_carries_the_documented_headers(lab: Arc<Lab>) -> anyhow::Result<()> {
     let asked = ask(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('a')", &[]).await?.remove(0);
     assert_eq!(asked.method, "GET");
     assert_eq!(asked.target, "/v2/post_checkout/chat/a/messages");
@@ -46,7 +46,7 @@ async fn optional_headers_are_sent_as_configured(lab: Arc<Lab>) -> anyhow::Resul
 }
 
 async fn an_empty_setting_sends_no_header(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // In a file: an empty variable counts as unset, and would leave the default.
+    // Set in a file: an empty variable counts as unset and would leave the default.
     let file = write_file(&lab, "empty.toml", "[api]\nretailer_id = ''\naccept_language = ''\n")?;
     lab.enqueue(&["a"]).await?;
     let recorder = Recorder::start(|_| conversation()).await;
@@ -84,7 +84,7 @@ async fn an_empty_override_sends_no_retailer(lab: Arc<Lab>) -> anyhow::Result<()
 }
 
 async fn order_ids_travel_as_one_percent_encoded_segment(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // `+` is itself in a path: only a query makes a space of it.
+    // `+` stands for itself in a path; only in a query it means a space.
     let ids = [
         ("b7fab7ae-11fc-4453-98e1-a2f04b1c9d3e", "b7fab7ae-11fc-4453-98e1-a2f04b1c9d3e"),
         ("store/17/4", "store%2F17%2F4"),
@@ -129,8 +129,8 @@ async fn the_path_of_the_base_url_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn odd_order_ids_reach_the_simulated_api_unharmed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Tokens per user: a wrongly encoded id belongs to somebody else, and is not found.
+async fn unusual_order_ids_reach_the_simulated_api_unchanged(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // With tokens per user a wrongly encoded id belongs to another user and is not found.
     let options = simulator::Options {
         orders: 600,
         users: 50,
@@ -164,7 +164,7 @@ async fn odd_order_ids_reach_the_simulated_api_unharmed(lab: Arc<Lab>) -> anyhow
     Ok(())
 }
 
-/// What a run over the orders that `insert` adds asks for.
+/// Returns the requests of a run over the orders that `insert` adds.
 async fn ask(lab: &Lab, insert: &'static str, settings: &[(&str, &str)]) -> anyhow::Result<Vec<Asked>> {
     sqlx::query(insert).execute(&lab.pool).await?;
     let recorder = Recorder::start(|_| conversation()).await;

@@ -1,4 +1,4 @@
-//! What every status means for its order: closed, dead, later, or tried again at once.
+//! What every status means for its order: closed, dead, retried later, or retried immediately.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ tests!(
     code_4000_closes_an_order_in_both_shapes_and_however_it_is_written,
     a_404_that_is_not_about_the_order_fails_it,
     a_refused_request_is_dead_and_its_body_is_kept,
-    pages_of_proxies_and_firewalls_kill_no_order,
+    pages_of_proxies_and_firewalls_make_no_order_dead,
     a_firewall_before_everything_is_an_outage,
-    an_error_of_the_api_is_told_from_a_page_by_its_body_alone,
-    misdirected_and_early_requests_are_sent_again_at_once,
-    no_word_of_the_server_is_told,
+    an_error_of_the_api_is_distinguished_from_a_page_by_its_body,
+    misdirected_and_early_requests_are_retried_immediately,
+    no_word_of_the_server_is_logged,
     a_403_is_tried_again_later,
-    a_throttled_request_is_sent_again_and_counted,
-    a_passing_server_error_is_not_noticed,
+    a_throttled_request_is_retried_and_counted,
+    a_temporary_server_error_is_retried_without_notice,
     a_lasting_server_error_fails_the_order,
     one_bad_order_does_not_stop_the_others,
-    an_outage_kills_no_order,
+    an_outage_makes_no_order_dead,
 );
 
 async fn only_the_apis_own_404_closes_an_order(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -32,8 +32,8 @@ async fn only_the_apis_own_404_closes_an_order(lab: Arc<Lab>) -> anyhow::Result<
     assert_eq!((order.state.as_str(), order.failures, order.is_closed), ("closed", 0, true));
     assert_eq!(order.last_error, None);
     assert_eq!((report.run.status.as_str(), report.run.closed, requests), ("succeeded", 1, 1));
-    let face = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
-    assert_eq!(face.as_deref(), Some("closed not_found"));
+    let row = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
+    assert_eq!(row.as_deref(), Some("closed not_found"));
     Ok(())
 }
 
@@ -71,7 +71,7 @@ async fn a_404_that_is_not_about_the_order_fails_it(lab: Arc<Lab>) -> anyhow::Re
         let what = String::from_utf8_lossy(&answer.body).into_owned();
         let (report, order, requests) = fetch(&lab, vec![answer]).await?;
         if number < count {
-            // The API's own word, but not that the order does not exist.
+            // An error of the API, but not one that says the order does not exist.
             assert_eq!((order.state.as_str(), order.kind(), order.failures), ("pending", "held", 0), "{what}");
             assert_eq!((report.run.held, report.run.closed, requests), (1, 0, 1), "{what}");
         } else {
@@ -82,7 +82,7 @@ async fn a_404_that_is_not_about_the_order_fails_it(lab: Arc<Lab>) -> anyhow::Re
         assert!(order.error().contains("404"), "{order:?}");
     }
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 0);
-    // What the API meant is not known: its words are kept.
+    // The meaning is unknown, so the body is kept.
     let kept = "SELECT count(*) FROM sync.rejects WHERE http_status = 404 AND body LIKE '%No such route%'";
     assert_eq!(lab.count(kept).await?, i64::try_from(count)?);
     Ok(())
@@ -99,13 +99,13 @@ async fn a_refused_request_is_dead_and_its_body_is_kept(lab: Arc<Lab>) -> anyhow
         assert!(report.failure.is_none());
         let kept = "SELECT concat_ws('|', order_id, kind, http_status, json_path, body::jsonb -> 'error' ->> 'message')
                     FROM sync.rejects";
-        let told = format!("a|refused|{status}|$|order_id is malformed, says [token]");
-        assert_eq!(lab.text(kept).await?, Some(told), "the token is not kept");
+        let expected = format!("a|refused|{status}|$|order_id is malformed, says [token]");
+        assert_eq!(lab.text(kept).await?, Some(expected), "the token is not kept");
     }
     Ok(())
 }
 
-async fn pages_of_proxies_and_firewalls_kill_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn pages_of_proxies_and_firewalls_make_no_order_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     let statuses = [400, 402, 405, 406, 407, 409, 410, 411, 413, 414, 415, 418, 422, 423, 431, 451, 499];
     let large = format!("<html>{}</html>", "Request blocked. ".repeat(20_000));
     let bodies = ["<html><h1>Request blocked</h1></html>", "", r#"{"message":"Forbidden"}"#, &large];
@@ -115,7 +115,7 @@ async fn pages_of_proxies_and_firewalls_kill_no_order(lab: Arc<Lab>) -> anyhow::
         let recorder = Recorder::start(in_turn(vec![page])).await;
         lab.enqueue(&["a"]).await?;
         lab.make_all_due().await?;
-        // The smallest cap there is: a page may be as long as it likes.
+        // The smallest cap that the settings allow: a page may be of any size.
         let settings = [("queue.max_failures", "1"), ("api.max_response_bytes", "1024")];
         lab.sync(recorder.url(), &settings).await?;
         let order = Queued::row(&lab, "a").await?;
@@ -143,7 +143,7 @@ async fn a_firewall_before_everything_is_an_outage(lab: Arc<Lab>) -> anyhow::Res
     Ok(())
 }
 
-async fn an_error_of_the_api_is_told_from_a_page_by_its_body_alone(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_error_of_the_api_is_distinguished_from_a_page_by_its_body(lab: Arc<Lab>) -> anyhow::Result<()> {
     for (body, state) in [
         (r#"{"error":{"message":"Unprocessable","code":null}}"#, "dead"),
         (r#"{"error":{"message":"","code":"1001"}}"#, "dead"),
@@ -165,7 +165,7 @@ async fn an_error_of_the_api_is_told_from_a_page_by_its_body_alone(lab: Arc<Lab>
     Ok(())
 }
 
-async fn misdirected_and_early_requests_are_sent_again_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn misdirected_and_early_requests_are_retried_immediately(lab: Arc<Lab>) -> anyhow::Result<()> {
     for (status, body) in [(421, ""), (425, ""), (421, r#"{"error":{"message":"misdirected","code":1}}"#)] {
         let (report, order, requests) = fetch(&lab, vec![Answer::new(status, body), conversation()]).await?;
         order.expect_read();
@@ -179,7 +179,7 @@ async fn misdirected_and_early_requests_are_sent_again_at_once(lab: Arc<Lab>) ->
     Ok(())
 }
 
-async fn no_word_of_the_server_is_told(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn no_word_of_the_server_is_logged(lab: Arc<Lab>) -> anyhow::Result<()> {
     const SECRET: &str = "what the customer wrote";
     let error =
         |code: serde_json::Value| json!({"error": {"message": SECRET, "code": code, "detail": SECRET}, SECRET: 1});
@@ -223,7 +223,7 @@ async fn a_403_is_tried_again_later(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_throttled_request_is_sent_again_and_counted(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_throttled_request_is_retried_and_counted(lab: Arc<Lab>) -> anyhow::Result<()> {
     let throttled = api_error(429, 4290, "Too many requests");
     let (report, order, requests) = fetch(&lab, vec![throttled.clone(), throttled, conversation()]).await?;
     order.expect_read();
@@ -232,7 +232,7 @@ async fn a_throttled_request_is_sent_again_and_counted(lab: Arc<Lab>) -> anyhow:
     Ok(())
 }
 
-async fn a_passing_server_error_is_not_noticed(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_temporary_server_error_is_retried_without_notice(lab: Arc<Lab>) -> anyhow::Result<()> {
     let failures = [vec![Answer::new(500, ""), Answer::new(503, "<html>")], vec![Answer::new(408, "")]];
     for mut answers in failures {
         let sent = answers.len() + 1;
@@ -271,7 +271,7 @@ async fn one_bad_order_does_not_stop_the_others(lab: Arc<Lab>) -> anyhow::Result
     Ok(())
 }
 
-async fn an_outage_kills_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_outage_makes_no_order_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = Recorder::start(in_turn(vec![Answer::new(503, "down for maintenance")])).await;
     lab.enqueue(&["a"]).await?;
     for failures in 1..=3 {
@@ -282,7 +282,7 @@ async fn an_outage_kills_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One run over one order; how it ended, what became of the order, how many requests came.
+/// Does one run over one order. Returns the report, the order's row and the number of requests.
 async fn fetch(lab: &Lab, answers: Vec<Answer>) -> anyhow::Result<(Report, Queued, usize)> {
     let recorder = Recorder::start(in_turn(answers)).await;
     lab.enqueue(&["a"]).await?;

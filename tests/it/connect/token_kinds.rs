@@ -1,4 +1,4 @@
-//! Orders that want the other kind of token than `auth.mode` names, and token replies of gateways.
+//! Orders that need the other kind of token than `auth.mode` names, and token replies of gateways.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use crate::support::http::{Answer, Asked, Recorder};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    an_order_that_wants_its_users_token_gets_it_and_is_remembered,
-    an_order_whose_user_is_not_known_is_read_with_the_token_for_all,
+    an_order_that_needs_its_users_token_gets_it_and_the_kind_is_stored,
+    an_order_with_an_unknown_user_is_read_with_the_shared_token,
     an_order_that_no_token_reads_is_never_given_up,
     code_4001_is_seen_in_both_shapes,
     a_static_token_has_no_other,
     a_refusal_of_the_other_kind_stops_no_run,
-    what_the_other_kind_is_answered_counts,
-    a_remembered_kind_that_is_refused_gives_way_to_that_of_the_mode,
+    the_reply_to_the_other_kind_counts,
+    a_stored_kind_that_is_refused_is_replaced_by_that_of_the_mode,
     each_kind_of_token_has_its_scope,
     tokens_of_gateways_are_read,
     a_token_reply_without_a_token_is_not_understood,
@@ -27,7 +27,7 @@ tests!(
 const OF_USER: &str = "secret-token-of-user-1-1";
 const OF_ALL: &str = "secret-token-of-everybody-1";
 
-/// Code 4001 to one kind of token, a conversation to the other.
+/// Starts an API that answers code 4001 to one kind of token and a conversation to the other.
 async fn api_for(wanted: &'static str) -> Recorder {
     issuing_recorder(move |asked| if bearer(asked) == wanted { conversation() } else { wrong_kind() }).await
 }
@@ -36,7 +36,7 @@ fn wrong_kind() -> Answer {
     api_error(400, 4001, "User ID not found")
 }
 
-async fn an_order_that_wants_its_users_token_gets_it_and_is_remembered(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_order_that_needs_its_users_token_gets_it_and_the_kind_is_stored(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = api_for(OF_USER).await;
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     let report = lab.sync(api.url(), CLIENT_CREDENTIALS).await?;
@@ -46,11 +46,11 @@ async fn an_order_that_wants_its_users_token_gets_it_and_is_remembered(lab: Arc<
     assert_eq!(kind_of(&lab).await?.as_deref(), Some("user"));
     let mut why = lab.with_database(&["why", "a"]);
     why.env("CHATSYNC__AUTH__MODE", "client_credentials");
-    let told = Finished::of(why).await?.expect_code(0).stdout;
+    let stdout = Finished::of(why).await?.expect_code(0).stdout;
     let line = "token        that of Connect user user-1 (auth.mode = client_credentials names the other kind, which this order refused with code 4001)";
-    assert!(told.contains(line), "{told}");
+    assert!(stdout.contains(line), "{stdout}");
 
-    // From now on it is tried first, and remembered when the reply is the same, too.
+    // From now on it is tried first, and stays stored when the reply is unchanged.
     for _ in 0..2 {
         let api = api_for(OF_USER).await;
         lab.make_all_due().await?;
@@ -62,14 +62,14 @@ async fn an_order_that_wants_its_users_token_gets_it_and_is_remembered(lab: Arc<
     expect_nothing_kept(&lab).await
 }
 
-async fn an_order_whose_user_is_not_known_is_read_with_the_token_for_all(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_order_with_an_unknown_user_is_read_with_the_shared_token(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = api_for(OF_ALL).await;
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     lab.sync(api.url(), USER_ASSERTION).await?;
     Queued::row(&lab, "a").await?.expect_read();
     assert_eq!(used(&api), [OF_USER, OF_ALL]);
     assert_eq!(kind_of(&lab).await?.as_deref(), Some("client"));
-    // It is what works, so it needs no user any more.
+    // This kind works, so the order needs no user any more.
     sqlx::query("UPDATE sync.order_queue SET connect_user_id = NULL").execute(&lab.pool).await?;
     let api = api_for(OF_ALL).await;
     lab.make_all_due().await?;
@@ -151,7 +151,7 @@ async fn a_refusal_of_the_other_kind_stops_no_run(lab: Arc<Lab>) -> anyhow::Resu
     Ok(())
 }
 
-async fn what_the_other_kind_is_answered_counts(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn the_reply_to_the_other_kind_counts(lab: Arc<Lab>) -> anyhow::Result<()> {
     let cases = [
         (Answer::not_found(), "closed", ""),
         (api_error(400, 1001, "no"), "dead", "refused"),
@@ -166,17 +166,17 @@ async fn what_the_other_kind_is_answered_counts(lab: Arc<Lab>) -> anyhow::Result
         lab.sync(api.url(), CLIENT_CREDENTIALS).await?;
         let order = Queued::row(&lab, "a").await?;
         assert_eq!((order.state.as_str(), order.kind()), (state, kind), "{order:?}");
-        assert_eq!(kind_of(&lab).await?, None, "only a read says that a kind works");
+        assert_eq!(kind_of(&lab).await?, None, "only a read proves that a kind works");
     }
     Ok(())
 }
 
-async fn a_remembered_kind_that_is_refused_gives_way_to_that_of_the_mode(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_stored_kind_that_is_refused_is_replaced_by_that_of_the_mode(lab: Arc<Lab>) -> anyhow::Result<()> {
     for status in [401, 400] {
         sqlx::query("TRUNCATE sync.order_queue").execute(&lab.pool).await?;
         enqueue_for(&lab, &[("a", "user-1")]).await?;
         sqlx::query("UPDATE sync.order_queue SET token_kind = 'client'").execute(&lab.pool).await?;
-        // The contract gives no token for all any more.
+        // The shared token is no longer issued.
         let api = Recorder::start(move |asked| match asked {
             asked if !asked.is_token_request() => conversation(),
             asked if user_of(asked) == "everybody" => api_error(status, 1003, "no"),
@@ -270,7 +270,7 @@ async fn a_token_reply_without_a_token_is_not_understood(lab: Arc<Lab>) -> anyho
     Ok(())
 }
 
-/// The tokens that chat requests came with, in order.
+/// Returns the tokens of the chat requests, in order.
 fn used(api: &Recorder) -> Vec<String> {
     api.chat_requests().iter().map(|asked: &Asked| bearer(asked).to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! Connections that fail: refused, silent, cut, closed too early, or pointing elsewhere.
+//! Connections that fail: refused, silent, truncated, closed too early, or redirected.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::support::{Lab, tests};
 
 tests!(
     a_refused_connection_fails_the_order_for_now,
-    a_silent_server_is_a_time_out,
-    a_reply_that_stalls_half_way_is_a_time_out,
-    a_cut_reply_is_asked_for_again_then_fails,
-    a_reply_cut_once_is_not_noticed,
-    a_server_that_hangs_up_after_every_reply_costs_no_order,
+    a_silent_server_causes_a_timeout,
+    a_reply_that_stalls_half_way_causes_a_timeout,
+    a_truncated_reply_is_retried_then_fails,
+    a_reply_truncated_once_is_retried_without_notice,
+    a_server_that_closes_the_connection_after_every_reply_fails_no_order,
     a_redirect_is_not_followed,
 );
 
-/// So that time-outs are met soon.
+/// A short timeout, so that tests are quick.
 const IMPATIENT: (&str, &str) = ("api.timeout", "300ms");
 
 async fn a_refused_connection_fails_the_order_for_now(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Bound, so that nobody else gets the port, but not listening.
+    // Bound, so that no other process gets the port, but not listening.
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     lab.enqueue(&["a"]).await?;
@@ -33,11 +33,11 @@ async fn a_refused_connection_fails_the_order_for_now(lab: Arc<Lab>) -> anyhow::
     order.expect_failed("connect", 1);
     assert!(order.error().to_lowercase().contains("refused"), "{order:?}");
     assert_eq!((report.run.status.as_str(), report.run.failed), ("failed", 1));
-    assert!(report.run.requests > 1, "tried again at once");
+    assert!(report.run.requests > 1, "retried immediately");
     Ok(())
 }
 
-async fn a_silent_server_is_a_time_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_silent_server_causes_a_timeout(lab: Arc<Lab>) -> anyhow::Result<()> {
     let url = bare_server(|mut stream| async move {
         read_request(&mut stream).await?;
         wait_for_the_end(&mut stream).await
@@ -46,7 +46,7 @@ async fn a_silent_server_is_a_time_out(lab: Arc<Lab>) -> anyhow::Result<()> {
     expect_broken(&lab, &url, &[IMPATIENT], "timeout").await
 }
 
-async fn a_reply_that_stalls_half_way_is_a_time_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_reply_that_stalls_half_way_causes_a_timeout(lab: Arc<Lab>) -> anyhow::Result<()> {
     let url = bare_server(|mut stream| async move {
         read_request(&mut stream).await?;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"chat_messages\":").await?;
@@ -56,17 +56,17 @@ async fn a_reply_that_stalls_half_way_is_a_time_out(lab: Arc<Lab>) -> anyhow::Re
     expect_broken(&lab, &url, &[IMPATIENT], "timeout").await
 }
 
-async fn a_cut_reply_is_asked_for_again_then_fails(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_truncated_reply_is_retried_then_fails(lab: Arc<Lab>) -> anyhow::Result<()> {
     let url = bare_server(|mut stream| async move {
         read_request(&mut stream).await?;
-        // All that was sent is a good reply by itself: what gives it away is its length.
+        // The bytes sent are a valid reply by themselves; only the length shows that it is truncated.
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"chat_messages\":[]}").await
     })
     .await;
     expect_broken(&lab, &url, &[], "interrupted").await
 }
 
-async fn a_reply_cut_once_is_not_noticed(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_reply_truncated_once_is_retried_without_notice(lab: Arc<Lab>) -> anyhow::Result<()> {
     let recorder = Recorder::start(|_| conversation()).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -89,8 +89,8 @@ async fn a_reply_cut_once_is_not_noticed(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_server_that_hangs_up_after_every_reply_costs_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // It does not say `connection: close`: the next request may well be sent into the closed connection.
+async fn a_server_that_closes_the_connection_after_every_reply_fails_no_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // It does not send `connection: close`: the next request may well go into the closed connection.
     let url = bare_server(|mut stream| async move {
         read_request(&mut stream).await?;
         let body = conversation().body;
@@ -123,7 +123,7 @@ async fn a_redirect_is_not_followed(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Insists that a single order is tried a few times, then fails for now.
+/// Asserts that a single order is tried a few times and then fails for now.
 async fn expect_broken(lab: &Lab, url: &str, settings: &[(&str, &str)], kind: &str) -> anyhow::Result<()> {
     lab.enqueue(&["a"]).await?;
     let report = lab.sync(url, settings).await?;
@@ -134,14 +134,13 @@ async fn expect_broken(lab: &Lab, url: &str, settings: &[(&str, &str)], kind: &s
     Ok(())
 }
 
-/// Serves every connection with `serve`, which ends it by returning; gives the server's URL.
+/// Serves every connection with `serve`, which ends it by returning. Returns the server's URL.
 pub(super) async fn bare_server<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
 where
     F: Future<Output = std::io::Result<()>> + Send + 'static,
 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    // Ends with the test's runtime.
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream));
@@ -161,7 +160,7 @@ pub(super) async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Says nothing more until the client has gone.
+/// Sends nothing more until the client has gone.
 async fn wait_for_the_end(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read_to_end(&mut Vec::new()).await.map(drop)
 }

@@ -1,8 +1,8 @@
-//! What a run without a 429 leaves to the next.
+//! Tests what a run without a 429 stores for the next run.
 
 use super::*;
 
-/// No server of these tests refuses so few.
+/// So few requests are refused by no server of these tests.
 const UNLIMITED: f64 = 1e9;
 
 fn world(limit: f64, in_flight: usize) -> World {
@@ -16,7 +16,7 @@ fn assert_about(served: Option<f64>, expected: f64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_served_is_known_after_five_seconds_and_not_before() {
+async fn the_served_rate_is_known_after_five_seconds_and_not_before() {
     let mut world = world(UNLIMITED, 200);
     let pace = Arc::new(Pace::new(20.0, Some(60.0)));
     world.ask(&pace);
@@ -28,7 +28,7 @@ async fn what_was_served_is_known_after_five_seconds_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_counts_is_what_was_served_not_what_was_allowed() {
+async fn the_served_rate_counts_not_the_allowed_one() {
     // Five requests at a time, of 50 ms each.
     let mut world = world(UNLIMITED, 5);
     let pace = Arc::new(Pace::new(1_000.0, None));
@@ -40,7 +40,7 @@ async fn what_counts_is_what_was_served_not_what_was_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_are_not_served() {
+async fn refused_requests_do_not_count_as_served() {
     let mut world = world(40.0, 32);
     let pace = Arc::new(Pace::new(20.0, None));
     world.ask(&pace);
@@ -51,7 +51,7 @@ async fn refusals_are_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_ends_with_a_wait_is_remembered_for_its_best_seconds() {
+async fn the_best_seconds_of_a_run_that_ends_with_a_wait_count() {
     let mut world = world(UNLIMITED, 32);
     let pace = Arc::new(Pace::new(50.0, Some(50.0)));
     world.ask(&pace);
@@ -65,7 +65,7 @@ async fn a_run_that_ends_with_a_wait_is_remembered_for_its_best_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_served_beside_other_workers_is_forgotten_when_their_number_changes() {
+async fn the_served_rate_is_forgotten_when_the_number_of_workers_changes() {
     let mut world = world(UNLIMITED, 32);
     let pace = Arc::new(Pace::new(50.0, Some(50.0)));
     world.ask(&pace);
@@ -77,7 +77,7 @@ async fn what_was_served_beside_other_workers_is_forgotten_when_their_number_cha
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pace_that_was_served_is_where_the_search_goes_on() {
+async fn the_search_starts_at_the_rate_that_was_served() {
     let seconds_to = async |start: fn(&Pace), rate: f64| {
         let mut world = world(UNLIMITED, 2_000);
         let pace = Arc::new(Pace::new(20.0, None));
@@ -97,11 +97,11 @@ async fn a_pace_that_was_served_is_where_the_search_goes_on() {
     assert!((before - 320.0).abs() < 0.01, "{before}");
     assert!(on <= 3 && on + 3 <= anew, "{on} of {anew} seconds");
     let (before, _) = seconds_to(|pace| pace.search_from(2, 320.0), 320.0).await;
-    assert!((before - 160.0).abs() < 0.01, "each of two workers starts with its part: {before}");
+    assert!((before - 160.0).abs() < 0.01, "each of two workers starts with its share: {before}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_replies_find_no_limit() {
+async fn slow_replies_do_not_count_as_a_limit() {
     let mut world = world(UNLIMITED, 500);
     let pace = Arc::new(Pace::new(100.0, Some(100.0)));
     world.ask(&pace);

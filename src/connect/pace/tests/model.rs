@@ -1,4 +1,4 @@
-//! A server with a hidden limit, and workers that ask it without end.
+//! A server with a hidden limit, and workers that send requests to it without end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,31 +12,30 @@ use crate::connect::pace::Pace;
 /// How a server counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// Whole seconds of its clock, each on its own.
+    /// Counts the seconds of its clock separately.
     FixedWindow,
-    /// The second before each request.
+    /// Counts the second before each request.
     SlidingWindow,
-    /// Tokens that come evenly; it holds a second's worth.
+    /// A bucket that fills evenly and holds a second's worth.
     Bucket,
 }
 
 pub(super) const KINDS: [Kind; 3] = [Kind::FixedWindow, Kind::SlidingWindow, Kind::Bucket];
 
-/// What a server is like, and how it is asked.
+/// A server, and how it is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
     pub(super) kind: Kind,
-    /// Requests per second.
     pub(super) limit: f64,
-    /// Milliseconds on average; replies take between half of it and one and a half.
+    /// Average in milliseconds; replies take between half and one and a half of it.
     pub(super) latency: u64,
     pub(super) in_flight: usize,
-    /// Whether refusals take as long as replies; otherwise they come at once.
+    /// Whether refusals take as long as replies; otherwise they come immediately.
     pub(super) refuses_late: bool,
     pub(super) seed: u64,
 }
 
-/// What came of requests.
+/// Numbers of requests by result.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     pub(super) seconds: u32,
@@ -44,7 +43,7 @@ pub(super) struct Count {
     pub(super) refused: u32,
 }
 
-/// A server, its clients, and what came of their requests in each second.
+/// A server, its clients, and the results of their requests in each second.
 pub(super) struct World {
     case: Case,
     start: Instant,
@@ -56,7 +55,7 @@ struct Server {
     kind: Kind,
     limit: f64,
     latency: u64,
-    /// Its clock does not begin a second when the clients do.
+    /// Offset of its clock: its seconds do not begin when the clients start.
     phase: f64,
     admitted: VecDeque<f64>,
     tokens: f64,
@@ -89,7 +88,7 @@ impl World {
         self.server.lock().unwrap().latency = milliseconds;
     }
 
-    /// Another worker begins to ask.
+    /// Adds a worker.
     pub(super) fn ask(&mut self, pace: &Arc<Pace>) {
         let mut random = fastrand::Rng::with_seed(self.case.seed + self.askers.len() as u64);
         for _ in 0..self.case.in_flight {
@@ -98,7 +97,7 @@ impl World {
         }
     }
 
-    /// Lets time pass; returns what came of the requests in it.
+    /// Lets time pass. Returns the results of the requests in it.
     pub(super) async fn pass(&self, seconds: u32) -> Count {
         let from = self.start.elapsed().as_secs();
         let to = from + u64::from(seconds);
@@ -140,7 +139,7 @@ async fn ask(
 }
 
 impl Server {
-    /// Whether a request that comes `elapsed` after the start is served.
+    /// Returns whether a request that arrives `elapsed` after the start is served.
     fn admits(&mut self, elapsed: Duration) -> bool {
         let now = elapsed.as_secs_f64() + self.phase;
         let is_past = |at: f64| match self.kind {
@@ -169,7 +168,7 @@ impl Server {
 }
 
 impl Count {
-    /// The part of a limit that was used.
+    /// Returns the share of a limit that was used.
     pub(super) fn served_of(self, limit: f64) -> f64 {
         f64::from(self.served) / (limit * f64::from(self.seconds))
     }

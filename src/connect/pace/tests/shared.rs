@@ -1,8 +1,8 @@
-//! Several workers on one API.
+//! Tests several workers that share one API.
 
 use super::*;
 
-/// Workers that tell each other every five seconds what they found, as they do through the database.
+/// Workers that exchange what they found every five seconds, as they do through the database.
 struct Workers {
     paces: Vec<Arc<Pace>>,
     total: Option<f64>,
@@ -17,7 +17,7 @@ impl Workers {
                 *total += (found - *total) / workers;
             }
             if let Some(total) = self.total {
-                pace.lean_to(total);
+                pace.approach(total);
             }
         }
     }
@@ -51,13 +51,13 @@ async fn three_workers_keep_to_a_limit_together_and_share_it_fairly() {
             let count = workers.pass(&world, 60).await;
             assert!(count.served_of(limit) >= USED && count.refused_share() <= refused, "{case:?}: {count:?}");
             let rates: Vec<_> = workers.paces.iter().map(|pace| pace.rate() / limit).collect();
-            assert!(rates.iter().all(|part| (0.2..0.5).contains(part)), "{case:?}: {rates:?}");
+            assert!(rates.iter().all(|share| (0.2..0.5).contains(share)), "{case:?}: {rates:?}");
         }
     }
 }
 
 #[test]
-fn a_newcomer_and_the_others_have_as_much_together_as_before() {
+fn a_new_worker_does_not_change_the_total() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let _guard = runtime.enter();
     let paces = [100.0, 20.0, 20.0].map(|initial| Pace::new(initial, None));
@@ -72,13 +72,13 @@ fn a_newcomer_and_the_others_have_as_much_together_as_before() {
     }
     let total: f64 = paces[..2].iter().map(Pace::rate).sum();
     assert!((total - 300.0).abs() < 0.001, "{total}");
-    // Without a known total, what each of them believes is kept.
+    // Without a known total each worker keeps its own estimate.
     paces[0].share(3, None);
     assert!((paces[0].rate() - 100.0).abs() < 0.001, "{}", paces[0].rate());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ceiling_is_shared_as_well() {
+async fn workers_share_a_ceiling_as_well() {
     let pace = Pace::new(1000.0, Some(30.0));
     pace.share(3, Some(3000.0));
     assert!((pace.rate() - 10.0).abs() < 0.001, "{}", pace.rate());

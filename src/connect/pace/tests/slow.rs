@@ -1,10 +1,11 @@
-//! Replies that become slow without any 429.
+//! Tests replies that become slow without a 429.
 
 use super::*;
 
 const LIMIT: f64 = 100_000.0;
 
-/// A worker at a known pace of 100 requests per second, of a server that takes 50 ms for a reply and refuses nothing.
+/// Returns a worker at a known pace of 100 requests per second, and a server that replies within 50 ms and refuses
+/// nothing.
 fn calm() -> (World, Arc<Pace>) {
     let case = Case { kind: Kind::FixedWindow, limit: LIMIT, latency: 50, in_flight: 500, refuses_late: true, seed: 1 };
     let mut world = World::new(case);
@@ -15,7 +16,7 @@ fn calm() -> (World, Arc<Pace>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lasting_rise_of_the_latency_lowers_the_pace_gently_until_it_is_usual() {
+async fn a_lasting_rise_of_the_latency_lowers_the_pace_gently_until_it_counts_as_usual() {
     let (world, pace) = calm();
     world.pass(20).await;
     assert!(pace.rate() > 99.0, "{}", pace.rate());
@@ -58,7 +59,7 @@ async fn a_few_slow_replies_or_a_slow_second_lower_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_usual_latency_taken_in_a_lucky_moment_does_no_harm() {
+async fn a_usual_latency_measured_at_a_lucky_moment_does_no_harm() {
     let (world, pace) = calm();
     world.set_latency(1);
     world.pass(2).await;
