@@ -6,7 +6,7 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
-use crate::db::queue::Held;
+use crate::db::queue::HeldFilter;
 use crate::domain::HeldKind;
 use crate::sync;
 
@@ -46,7 +46,7 @@ pub(super) async fn confirm(environment: &Environment, args: Args) -> anyhow::Re
         Kind::Expired => vec![HeldKind::Expired],
         Kind::Refused => vec![HeldKind::Refused],
     });
-    let which = Held { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
+    let which = HeldFilter { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
     let confirmed =
         sync::confirm(&database.store, &which, &settings.queue.policy, settings.queue.lease, args.dry_run).await?;
     let orders: u64 = confirmed.iter().map(|(_, orders)| orders).sum();

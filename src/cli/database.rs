@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use crate::config::{self, DatabaseLocation, Patience, Secret};
-use crate::db::embedded::{Embedded, Place};
+use crate::db::embedded::{DataDir, Embedded};
 use crate::db::{self, Store};
 use crate::waits::Waits;
 
@@ -83,7 +83,7 @@ impl Database {
                     Migrations::Never => environment.existing_data_dir(settings)?,
                     Migrations::AsConfigured | Migrations::Always => environment.data_dir(settings)?,
                 };
-                Self::start(Place::Kept(data_dir), settings, stop).await?
+                Self::start(DataDir::Kept(data_dir), settings, stop).await?
             }
         };
         until_there(wait, || database.migrate(migrations, settings.auto_migrate)).await?;
@@ -92,7 +92,7 @@ impl Database {
 
     /// Starts an embedded server and connects to it.
     pub(super) async fn start(
-        place: Place,
+        place: DataDir,
         settings: &config::Database,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -116,8 +116,8 @@ impl Database {
     }
 
     async fn migrate(&self, migrations: Migrations, is_automatic: bool) -> Result<(), db::Error> {
-        let look = |mut connection: db::Link| async move {
-            Ok((db::missing_migrations(&mut connection).await?, db::row_security(&mut connection).await?))
+        let look = |mut transaction: db::Transaction| async move {
+            Ok((db::missing_migrations(&mut transaction).await?, db::row_security(&mut transaction).await?))
         };
         let (missing, hidden) = self.store.run(look).await?;
         if let Some(tables) = hidden {
@@ -133,7 +133,7 @@ impl Database {
         }
         // Also with nothing missing: applied migrations are compared with those of this program.
         if migrations == Migrations::Always || missing > 0 {
-            let migrate = |mut connection: db::Link| async move { db::migrate(&mut connection).await };
+            let migrate = |mut transaction: db::Transaction| async move { db::migrate(&mut transaction).await };
             let applied = self.store.run(migrate).await?;
             if applied > 0 {
                 tracing::info!(applied, "database migrated");

@@ -11,10 +11,10 @@ use super::output::print;
 use super::table::{one_line, table};
 use super::{End, Environment, status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
-use crate::db::embedded::{self, Place};
+use crate::db::embedded::{self, DataDir};
 use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;
-use crate::db::{self, insight};
+use crate::db::{self, demo};
 use crate::domain::{NewOrder, OrderId};
 use crate::simulator::{self, Options};
 use crate::sync::Request;
@@ -76,7 +76,7 @@ async fn show(
     options: &Options,
 ) -> anyhow::Result<End> {
     let pool = &database.pool;
-    database.store.run(|mut connection| async move { db::migrate(&mut connection).await }).await?;
+    database.store.run(|mut transaction| async move { db::migrate(&mut transaction).await }).await?;
     let added = enqueue(database, options).await?;
     print(format!("{added} orders enqueued. Syncing:\n"))?;
     let worker = sync::worker(settings, database)?;
@@ -95,13 +95,13 @@ async fn show(
     print(status::queue_text(&queue::overview(pool).await?))?;
 
     print("\nWhat an analyst sees\n")?;
-    let coverage = insight::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
+    let coverage = demo::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
     print(table(&["coverage (chat.orders)", "orders"], coverage))?;
-    if let Some(order_id) = insight::lively_order(pool).await? {
+    if let Some(order_id) = demo::lively_order(pool).await? {
         print(format!("\nOne conversation (chat.messages, chat.users), order {}", one_line(&order_id)))?;
         print(conversation(pool, &order_id).await?)?;
     }
-    let prompt = insight::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
+    let prompt = demo::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
         let name = shopper.name.as_deref().map_or_else(|| "unnamed".to_owned(), one_line);
         [name, shopper.answers.to_string(), format!("{:.0} s", shopper.median_seconds)]
     });
@@ -116,7 +116,7 @@ async fn show(
 }
 
 async fn conversation(pool: &sqlx::PgPool, order_id: &str) -> anyhow::Result<comfy_table::Table> {
-    let lines = insight::conversation(pool, order_id).await?.into_iter().map(|line| {
+    let lines = demo::conversation(pool, order_id).await?.into_iter().map(|line| {
         let text = match (line.body, line.image_url) {
             (Some(body), Some(_)) if !body.is_empty() => format!("{} [image]", one_line(&body)),
             (Some(body), None) => one_line(&body),
@@ -153,15 +153,15 @@ async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> 
     }
 }
 
-fn place(environment: &Environment, keep: bool) -> anyhow::Result<Place> {
+fn place(environment: &Environment, keep: bool) -> anyhow::Result<DataDir> {
     if !keep {
-        return Ok(Place::ThrowAway);
+        return Ok(DataDir::ThrowAway);
     }
     let data_dir: PathBuf = match &environment.data_dir {
         Some(data_dir) => data_dir.clone(),
         None => embedded::default_data_dir()?.join("demo"),
     };
-    Ok(Place::Kept(data_dir))
+    Ok(DataDir::Kept(data_dir))
 }
 
 /// Points the default settings at the simulator, as fast as it can answer.

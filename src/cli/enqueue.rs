@@ -15,7 +15,7 @@ use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::{AuthMode, Needs};
 use crate::db::queue::{self, Feeding};
-use crate::db::{Link, Store};
+use crate::db::{Store, Transaction};
 use crate::domain::NewOrder;
 use crate::feed::{self, BadLine, Choice, Feed, Rounded};
 
@@ -146,7 +146,8 @@ async fn add_all(
         summary.rejected += bad.len() as u64;
         if !orders.is_empty() {
             let orders = &orders;
-            let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, orders, feeding).await };
+            let add =
+                |mut transaction: Transaction| async move { queue::enqueue(&mut *transaction, orders, feeding).await };
             // Not waited for after a signal. Whether these were added is not known then, so they do not count.
             let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await.transpose()? else {
                 anyhow::bail!("stopped by a signal before the end");

@@ -11,8 +11,8 @@ use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::Needs;
-use crate::db::forecast::{Forecast, Missed};
-use crate::sync::outlook::{Foreseen, Foresight, Pace, Requests};
+use crate::db::plan::{Missed, PlanSnapshot};
+use crate::sync::outlook::{ExpectedPace, Foreseen, Foresight, Requests};
 
 /// Tell what a run would do now: orders, requests, time, deadlines missed.
 ///
@@ -40,7 +40,7 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     let next_tick = settings.schedule.schedule.next_after(Utc::now());
     let window = settings.queue.policy.readable_window;
-    let mut forecast = Forecast::begin(&database.pool, window, next_tick, args.limit).await?;
+    let mut forecast = PlanSnapshot::begin(&database.pool, window, next_tick, args.limit).await?;
     let run = Foresight::new(&settings).foresee(&mut forecast).await?;
     let missed_later = if run.totals.later_missed > 0 { forecast.missed_later().await? } else { Vec::new() };
     forecast.end().await?;
@@ -55,7 +55,7 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
 }
 
 /// Where the pace comes from.
-fn origin(pace: &Pace) -> String {
+fn origin(pace: &ExpectedPace) -> String {
     let origin = match pace.found_at {
         Some(found) => format!("found at {}", time(Some(found))),
         None => "a guess (pace.initial_requests_per_second): none was found yet".to_owned(),

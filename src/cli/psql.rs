@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{End, Environment};
 use crate::config::{DatabaseLocation, Needs, normalise_url};
-use crate::db::embedded::{Embedded, Place};
+use crate::db::embedded::{DataDir, Embedded};
 
 /// Open psql on the configured database.
 ///
@@ -33,7 +33,7 @@ pub(super) async fn psql(environment: &Environment, args: Args) -> anyhow::Resul
         DatabaseLocation::Url(url) => run(Path::new("psql"), url.get().expose_secret(), args.arguments).await,
         DatabaseLocation::Embedded => {
             let data_dir = environment.existing_data_dir(&settings.database)?;
-            let embedded = Embedded::start(Place::Kept(data_dir)).await?;
+            let embedded = Embedded::start(DataDir::Kept(data_dir)).await?;
             let ended = run(&embedded.psql(), embedded.url(), args.arguments).await;
             embedded.stop().await?;
             ended

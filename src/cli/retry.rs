@@ -31,9 +31,9 @@ pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Resu
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let which = &Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
-    let retry = |mut connection: db::Link| async move {
-        let unknown = queue::unknown(&mut *connection, &which.order_ids).await?;
-        Ok((unknown, queue::retry(&mut *connection, which).await?))
+    let retry = |mut transaction: db::Transaction| async move {
+        let unknown = queue::unknown(&mut *transaction, &which.order_ids).await?;
+        Ok((unknown, queue::retry(&mut *transaction, which).await?))
     };
     let (unknown, put_back) = database.store.run(retry).await?;
     print(format!("{put_back} put back"))?;

@@ -87,7 +87,7 @@ pub(super) fn end_of(report: Report) -> End {
 
 /// Makes the orders due; an order that cannot be fetched is an error before anything is.
 async fn call_up(database: &Database, orders: &[String]) -> anyhow::Result<()> {
-    let call = |mut connection: db::Link| async move { queue::make_due(&mut *connection, orders).await };
+    let call = |mut transaction: db::Transaction| async move { queue::make_due(&mut *transaction, orders).await };
     let states = database.store.run(call).await?;
     for order in orders {
         match states.get(order) {

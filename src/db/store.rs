@@ -1,11 +1,11 @@
-//! A database that may go away or be locked, and the patience to wait for it.
+//! Runs operations on a database that may be unavailable or locked, and retries them.
 //!
-//! What chatsync asks of the database goes through [`Store::run`]: one transaction on a connection of its own, not longer
-//! than `database.timeout`, and again with growing waits as long as the failure is one that passes (a restart, a
-//! fail-over, a cut or silent connection, a full disk, a deadlock, a lock), up to `database.give_up_after`. So an operation
-//! must be harmless when done twice: a commit whose answer was lost has happened.
+//! Every operation goes through [`Store::run`]: one transaction on one pooled connection, at most `database.timeout`
+//! long. It is retried with growing waits while the failure is temporary (restart, fail-over, broken or silent
+//! connection, full disk, deadlock, lock), up to `database.give_up_after`. So every operation must be idempotent: a
+//! commit whose reply was lost has happened.
 //!
-//! The server limits each transaction as well: it does not see that its client has gone.
+//! The server limits each transaction too, because it does not notice that a client has gone.
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
@@ -23,29 +23,29 @@ use super::{BY_KEY, Error, LOCK_LIMIT, locks, log_in_anew, place};
 use crate::config::{Patience, Secret};
 use crate::waits::{For, Waiting, Waits};
 
-/// The wait after the first failure; it doubles up to the longest one.
+/// Wait after the first failure; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Once the run is to stop, a database that is away or locked is waited for no longer than this by all operations
-/// together: whoever stops a container or a service kills it after 10 s or a little more.
+/// After a stop signal, all operations together wait this long for a database that is unavailable or locked. Service
+/// managers kill a process about 10 s after the signal.
 const GRACE: Duration = Duration::from_secs(4);
-/// And a connection or a lock no longer than this each time: several things are still to be tried, one after the other.
+/// After a stop signal, one wait for a connection or a lock takes at most this long: several operations still follow.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
-/// How often a conflict is tried that a trigger raises: it may mean it, to be tried again.
+/// How often a conflict raised by a trigger is tried. The trigger may mean it as a request to retry.
 const RAISED_TRIES: u32 = 5;
-/// A lock that lasts is logged once in this time.
+/// A lasting lock is logged once per interval.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
-/// To find out who holds a lock takes a second connection, if one can be had at once.
+/// Limits the search for the holder of a lock, which needs a second connection.
 const LOOK: Duration = Duration::from_secs(1);
-/// PostgreSQL counts milliseconds in an integer.
+/// PostgreSQL stores timeouts as milliseconds in an integer.
 const MOST_MILLISECONDS: u128 = i32::MAX as u128;
 
 /// The database of a command or a run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    /// Where the log-in comes from, if it is not fixed.
+    /// Source of the log-in, if it may change.
     url: Option<Secret>,
     patience: Patience,
     stop: CancellationToken,
@@ -53,29 +53,29 @@ pub struct Store {
     outage: Arc<Mutex<Outage>>,
 }
 
-/// What the operations of a run know of each other's failures.
+/// What the operations of a run share about failures.
 #[derive(Debug, Default)]
 struct Outage {
-    /// Since when the database is away, which is waited for.
+    /// Since when the database is unavailable, and the wait for it.
     since: Option<(Instant, Waiting)>,
-    /// Patience is at its end: nothing is tried twice any more.
+    /// Set once an operation gave up: nothing is retried any more.
     is_given_up: bool,
-    /// When the run was asked to stop.
     stopping_since: Option<Instant>,
-    /// Who held a lock when last looked, and when that was logged.
+    /// The last known holder of a lock, and when it was reported.
     holder: Option<String>,
-    locked_told: Option<Instant>,
+    lock_reported_at: Option<Instant>,
 }
 
-/// A connection with an open transaction, lent to an operation: dropped, it is back with its [`Store`].
-pub struct Link {
+/// A connection with an open transaction, lent to an operation. Dropping it returns it to the [`Store`], which commits
+/// or rolls back.
+pub struct Transaction {
     connection: Option<PoolConnection<Postgres>>,
     lender: Lender,
 }
 
 type Lender = Arc<Mutex<Option<PoolConnection<Postgres>>>>;
 
-impl Deref for Link {
+impl Deref for Transaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -83,20 +83,20 @@ impl Deref for Link {
     }
 }
 
-impl DerefMut for Link {
+impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("only drop takes it")
     }
 }
 
-impl Drop for Link {
+impl Drop for Transaction {
     fn drop(&mut self) {
         *lock(&self.lender) = self.connection.take();
     }
 }
 
-/// A connection of the pool, to be lent to an operation and then to be judged: dropped, it goes back to the pool with its
-/// transaction rolled back, or is closed.
+/// Keeps the connection that is lent to an operation. Dropping the loan rolls back and returns the connection to the
+/// pool, or closes it if it is spoilt.
 #[derive(Default)]
 struct Loan {
     lender: Lender,
@@ -104,12 +104,12 @@ struct Loan {
 }
 
 impl Loan {
-    fn lend(&self, connection: PoolConnection<Postgres>) -> Link {
-        Link { connection: Some(connection), lender: Arc::clone(&self.lender) }
+    fn lend(&self, connection: PoolConnection<Postgres>) -> Transaction {
+        Transaction { connection: Some(connection), lender: Arc::clone(&self.lender) }
     }
 
-    /// Takes back what an operation has dropped.
-    fn returned(&self) -> Option<Link> {
+    /// Takes back the transaction that an operation has dropped.
+    fn returned(&self) -> Option<Transaction> {
         let connection = lock(&self.lender).take()?;
         Some(self.lend(connection))
     }
@@ -119,7 +119,7 @@ impl Drop for Loan {
     fn drop(&mut self) {
         let Some(mut connection) = lock(&self.lender).take() else { return };
         if self.is_spoilt {
-            // The pool would go on using it, or wait for it as well.
+            // The pool would reuse it, or wait for it as well.
             connection.close_on_drop();
         } else {
             PgTransactionManager::start_rollback(&mut connection);
@@ -128,39 +128,39 @@ impl Drop for Loan {
 }
 
 impl Store {
-    /// The database behind `pool`. Once `stop` is cancelled patience is short. Says in `waits` what it waits for.
+    /// Creates a store on `pool`. Waits are short once `stop` is cancelled, and are reported in `waits`.
     #[must_use]
     pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken, waits: Waits) -> Self {
         Self { pool, url: None, patience, stop, waits, outage: Arc::default() }
     }
 
-    /// Reads a URL that is kept in a file again when its log-in is refused.
+    /// Sets a URL that is read again from its file when the log-in is refused.
     #[must_use]
     pub fn logging_in_by(self, url: Option<Secret>) -> Self {
         Self { url, ..self }
     }
 
-    /// Does an operation in a transaction of its own, again and again while the database is away or locked. Fails with
-    /// what the database refuses, or once patience is at its end.
+    /// Runs an operation in a transaction, and retries it while the database is unavailable or locked. Fails on what
+    /// the database refuses, or after `database.give_up_after`.
     ///
-    /// Locks are waited for 5 s at a time, half of `database.timeout` at most; a statement ends in the server after twice
-    /// that time.
-    pub async fn run<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    /// Waits for a lock for 5 s at a time, at most half of `database.timeout`. The server ends a statement after twice
+    /// `database.timeout`.
+    pub async fn run<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         self.repeat("", operation).await
     }
 
-    /// The same for statements that look up their rows one by one: [`BY_KEY`].
-    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    /// As [`run`](Self::run), for statements that look up rows by key: see [`BY_KEY`].
+    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         self.repeat(BY_KEY, operation).await
     }
 
-    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -176,29 +176,29 @@ impl Store {
             );
             let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
-                    self.is_back();
+                    self.note_recovery();
                     return Ok(done);
                 }
-                // What a trigger raises again and again is its answer to these rows.
+                // A conflict that a trigger raises every time is its decision about these rows.
                 Err(error) if error.is_passing_conflict() && (tries < RAISED_TRIES || !error.is_raised()) => error,
-                // Once: a pooler that goes on to use the old one needs somebody to tell it.
+                // Only once. If it fails again, a pooler keeps the outdated statement, and its settings must be fixed.
                 Err(error) if error.is_outdated_statement() && !is_outdated => {
                     is_outdated = true;
                     error
                 }
                 Err(error) if error.is_locked() => {
-                    let error = self.is_locked();
+                    let error = self.note_lock();
                     let until = Instant::now() + self.patience.give_up_after;
                     waiting.get_or_insert_with(|| self.waits.begin(For::Answer, Some(until)));
                     error
                 }
                 Err(error) if error.is_outage() => {
-                    self.is_away(&error);
+                    self.note_outage(&error);
                     error
                 }
                 Err(error) => return Err(error),
             };
-            tracing::debug!("to be tried again: {error}");
+            tracing::debug!("the operation will be retried: {error}");
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -210,15 +210,15 @@ impl Store {
         }
     }
 
-    fn is_back(&self) {
+    fn note_recovery(&self) {
         let mut outage = self.outage();
         if outage.since.take().is_some() {
             tracing::info!("the database is back");
         }
     }
 
-    /// Tells it once, however many operations meet it.
-    fn is_away(&self, error: &Error) {
+    /// Reports an outage once, however many operations meet it.
+    fn note_outage(&self, error: &Error) {
         let mut outage = self.outage();
         if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
             let now = Instant::now();
@@ -227,13 +227,13 @@ impl Store {
         }
     }
 
-    /// Tells it once a minute, however many operations meet it.
-    fn is_locked(&self) -> Error {
+    /// Reports a lock once a minute, however many operations meet it.
+    fn note_lock(&self) -> Error {
         let mut outage = self.outage();
         let error = Error::Locked { holder: outage.holder.take() };
         let is_waited_for = !self.patience.give_up_after.is_zero();
-        if is_waited_for && outage.locked_told.is_none_or(|told| told.elapsed() >= AGAIN_AFTER) {
-            outage.locked_told = Some(Instant::now());
+        if is_waited_for && outage.lock_reported_at.is_none_or(|reported| reported.elapsed() >= AGAIN_AFTER) {
+            outage.lock_reported_at = Some(Instant::now());
             tracing::warn!("waiting for a lock: {error}");
         }
         error
@@ -243,20 +243,21 @@ impl Store {
         lock(&self.outage)
     }
 
-    /// How long the server waits for a lock. Shorter than an answer is waited for, so that it tells why there is none.
+    /// How long the server waits for a lock. Shorter than the timeout of the operation, so that the failure names the
+    /// lock.
     fn lock_limit(&self) -> Duration {
         let limit = LOCK_LIMIT.min(self.patience.timeout / 2);
         if self.stop.is_cancelled() { limit.min(LAST_TRY) } else { limit }
     }
 
-    /// Notes when the run is asked to stop.
+    /// Records when the run was asked to stop.
     async fn note_stop(&self) -> Infallible {
         self.stop.cancelled().await;
         self.outage().stopping_since.get_or_insert_with(Instant::now);
         std::future::pending().await
     }
 
-    /// Looks who holds a lock, if an operation takes long. That it cannot be found out is no failure.
+    /// Looks for the holder of a lock if the operation takes long. A failure is ignored.
     async fn look_for_holders(&self) -> Infallible {
         tokio::time::sleep(self.lock_limit() / 2).await;
         let look = async { locks::holders(&mut *self.pool.acquire().await?).await };
@@ -266,7 +267,7 @@ impl Store {
         std::future::pending().await
     }
 
-    /// Waits for the next try; false if there is none.
+    /// Waits for the next try. Returns false if there must be none.
     async fn wait_until(&self, retry_at: Instant, since: Instant) -> bool {
         if retry_at > since + self.patience.give_up_after {
             return false;
@@ -280,13 +281,13 @@ impl Store {
         true
     }
 
-    /// Whether the run is to stop while the database is away, or has given it up.
-    fn is_in_a_hurry(&self) -> bool {
+    /// Whether waits must be short: the run is stopping during an outage, or an operation gave up.
+    fn must_end_soon(&self) -> bool {
         let outage = self.outage();
         outage.is_given_up || (outage.since.is_some() && self.stop.is_cancelled())
     }
 
-    /// A connection; tries again at once if the log-in is refused and another one is known by now.
+    /// Acquires a connection. If the log-in is refused and the URL file has changed, retries once.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         let Some(url) = &self.url else { return self.acquire_once().await };
         let used = url.get();
@@ -297,7 +298,7 @@ impl Store {
     }
 
     async fn acquire_once(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let acquired = if self.is_in_a_hurry() {
+        let acquired = if self.must_end_soon() {
             let acquired = tokio::time::timeout(LAST_TRY, self.pool.acquire()).await;
             acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))
         } else {
@@ -306,31 +307,31 @@ impl Store {
         acquired.map_err(|source| Error::Connect { place: place(&self.pool.connect_options()), source })
     }
 
-    /// Does it on any connection, which first forgets its prepared statements if some are outdated.
+    /// Runs the operation once. Clears the prepared statements of the connection first if one was outdated.
     async fn once<T, F>(
         &self,
         begin: &str,
-        operation: &mut impl FnMut(Link) -> F,
+        operation: &mut impl FnMut(Transaction) -> F,
         is_outdated: bool,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut loan = Loan::default();
-        let mut link = loan.lend(self.acquire().await?);
-        // On the heap: the callers' futures would be as large as the largest operation many times over.
+        let mut transaction = loan.lend(self.acquire().await?);
+        // Boxed: otherwise every caller's future would contain the largest operation several times.
         let mut attempt = Box::pin(async {
             if is_outdated {
-                link.clear_cached_statements().await?;
+                transaction.clear_cached_statements().await?;
             }
-            PgTransactionManager::begin(&mut link, Some(AssertSqlSafe(begin).into_sql_str())).await?;
-            let done = operation(link).await?;
-            let mut link = loan.returned().expect("an operation ends with its link");
-            PgTransactionManager::commit(&mut link).await?;
+            PgTransactionManager::begin(&mut transaction, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+            let done = operation(transaction).await?;
+            let mut transaction = loan.returned().expect("an operation drops its transaction");
+            PgTransactionManager::commit(&mut transaction).await?;
             Ok(done)
         });
         let timeout = self.patience.timeout;
-        let timeout = if self.is_in_a_hurry() { timeout.min(GRACE) } else { timeout };
+        let timeout = if self.must_end_soon() { timeout.min(GRACE) } else { timeout };
         let waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
         let result = tokio::select! {
             biased;
@@ -346,7 +347,7 @@ impl Store {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held; a poisoned state is still a state.
+    // Nothing panics while the lock is held, so a poisoned value is still consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -52,14 +52,14 @@ const STATEMENTS: [Statement; 15] = [
     statement!("due" "" "now(), '{live-100,live-200}', 50000, '1 minute'" [KEY]),
     statement!("count_due" "" "now(), NULL" [DUE]),
     statement!("overview" "" "" [CLAIM, ENDED]),
-    statement!("forecast_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
+    statement!("plan_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
         "'1 day', now(), now(), now(), now() + interval '6 hours', now() - interval '18 hours'" [CLAIM, DUE]),
-    statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL, now()" [CLAIM]),
-    statement!("forecast_last" "" "100, now()" [CLAIM]),
-    statement!("forecast_missed" "(bigint, interval, float8, bigint, timestamptz)" "NULL, '1 day', 0.01, 5, now()" [CLAIM]),
-    statement!("forecast_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5, now()" [CLAIM]),
+    statement!("plan_totals" "" "'1 day', now(), NULL, NULL, NULL, now()" [CLAIM]),
+    statement!("plan_last" "" "100, now()" [CLAIM]),
+    statement!("plan_missed" "(bigint, interval, float8, bigint, timestamptz)" "NULL, '1 day', 0.01, 5, now()" [CLAIM]),
+    statement!("plan_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5, now()" [CLAIM]),
     statement!("failing" "" "" [CLAIM, ENDED]),
-    statement!("life" "" "'ended-1'" [KEY]),
+    statement!("why" "" "'ended-1'" [KEY]),
     // An empty list implies every condition, so that any partial index would do for it.
     statement!("retry" "" "true, '{}', NULL" [ENDED, KEY, "order_queue_held"]),
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),

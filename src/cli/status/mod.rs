@@ -19,7 +19,7 @@ use crate::config::{Needs, Settings};
 use crate::db::queue::{self, Failing, Overview};
 use crate::db::rejects::{self, Dropped};
 use crate::db::runs::{self, IdleRuns, Losses, Run, Trigger};
-use crate::db::{self, insight};
+use crate::db::{self, demo};
 use crate::domain::{HeldKind, OrderState};
 use crate::sync::outlook::{Foresight, Outlook};
 use problems::Problem;
@@ -69,7 +69,7 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     if args.failing {
-        let look = |mut connection: db::Link| async move { queue::failing(&mut *connection).await };
+        let look = |mut transaction: db::Transaction| async move { queue::failing(&mut *transaction).await };
         let failing = database.store.run(look).await?;
         if args.json { print_json(&json!({ "failing": failing }))? } else { print(failing_text(&failing))? }
     } else {
@@ -82,17 +82,17 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
 
 impl Status {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
-        let look = |mut connection: db::Link| async move {
-            let overview = queue::overview(&mut *connection).await?;
-            let latest = runs::latest(&mut *connection, 1).await?;
+        let look = |mut transaction: db::Transaction| async move {
+            let overview = queue::overview(&mut *transaction).await?;
+            let latest = runs::latest(&mut *transaction, 1).await?;
             let window = settings.queue.policy.readable_window;
             let status = Self {
-                held: queue::count_held(&mut *connection).await?,
-                dropped: rejects::dropped(&mut *connection).await?,
-                coverage: insight::coverage(&mut *connection).await?,
-                runs: runs::busy(&mut *connection, limit).await?,
-                idle_runs: runs::idle(&mut *connection, limit).await?,
-                losses: runs::losses_since(&mut *connection, Utc::now() - RECENT).await?,
+                held: queue::count_held(&mut *transaction).await?,
+                dropped: rejects::dropped(&mut *transaction).await?,
+                coverage: demo::coverage(&mut *transaction).await?,
+                runs: runs::busy(&mut *transaction, limit).await?,
+                idle_runs: runs::idle(&mut *transaction, limit).await?,
+                losses: runs::losses_since(&mut *transaction, Utc::now() - RECENT).await?,
                 outlook: None,
                 nearest_deadline: overview.nearest_deadline_base.map(|base| base + window),
                 next_tick: settings.schedule.schedule.next_after(Utc::now()),

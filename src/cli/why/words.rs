@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::cli::table::one_line;
 use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
-use crate::db::life::{Life, QueuedOrder};
+use crate::db::why::{OrderReport, QueuedOrder};
 use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule, TokenKind};
 use crate::visible::is_hidden;
 
@@ -113,14 +113,14 @@ pub(super) struct Next {
     pub(super) text: String,
 }
 
-pub(super) fn next(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
-    let order = &life.order;
+pub(super) fn next(report: &OrderReport, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let order = &report.order;
     let nothing = |why: &str, then: &str| Next {
         at: None,
         text: format!("nothing: {why}; `chatsync retry --order {}` {then}", quoted(&order.order_id)),
     };
     match order.state {
-        OrderState::Pending | OrderState::Open => until_read(life, policy, schedule),
+        OrderState::Pending | OrderState::Open => until_read(report, policy, schedule),
         OrderState::Closed => nothing("closed", "puts it back"),
         OrderState::Expired => nothing("expired", "asks once more, though the API will hardly show it again"),
         OrderState::Quiet => {
@@ -130,8 +130,8 @@ pub(super) fn next(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Ne
     }
 }
 
-fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
-    let (order, now) = (&life.order, life.now);
+fn until_read(report: &OrderReport, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let (order, now) = (&report.order, report.now);
     if let Some(until) = order.leased_until.filter(|until| *until > now) {
         let text = format!(
             "the worker that holds it settles it; if that died, another takes it over from {} on",
@@ -145,14 +145,14 @@ fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
     let text = if order.due_at <= now {
         format!("{due}: the next run takes it, by schedule.cron at {}", time(tick))
     } else {
-        format!("{due}, {}; {taken}", because(life, policy))
+        format!("{due}, {}; {taken}", because(report, policy))
     };
     Next { at: Some(order.due_at), text }
 }
 
 /// Why an order is not due yet.
-fn because(life: &Life, policy: &QueuePolicy) -> String {
-    let order = &life.order;
+fn because(report: &OrderReport, policy: &QueuePolicy) -> String {
+    let order = &report.order;
     if order.held_kind.is_some() {
         return "because its last result is held back: it is asked for after 1h, 6h, then every 24h".to_owned();
     }
@@ -164,7 +164,7 @@ fn because(life: &Life, policy: &QueuePolicy) -> String {
             setting(policy.retry_backoff_max),
         );
     }
-    let settled_at = life.attempts.last().and_then(|attempt| attempt.settled_at);
+    let settled_at = report.attempts.last().and_then(|attempt| attempt.settled_at);
     if settled_at.is_some_and(|settled| settled + policy.refresh_after == order.due_at) {
         return format!("because queue.refresh_after = {}", setting(policy.refresh_after));
     }

@@ -124,7 +124,7 @@ async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> 
     eventually("the daemon asks for the order", async || Ok((!api.asked().is_empty()).then_some(()))).await?;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;
-    assert!(log.contains("the embedded PostgreSQL has gone: starting it again"), "{log}");
+    assert!(log.contains("the embedded PostgreSQL has stopped, starting it again"), "{log}");
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> 
     door.arrivals(1).await;
     kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
     door.open();
-    daemon.logs("the embedded PostgreSQL has gone: starting it again").await?;
+    daemon.logs("the embedded PostgreSQL has stopped, starting it again").await?;
     daemon.logs("run finished").await?;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;

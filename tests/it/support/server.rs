@@ -12,7 +12,7 @@
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, anyhow, ensure};
-use chatsync::db::embedded::{Embedded, Place};
+use chatsync::db::embedded::{DataDir, Embedded};
 use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
@@ -128,7 +128,7 @@ impl Server {
     }
 
     async fn embedded(why_no_container: &str) -> anyhow::Result<Self> {
-        let server = Embedded::start(Place::ThrowAway).await.with_context(|| {
+        let server = Embedded::start(DataDir::ThrowAway).await.with_context(|| {
             format!("there is no PostgreSQL for the tests (Docker: {why_no_container}); set TEST_DATABASE_URL")
         })?;
         eprintln!("test database: embedded {} (Docker: {why_no_container})", server.description());

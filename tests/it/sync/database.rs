@@ -179,7 +179,7 @@ async fn a_statement_that_a_migration_has_outdated_is_prepared_anew(lab: Arc<Lab
     let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
     let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
     let store = Store::new(pool, patience, CancellationToken::new(), Waits::default());
-    let latest = || store.run(|mut connection| async move { runs::latest(&mut *connection, 1).await });
+    let latest = || store.run(|mut transaction| async move { runs::latest(&mut *transaction, 1).await });
     latest().await?;
     let migration = r#"ALTER TABLE sync.runs ALTER COLUMN api TYPE text COLLATE "POSIX""#;
     sqlx::raw_sql(migration).execute(&lab.pool).await?;

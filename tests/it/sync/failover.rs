@@ -52,11 +52,11 @@ async fn a_session_that_the_server_ends_is_replaced(lab: Arc<Lab>) -> anyhow::Re
         let other = &lab.pool;
         let sessions_seen = &mut sessions;
         let pid = store
-            .run(|mut connection| {
+            .run(|mut transaction| {
                 let is_first = sessions_seen.is_empty();
                 sessions_seen.push(());
                 async move {
-                    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await?;
+                    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *transaction).await?;
                     if is_first {
                         let end = if setting.is_empty() {
                             format!("SELECT pg_terminate_backend({pid})::text")
@@ -67,12 +67,12 @@ async fn a_session_that_the_server_ends_is_replaced(lab: Arc<Lab>) -> anyhow::Re
                         if setting.is_empty() {
                             sql.execute(other).await?;
                         } else {
-                            sql.execute(&mut *connection).await?;
+                            sql.execute(&mut *transaction).await?;
                         }
                         is_gone(other, pid).await?;
                     }
                     // FATAL, with the code of the setting, is the answer to this.
-                    sqlx::query("SELECT 1").execute(&mut *connection).await?;
+                    sqlx::query("SELECT 1").execute(&mut *transaction).await?;
                     Ok(pid)
                 }
             })

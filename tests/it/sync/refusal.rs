@@ -121,7 +121,7 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     assert_eq!((report.run.fetched, report.run.failed), (49, 1));
     let row = "SELECT concat_ws(' ', state, failures, last_error_kind, due_at > now(), last_error)
                FROM sync.order_queue WHERE order_id = 'order-7'";
-    let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
+    let expected = "pending 1 not_storable t the database refuses its rows, and the text of the refusal";
     assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
     Ok(())
