@@ -1,4 +1,4 @@
-//! `chatsync retry`: puts orders back into the queue.
+//! `chatsync retry`: makes orders due again.
 
 use chrono::{DateTime, Utc};
 use clap::ArgGroup;
@@ -10,7 +10,7 @@ use crate::config::Needs;
 use crate::db;
 use crate::db::queue::{self, Retry};
 
-/// Put orders back into the queue: due now, failures forgotten. What is stored of them stays.
+/// Put orders back into the queue: due now, failures reset. Stored data stays.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("which").args(["dead", "orders", "closed_since"]).required(true).multiple(true))]
 pub(super) struct Args {

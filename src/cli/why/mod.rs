@@ -1,6 +1,6 @@
-//! `chatsync why`: the report of one order, for whoever has to explain at night where its conversation is.
+//! `chatsync why`: explains one order to an operator who has to find its conversation.
 //!
-//! Only looks. Tells counts and times, never what was said or by whom. The sentences are in [`words`].
+//! Only reads. Prints counts and times, never chat text or names. The sentences are in [`words`].
 
 mod words;
 
@@ -15,13 +15,13 @@ use crate::config::{Needs, Settings};
 use crate::db::why::{self, Attempt, OrderReport, Reject};
 use crate::domain::HeldKind;
 
-/// Rejects that are listed; the others are counted.
+/// Rejects that are listed; the others are only counted.
 const REJECTS: i64 = 10;
 
-/// Tell the report of one order: what was done, what is known, what comes next.
+/// Explain one order: what was done, what is known, what comes next.
 ///
-/// The last 8 attempts are listed, each with the messages that it added and changed. Of several changes to a message
-/// only the last is on record, so a later attempt may hide a change by an earlier one.
+/// Lists the last 8 attempts, each with the messages that it added and changed. Of several changes to a message only
+/// the last is recorded, so a later attempt may hide an earlier change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The order, as it was enqueued
@@ -93,7 +93,6 @@ fn as_json(report: &OrderReport, settings: &Settings) -> Value {
     })
 }
 
-/// What is known, a line each.
 fn facts(report: &OrderReport, settings: &Settings) -> String {
     let (order, policy, now) = (&report.order, &settings.queue.policy, report.now);
     let when = |at: chrono::DateTime<chrono::Utc>| format!("{} ({})", time(Some(at)), distance(now, at));
@@ -148,9 +147,9 @@ fn facts(report: &OrderReport, settings: &Settings) -> String {
 }
 
 fn held(report: &OrderReport) -> String {
-    let Some(until) = report.order.leased_until else { return "by nobody".to_owned() };
+    let Some(until) = report.order.leased_until else { return "by no worker".to_owned() };
     if until <= report.now {
-        return format!("by nobody: its worker fell silent, its lease ended at {}", time(Some(until)));
+        return format!("by no worker: the lease ended at {} and was not renewed", time(Some(until)));
     }
     let workers = report.workers.iter().map(|worker| one_line(worker)).collect::<Vec<_>>().join(" or ");
     let who = if workers.is_empty() { "a worker without a run".to_owned() } else { workers };
@@ -185,6 +184,6 @@ fn rejects(report: &OrderReport) -> String {
     let row = |reject: &Reject| {
         [time(Some(reject.received_at)), one_line(&reject.kind), one_line(&reject.json_path), one_line(&reject.reason)]
     };
-    let table = table(&["rejected", "kind", "part", "reason"], report.rejects.iter().map(row));
-    format!("{table}\n{} in sync.rejects in all, with the parts themselves", report.reject_count)
+    let table = table(&["rejected", "kind", "path", "reason"], report.rejects.iter().map(row));
+    format!("{table}\n{} in sync.rejects in all, with their bodies", report.reject_count)
 }

@@ -45,7 +45,7 @@ async fn the_demo_shows_everything_and_leaves_nothing_behind(lab: Arc<Lab>) -> a
         "captured_open",
         "One conversation (chat.messages, chat.users), order ",
         "median time to answer",
-        "All of it is gone again",
+        "Everything was removed",
     ] {
         assert!(finished.stdout.contains(expected), "{expected:?} in {}", finished.stdout);
     }
