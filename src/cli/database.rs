@@ -150,7 +150,7 @@ impl Database {
             anyhow::Ok(())
         };
         if let Err(error) = revived.await {
-            tracing::error!("the embedded PostgreSQL is down: {error}");
+            tracing::error!(%error, "the embedded PostgreSQL is down");
         }
     }
 

@@ -283,16 +283,16 @@ pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Turn {
+pub struct RunSpan {
     pub started_at: DateTime<Utc>,
     /// The end, or the time of the next expected sign of life.
     pub ended_at: DateTime<Utc>,
 }
 
 /// Returns the times of the latest runs, newest first.
-pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn>, Error> {
+pub async fn spans(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<RunSpan>, Error> {
     let turns = sqlx::query_as!(
-        Turn,
+        RunSpan,
         r#"SELECT sync.within_calendar(started_at) AS "started_at!",
                   sync.within_calendar(coalesce(finished_at, alive_until)) AS "ended_at!"
            FROM sync.runs

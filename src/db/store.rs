@@ -198,7 +198,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             };
-            tracing::debug!("the operation will be retried: {error}");
+            tracing::debug!(%error, "the operation will be retried");
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);

@@ -53,7 +53,7 @@ pub(super) struct Guard {
     waiting: Vec<Suspect>,
     waiting_bytes: usize,
     spaces: LruCache<IdSpace, Space>,
-    users: LruCache<String, Share>,
+    users: LruCache<String, Tally>,
     /// Users known to have [`ORDERS_OF_A_USER`] live orders or more.
     large_users: HashSet<String>,
     /// Counts replies, to know which came later.
@@ -87,7 +87,7 @@ struct Space {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
+struct Tally {
     orders: u32,
     bad: u32,
 }
@@ -99,7 +99,7 @@ struct Stretches {
     length: u32,
     /// Number of the first stretch that is kept.
     first: usize,
-    kept: VecDeque<Share>,
+    kept: VecDeque<Tally>,
 }
 
 /// The result of one probe.
@@ -176,7 +176,7 @@ impl Guard {
         if let Some(user) = answered.order.connect_user_id.as_deref()
             && (is_good || is_bad)
         {
-            self.users.get_or_insert_mut_ref(user, Share::default).count(is_bad);
+            self.users.get_or_insert_mut_ref(user, Tally::default).count(is_bad);
         }
         let is_idle = self.waiting.is_empty();
         let space = self.space(&id_space);
@@ -283,7 +283,7 @@ impl Guard {
     /// Records the result of a probe of an order of this user, or that there is no order to probe (`None`).
     pub(super) fn probed(&mut self, id_space: &IdSpace, probe: Option<Probe>, user: Option<&str>) {
         if let (Some(Probe::Good | Probe::Unknown), Some(user)) = (probe, user) {
-            self.users.get_or_insert_mut_ref(user, Share::default).count(probe == Some(Probe::Unknown));
+            self.users.get_or_insert_mut_ref(user, Tally::default).count(probe == Some(Probe::Unknown));
         }
         let number = self.next_number();
         let space = self.space(id_space);
@@ -391,7 +391,7 @@ impl Guard {
         self.share_of_user(suspect).is_none_or(|share| share.bad == share.orders)
     }
 
-    fn share_of_user(&self, suspect: &Suspect) -> Option<Share> {
+    fn share_of_user(&self, suspect: &Suspect) -> Option<Tally> {
         self.users.peek(suspect.answered.order.connect_user_id.as_deref()?).copied()
     }
 
@@ -427,7 +427,7 @@ impl Space {
     }
 }
 
-impl Share {
+impl Tally {
     fn count(&mut self, is_bad: bool) {
         self.orders += 1;
         self.bad += u32::from(is_bad);
@@ -446,7 +446,7 @@ impl Stretches {
     /// Counts an order. Returns the number of its stretch.
     fn count(&mut self, is_bad: bool) -> usize {
         if self.kept.back().is_none_or(|last| last.orders >= self.length) {
-            self.kept.push_back(Share::default());
+            self.kept.push_back(Tally::default());
         }
         if let Some(last) = self.kept.back_mut() {
             last.count(is_bad);
@@ -462,17 +462,17 @@ impl Stretches {
     }
 
     /// Returns a stretch. An incomplete one is filled up with orders of the previous one, in proportion.
-    fn filled(&self, number: usize) -> Option<Share> {
+    fn filled(&self, number: usize) -> Option<Tally> {
         let share = self.get(number)?;
         let missing = self.length.saturating_sub(share.orders);
         let before = number.checked_sub(1).and_then(|number| self.get(number));
-        Some(before.map_or(share, |before| Share {
+        Some(before.map_or(share, |before| Tally {
             orders: share.orders + missing,
             bad: share.bad + (before.bad * missing).div_ceil(before.orders.max(1)),
         }))
     }
 
-    fn get(&self, number: usize) -> Option<Share> {
+    fn get(&self, number: usize) -> Option<Tally> {
         self.kept.get(number.checked_sub(self.first)?).copied()
     }
 

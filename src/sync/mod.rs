@@ -262,7 +262,7 @@ impl Worker {
         match self.foresight.outlook(&self.pool, trigger).await {
             Ok(outlook) => Some(outlook),
             Err(error) => {
-                tracing::debug!("orders at risk were not counted: {error}");
+                tracing::debug!(%error, "orders at risk were not counted");
                 None
             }
         }
@@ -370,13 +370,13 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
             Ok(0) => break,
             Ok(orders) => forgotten += orders,
             Err(error) => {
-                tracing::warn!("orders that have long ended stay in the queue for now: {error}");
+                tracing::warn!(%error, "ended orders stay in the queue for now");
                 break;
             }
         }
     }
     if forgotten > 0 {
-        tracing::info!(orders = forgotten, "orders that have long ended deleted from the queue");
+        tracing::info!(orders = forgotten, "ended orders deleted from the queue");
     }
 }
 

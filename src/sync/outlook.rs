@@ -14,7 +14,7 @@ use crate::config::{self, AuthMode, Settings};
 use crate::db;
 use crate::db::pace::KnownPace;
 use crate::db::plan::{MissedDeadlines, NextRun, PlanSnapshot, Totals};
-use crate::db::runs::{self, Trigger, Turn};
+use crate::db::runs::{self, RunSpan, Trigger};
 use crate::domain::Schedule;
 
 /// Longest predicted time in seconds: a century, because the calendar ends.
@@ -133,7 +133,7 @@ impl Foresight {
             let start = self.schedule.next_after(now).unwrap_or(now);
             return Ok(NextRun { start, then: self.schedule.next_after(start) });
         }
-        let turns = runs::turns(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
+        let turns = runs::spans(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
         // A start time set by hand may be far outside the calendar; then there is no prediction.
         let next = turns.first().zip(usual_gap(&turns)).and_then(|(latest, gap)| {
             let start = latest.started_at.checked_add_signed(gap)?.max(now);
@@ -145,7 +145,7 @@ impl Foresight {
 
 /// Returns the median time between the starts of runs. Of simultaneous runs only the first counts: the others belong to
 /// other workers.
-fn usual_gap(latest_first: &[Turn]) -> Option<TimeDelta> {
+fn usual_gap(latest_first: &[RunSpan]) -> Option<TimeDelta> {
     let mut starts: Vec<DateTime<Utc>> = Vec::new();
     let mut busy_until = DateTime::<Utc>::MIN_UTC;
     for turn in latest_first.iter().rev() {
@@ -202,9 +202,9 @@ fn as_float(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn turns(minutes: &[(i64, i64)]) -> Vec<Turn> {
+    fn turns(minutes: &[(i64, i64)]) -> Vec<RunSpan> {
         let at = |minutes| DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes);
-        minutes.iter().rev().map(|(start, end)| Turn { started_at: at(*start), ended_at: at(*end) }).collect()
+        minutes.iter().rev().map(|(start, end)| RunSpan { started_at: at(*start), ended_at: at(*end) }).collect()
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::failures::Failures;
 use super::guard::Guard;
 use super::held::HeldLeases;
 use super::rejects::RejectLimits;
-use super::write::{Answered, Writer};
+use super::write::{Answered, BatchWriter};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
 use crate::db::queue::{self, Claimed, Cursor, Due, Scope};
@@ -53,7 +53,7 @@ pub(super) struct Pipeline {
 }
 
 /// The orders of a written batch, which need no lease any more.
-type Written = Result<Vec<OrderId>, db::Error>;
+type WriteResult = Result<Vec<OrderId>, db::Error>;
 
 struct Fetch {
     session: Arc<Session>,
@@ -136,7 +136,7 @@ impl Pipeline {
                 Err(error) => {
                     tracing::warn!(
                         orders = rest.len(),
-                        "claimed orders not released, they are free when their leases end: {error}"
+                        "claimed orders were not released, their leases will expire: {error}"
                     );
                 }
             }
@@ -262,7 +262,7 @@ impl Pipeline {
         &self,
         mut answered: Receiver<Answered>,
         guard: &mut Guard,
-        writes: &mut JoinSet<Written>,
+        writes: &mut JoinSet<WriteResult>,
         progress: &Progress,
         pass: &CancellationToken,
     ) -> Result<(), Error> {
@@ -312,14 +312,14 @@ impl Pipeline {
     }
 
     /// Spawned as a task: building the columns of a batch would otherwise delay the other stages.
-    fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
+    fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = WriteResult> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
         let (sent, rejects, halt) = (self.session.counts(), Arc::clone(&self.rejects), self.halt.clone());
         let (has_stored, failures) = (Arc::clone(&self.has_stored), Arc::clone(&self.failures));
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
             let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
-            let writer = Writer { store: &store, run_id, policy: &policy, rejects: &rejects, failures: &failures };
+            let writer = BatchWriter { store: &store, run_id, policy: &policy, rejects: &rejects, failures: &failures };
             writer.write(batch, sent).await?;
             has_stored.fetch_or(has_storable_messages, Relaxed);
             rejects.apply_to_flood(&halt).await;
@@ -327,7 +327,7 @@ impl Pipeline {
         }
     }
 
-    fn note_written(&self, written: Result<Written, JoinError>, progress: &Progress) -> Result<(), Error> {
+    fn note_written(&self, written: Result<WriteResult, JoinError>, progress: &Progress) -> Result<(), Error> {
         let order_ids = written??;
         self.held.remove(order_ids.iter());
         progress.settle(order_ids.len() as u64);
@@ -340,7 +340,7 @@ impl Pipeline {
     pub(super) async fn stay_alive(&self, ended: &CancellationToken) {
         while ended.run_until_cancelled(tokio::time::sleep(self.lease / 3)).await.is_some() {
             if let Err(error) = self.renew().await {
-                tracing::warn!("leases were not renewed: {error}");
+                tracing::warn!(%error, "leases were not renewed");
             }
         }
     }

@@ -57,7 +57,7 @@ impl RejectLimits {
         self.added.store(0, Relaxed);
         let mut dropped = 0;
         if let Err(error) = self.drop_oldest(&mut dropped, stop).await {
-            tracing::warn!("sync.rejects stays larger than its limits for now: {error}");
+            tracing::warn!(%error, "sync.rejects stays larger than its limits for now");
         }
         if dropped > 0 {
             tracing::info!(rejects = dropped, "the oldest rejects dropped: rejects.keep, rejects.max_bytes");

@@ -45,9 +45,9 @@ impl Share {
                     // The others use the whole ceiling until they know of this worker.
                     pace.hold_for(TURN + FIRST_TURN);
                 }
-                tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace to start with");
+                tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "initial pace");
             }
-            Err(error) => tracing::warn!("the pace of other runs is unknown: {error}"),
+            Err(error) => tracing::warn!(%error, "the pace of other runs is unknown"),
         }
         Self { store, client, run_id, workers }
     }
@@ -82,7 +82,7 @@ impl Share {
         let shared = match self.store.run(report_pace).await {
             Ok(shared) => shared,
             Err(error) => {
-                tracing::debug!("the pace was not shared: {error}");
+                tracing::debug!(%error, "the pace was not shared");
                 return None;
             }
         };
@@ -94,7 +94,11 @@ impl Share {
                 // It was found against an unknown number of others, so it is dropped.
                 pace.share(shared.workers, limit);
             }
-            tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace is shared anew");
+            tracing::debug!(
+                workers = shared.workers,
+                requests_per_second = pace.rate(),
+                "the shares of the pace have changed"
+            );
         } else if let Some(limit) = limit.filter(|_| shared.workers > 1) {
             pace.lean_to(limit);
         }

@@ -28,7 +28,7 @@ pub(super) struct Answered {
     pub(super) reservation: Reservation,
 }
 
-pub(super) struct Writer<'a> {
+pub(super) struct BatchWriter<'a> {
     pub(super) store: &'a Store,
     pub(super) run_id: Uuid,
     pub(super) policy: &'a QueuePolicy,
@@ -36,7 +36,7 @@ pub(super) struct Writer<'a> {
     pub(super) failures: &'a Failures,
 }
 
-impl Writer<'_> {
+impl BatchWriter<'_> {
     /// Writes a batch; `sent` are the requests and 429s of the run so far. Writes nothing for orders whose lease was
     /// lost.
     pub(super) async fn write(&self, mut batch: Vec<Answered>, sent: (u64, u64)) -> Result<(), db::Error> {

@@ -46,7 +46,7 @@ pub(super) struct Args {
     runs: u32,
 }
 
-struct Status {
+struct StatusReport {
     overview: Overview,
     held: BTreeMap<HeldKind, u64>,
     dropped: Vec<Dropped>,
@@ -70,14 +70,14 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
         let failing = database.store.run(look).await?;
         if args.json { print_json(&json!({ "failing": failing }))? } else { print(failing_text(&failing))? }
     } else {
-        let status = Status::look(&settings, &database, args.runs.into()).await?;
+        let status = StatusReport::look(&settings, &database, args.runs.into()).await?;
         if args.json { print_json(&status.as_json())? } else { print(status.text())? }
     }
     database.close().await?;
     Ok(End::Good)
 }
 
-impl Status {
+impl StatusReport {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
         let look = |mut transaction: db::Transaction| async move {
             let overview = queue::overview(&mut *transaction).await?;

@@ -52,7 +52,7 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
     if rows.is_empty() {
         return Ok((0, 0));
     }
-    let column = Column(&rows);
+    let column = MessageColumns(&rows);
     let counts = sqlx::query_file!(
         "src/db/sql/upsert_messages.sql",
         &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>() as &[&str],
@@ -80,9 +80,9 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
 }
 
 /// The messages of a batch, one column at a time.
-struct Column<'a>(&'a [(&'a str, &'a Message)]);
+struct MessageColumns<'a>(&'a [(&'a str, &'a Message)]);
 
-impl<'a> Column<'a> {
+impl<'a> MessageColumns<'a> {
     fn of<T>(&self, value: impl Fn(&'a Message) -> T) -> Vec<T> {
         self.0.iter().map(|(_, message)| value(message)).collect()
     }
