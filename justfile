@@ -1,4 +1,4 @@
-# What people do with this project, by name. `just` lists them; .ci/run does the same things.
+# Common tasks. `just` lists them; .ci/run runs the same commands.
 
 # list the recipes
 default:
@@ -12,19 +12,19 @@ demo *ARGS:
 test *ARGS:
     cargo test {{ ARGS }}
 
-# all tests against a PostgreSQL in a container, made from this machine's own if none can be pulled
+# all tests on a PostgreSQL in a container, built from that of this machine if none can be pulled
 test-container:
     TEST_POSTGRES_IMAGE=$(script/postgres-image) cargo test
 
-# spoilt replies and files for so many seconds each, two processors at work; on failure it prints the input
+# malformed replies and files for so many seconds each, on two processors; prints the input on failure
 fuzz SECONDS="600":
     CHATSYNC_FUZZ_SECONDS={{ SECONDS }} cargo test --test fuzz -- --nocapture
 
-# everything that can fail, at once and again and again: trials of a minute each; CHATSYNC_CHAOS_SEED names the first seed
+# all failures at once: trials of a minute each; CHATSYNC_CHAOS_SEED sets the first seed
 chaos SEEDS="30":
     CHATSYNC_CHAOS_SEEDS={{ SEEDS }} cargo test --test it -- chaos
 
-# chatsync measured against the limits of this machine; `just bench --quick` for a first look, `--help` for the choices
+# chatsync against the limits of this machine; `just bench --quick` for a first look, `--help` for the options
 bench *ARGS:
     cargo bench --bench sync -- {{ ARGS }}
 

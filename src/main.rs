@@ -1,4 +1,4 @@
-//! The `chatsync` command. Everything it does is in the library: see `cli`.
+//! The `chatsync` binary. Everything else is in the library: see `cli`.
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use anyhow::Context as _;
 use chatsync::db;
-use chatsync::db::embedded::{Embedded, Place};
+use chatsync::db::embedded::{DataDir, Embedded};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -44,7 +44,7 @@ impl Postgres {
             .permissions(Permissions::from_mode(0o711))
             .tempdir()
             .context("cannot make a directory for PostgreSQL")?;
-        let place = || Place::Kept(directory.path().join("postgres"));
+        let place = || DataDir::Kept(directory.path().join("postgres"));
         let embedded = Embedded::start(place()).await?;
         let port = free_port()?;
         let password = uuid::Uuid::new_v4().simple().to_string();

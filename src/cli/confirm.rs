@@ -1,4 +1,4 @@
-//! `chatsync confirm`: believes what the storm guard holds back.
+//! `chatsync confirm`: accepts results that the storm guard holds back.
 
 use clap::ValueEnum;
 
@@ -6,11 +6,11 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
-use crate::db::queue::Held;
+use crate::db::queue::HeldFilter;
 use crate::domain::HeldKind;
 use crate::sync;
 
-/// Believe results that the storm guard holds back, without asking the API again.
+/// Accept results that the storm guard holds back, without asking the API again.
 ///
 /// All of them, or those of a kind, or single orders. They date from when they were first seen.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(super) async fn confirm(environment: &Environment, args: Args) -> anyhow::Re
         Kind::Expired => vec![HeldKind::Expired],
         Kind::Refused => vec![HeldKind::Refused],
     });
-    let which = Held { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
+    let which = HeldFilter { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
     let confirmed =
         sync::confirm(&database.store, &which, &settings.queue.policy, settings.queue.lease, args.dry_run).await?;
     let orders: u64 = confirmed.iter().map(|(_, orders)| orders).sum();
@@ -57,7 +57,7 @@ pub(super) async fn confirm(environment: &Environment, args: Args) -> anyhow::Re
     if let Some(wanted) = &which.order_ids
         && orders < wanted.len() as u64
     {
-        note("of the other orders nothing is held, or a worker has them just now: see `chatsync why ORDER`");
+        note("the other orders have no held result, or a worker holds them now; hint: chatsync why ORDER");
     }
     database.close().await?;
     Ok(End::Good)

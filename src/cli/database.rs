@@ -1,7 +1,7 @@
-//! The database of a command: the configured server, or one of chatsync's own.
+//! The database of a command: the configured server, or an embedded one.
 //!
-//! Server and worker are often started together, so a server that is not there yet is waited for: by the daemon until a
-//! signal ends it, by every other command for `database.wait_at_start`. Wrong settings are told at once.
+//! Server and worker are often started together, so commands wait for a server that is not up yet: the daemon until a
+//! signal, every other command for `database.wait_at_start`. Wrong settings fail at once.
 
 use std::time::Duration;
 
@@ -13,25 +13,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use crate::config::{self, DatabaseLocation, Patience, Secret};
-use crate::db::embedded::{Embedded, Place};
+use crate::db::embedded::{DataDir, Embedded};
 use crate::db::{self, Store};
 use crate::waits::Waits;
 
-/// A command's own work on the database, such as a migration, may take as long as it takes; only locks are not waited
-/// for so long.
+/// Time limit of the operations of a command, such as a migration. Long, because only waits for locks must be limited.
 const AS_LONG_AS_IT_TAKES: Duration = Duration::from_hours(24);
 
-/// The pause after the first vain try to connect; it doubles up to the longest one.
+/// Pause after the first failed attempt to connect; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The log says once in this time what is waited for.
+/// A wait is logged once per interval.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// An open database. To be [`close`](Self::close)d; dropping it stops an embedded server as well, but blocks.
+/// An open database. [`close`](Self::close) it: dropping it also stops an embedded server, but blocks.
 pub(super) struct Database {
     pub(super) pool: PgPool,
-    /// For what may have to wait for a lock, or to be done again.
+    /// For operations that may wait for a lock or be retried.
     pub(super) store: Store,
     embedded: Option<Embedded>,
 }
@@ -39,16 +38,14 @@ pub(super) struct Database {
 /// Whether a command applies migrations before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Migrations {
-    /// If `database.auto_migrate` says so.
     AsConfigured,
-    /// In any case.
     Always,
-    /// It only looks.
+    /// The command only reads.
     Never,
 }
 
 impl Database {
-    /// Connects, starting the embedded server if that is the configuration. Fails if the server is not there within
+    /// Connects, and starts the embedded server if configured. Fails if the server is not up within
     /// `database.wait_at_start`.
     pub(super) async fn open(
         environment: &Environment,
@@ -60,7 +57,7 @@ impl Database {
         opened.context("stopped by a signal before the database was there")?
     }
 
-    /// The same for the daemon, which waits for as long as it takes; `None` after a signal.
+    /// As [`open`](Self::open), without a time limit, for the daemon. Returns `None` after a signal.
     pub(super) async fn wait_for(
         environment: &Environment,
         settings: &config::DatabaseSettings,
@@ -83,20 +80,19 @@ impl Database {
                     Migrations::Never => environment.existing_data_dir(settings)?,
                     Migrations::AsConfigured | Migrations::Always => environment.data_dir(settings)?,
                 };
-                Self::start(Place::Kept(data_dir), settings, stop).await?
+                Self::start(DataDir::Kept(data_dir), settings, stop).await?
             }
         };
-        until_there(wait, || database.migrate(migrations, settings.auto_migrate)).await?;
+        retry_until_up(wait, || database.migrate(migrations, settings.auto_migrate)).await?;
         Ok(database)
     }
 
-    /// Starts an embedded server and connects to it.
     pub(super) async fn start(
-        place: Place,
+        data_dir: DataDir,
         settings: &config::DatabaseSettings,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let embedded = Embedded::start(place).await?;
+        let embedded = Embedded::start(data_dir).await?;
         tracing::info!(server = embedded.description(), directory = %embedded.data_dir().display(), "embedded PostgreSQL");
         let url = Secret::fixed(SecretString::from(embedded.url()));
         Ok(Self::connect(&url, settings, stop, Some(embedded), Some(settings.wait_at_start)).await?)
@@ -109,15 +105,15 @@ impl Database {
         embedded: Option<Embedded>,
         wait: Option<Duration>,
     ) -> Result<Self, db::Error> {
-        let pool = until_there(wait, || db::connect_by(url, settings.max_connections)).await?;
+        let pool = retry_until_up(wait, || db::connect_by(url, settings.max_connections)).await?;
         let patience = Patience { timeout: AS_LONG_AS_IT_TAKES, ..settings.patience };
         let store = Store::new(pool.clone(), patience, stop.clone(), Waits::default()).logging_in_by(Some(url.clone()));
         Ok(Self { pool, store, embedded })
     }
 
     async fn migrate(&self, migrations: Migrations, is_automatic: bool) -> Result<(), db::Error> {
-        let look = |mut connection: db::Link| async move {
-            Ok((db::missing_migrations(&mut connection).await?, db::row_security(&mut connection).await?))
+        let look = |mut transaction: db::Transaction| async move {
+            Ok((db::missing_migrations(&mut transaction).await?, db::row_security(&mut transaction).await?))
         };
         let (missing, hidden) = self.store.run(look).await?;
         if let Some(tables) = hidden {
@@ -131,9 +127,9 @@ impl Database {
         if missing > 0 && !may_migrate {
             return Err(db::Error::NotMigrated { missing });
         }
-        // Also with nothing missing: applied migrations are compared with those of this program.
+        // Even if none is missing: this compares the applied migrations with those of this program.
         if migrations == Migrations::Always || missing > 0 {
-            let migrate = |mut connection: db::Link| async move { db::migrate(&mut connection).await };
+            let migrate = |mut transaction: db::Transaction| async move { db::migrate(&mut transaction).await };
             let applied = self.store.run(migrate).await?;
             if applied > 0 {
                 tracing::info!(applied, "database migrated");
@@ -142,7 +138,8 @@ impl Database {
         Ok(())
     }
 
-    /// Starts an embedded server again that has gone. What keeps it from starting is logged; the run that follows fails.
+    /// Starts an embedded server again if it has stopped. A failure is only logged: the following run fails and reports
+    /// it.
     pub(super) async fn revive(&self) {
         let Some(embedded) = &self.embedded else { return };
         let revived = async {
@@ -153,16 +150,14 @@ impl Database {
             anyhow::Ok(())
         };
         if let Err(error) = revived.await {
-            tracing::error!("the embedded PostgreSQL is down: {error}");
+            tracing::error!(%error, "the embedded PostgreSQL is down");
         }
     }
 
-    /// The embedded server, if there is one.
     pub(super) fn embedded(&self) -> Option<&Embedded> {
         self.embedded.as_ref()
     }
 
-    /// Closes all connections and stops an embedded server.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         self.pool.close().await;
         match self.embedded {
@@ -172,16 +167,16 @@ impl Database {
     }
 }
 
-/// Tries again and again while the failure is one that passes, for as long as `wait` says; `None`: without an end, and
-/// also while another session keeps the tables from being migrated.
-async fn until_there<T, F>(wait: Option<Duration>, mut attempt: impl FnMut() -> F) -> Result<T, db::Error>
+/// Retries while the failure is temporary, for up to `wait`. With `None` without limit, and also while another session
+/// blocks the migration.
+async fn retry_until_up<T, F>(wait: Option<Duration>, mut attempt: impl FnMut() -> F) -> Result<T, db::Error>
 where
     F: Future<Output = Result<T, db::Error>>,
 {
     let passes = |error: &db::Error| {
         error.is_outage() || (wait.is_none() && matches!(error, db::Error::InUse | db::Error::GaveUp { .. }))
     };
-    let (start, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, None::<Instant>);
+    let (start, mut pause, mut logged_at) = (Instant::now(), FIRST_PAUSE, None::<Instant>);
     loop {
         let error = match attempt().await {
             Err(error) if passes(&error) => error,
@@ -191,8 +186,8 @@ where
         if left.is_zero() {
             return Err(error);
         }
-        if told.is_none_or(|told| told.elapsed() >= AGAIN_AFTER) {
-            told = Some(Instant::now());
+        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= AGAIN_AFTER) {
+            logged_at = Some(Instant::now());
             tracing::warn!("waiting for the database: {error}");
         }
         tokio::time::sleep(pause.min(left)).await;

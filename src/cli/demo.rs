@@ -1,4 +1,4 @@
-//! `chatsync demo`: the whole of chatsync in one command, with nothing to install or configure.
+//! `chatsync demo`: all of chatsync in one command, without installation or configuration.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -11,24 +11,24 @@ use super::output::print;
 use super::table::{one_line, table};
 use super::{End, Environment, status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
-use crate::db::embedded::{self, Place};
+use crate::db::embedded::{self, DataDir};
 use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;
-use crate::db::{self, insight};
+use crate::db::{self, demo};
 use crate::domain::{NewOrder, OrderId};
 use crate::simulator::{self, Options};
 use crate::sync::Request;
 
-/// See everything at once: an embedded PostgreSQL, a simulated API, a sync, a look at the tables.
+/// Try everything at once: an embedded PostgreSQL, a simulated API, a sync, a look at the tables.
 ///
-/// Needs no configuration, ignores the one that is there, and leaves nothing behind.
+/// Needs no configuration, ignores an existing one, and leaves nothing behind.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// How many orders to sync
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     orders: u64,
 
-    /// Keep the database, and say how to look at it
+    /// Keep the database, and print commands to look at it
     #[arg(long)]
     keep: bool,
 }
@@ -40,10 +40,10 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
     crate::telemetry::init(&settings.log, stderr::log, stderr::has_colours());
 
     print("Starting PostgreSQL and a simulated Instacart Connect API …")?;
-    let database = Database::start(place(environment, args.keep)?, &settings.database, &environment.shutdown.soft);
+    let database = Database::start(data_dir(environment, args.keep)?, &settings.database, &environment.shutdown.soft);
     let database = environment.unless_stopped(database).await?;
-    // Some orders the API does not know, some it has forgotten already; one Connect user per order, each with a token
-    // of its own; a little latency, so that there is something to watch.
+    // Some orders are unknown to the API, some have expired. Each order has its own Connect user and so its own token.
+    // A little latency, to have something to watch.
     let options = Options { orders: args.orders, latency: std::time::Duration::from_millis(40), ..Options::default() };
     let api = simulator::start((Ipv4Addr::LOCALHOST, 0).into(), options.clone()).await?;
     point_at(&mut settings, &api.base_url())?;
@@ -64,7 +64,7 @@ pub(super) async fn demo(environment: &Environment, args: Args) -> anyhow::Resul
             look.psql,
             look.stop,
         ))?,
-        _ => print("All of it is gone again; with --keep the database stays for you to look at.")?,
+        _ => print("Everything was removed; with --keep the database stays for you to look at.")?,
     }
     Ok(end)
 }
@@ -76,7 +76,7 @@ async fn show(
     options: &Options,
 ) -> anyhow::Result<End> {
     let pool = &database.pool;
-    database.store.run(|mut connection| async move { db::migrate(&mut connection).await }).await?;
+    database.store.run(|mut transaction| async move { db::migrate(&mut transaction).await }).await?;
     let added = enqueue(database, options).await?;
     print(format!("{added} orders enqueued. Syncing:\n"))?;
     let worker = sync::worker(settings, database)?;
@@ -95,20 +95,20 @@ async fn show(
     print(status::queue_text(&queue::overview(pool).await?))?;
 
     print("\nWhat an analyst sees\n")?;
-    let coverage = insight::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
+    let coverage = demo::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
     print(table(&["coverage (chat.orders)", "orders"], coverage))?;
-    if let Some(order_id) = insight::lively_order(pool).await? {
+    if let Some(order_id) = demo::lively_order(pool).await? {
         print(format!("\nOne conversation (chat.messages, chat.users), order {}", one_line(&order_id)))?;
         print(conversation(pool, &order_id).await?)?;
     }
-    let prompt = insight::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
+    let prompt = demo::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
         let name = shopper.name.as_deref().map_or_else(|| "unnamed".to_owned(), one_line);
         [name, shopper.answers.to_string(), format!("{:.0} s", shopper.median_seconds)]
     });
     print("\nWho answers customers fastest")?;
     print(table(&["shopper", "answers", "median time to answer"], prompt))?;
     print("")?;
-    // A failure stays one; losses are part of the show.
+    // A failure remains a failure; losses are expected in the demo.
     Ok(match sync::end_of(report) {
         End::Partial => End::Good,
         end => end,
@@ -116,7 +116,7 @@ async fn show(
 }
 
 async fn conversation(pool: &sqlx::PgPool, order_id: &str) -> anyhow::Result<comfy_table::Table> {
-    let lines = insight::conversation(pool, order_id).await?.into_iter().map(|line| {
+    let lines = demo::conversation(pool, order_id).await?.into_iter().map(|line| {
         let text = match (line.body, line.image_url) {
             (Some(body), Some(_)) if !body.is_empty() => format!("{} [image]", one_line(&body)),
             (Some(body), None) => one_line(&body),
@@ -153,18 +153,18 @@ async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> 
     }
 }
 
-fn place(environment: &Environment, keep: bool) -> anyhow::Result<Place> {
+fn data_dir(environment: &Environment, keep: bool) -> anyhow::Result<DataDir> {
     if !keep {
-        return Ok(Place::ThrowAway);
+        return Ok(DataDir::ThrowAway);
     }
     let data_dir: PathBuf = match &environment.data_dir {
         Some(data_dir) => data_dir.clone(),
         None => embedded::default_data_dir()?.join("demo"),
     };
-    Ok(Place::Kept(data_dir))
+    Ok(DataDir::Kept(data_dir))
 }
 
-/// Points the default settings at the simulator, as fast as it can answer.
+/// Points the default settings at the simulator, with a high pace.
 fn point_at(settings: &mut Settings, base_url: &str) -> anyhow::Result<()> {
     settings.api.base_url = base_url.parse()?;
     settings.auth = Some(Auth::UserAssertion(ClientCredentials {

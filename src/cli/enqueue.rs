@@ -1,4 +1,4 @@
-//! `chatsync enqueue`: order ids from a file or standard input into the queue.
+//! `chatsync enqueue`: adds order ids from a file or standard input to the queue.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -15,19 +15,18 @@ use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::{AuthMode, Needs};
 use crate::db::queue::{self, Feeding};
-use crate::db::{Link, Store};
+use crate::db::{Store, Transaction};
 use crate::domain::NewOrder;
 use crate::feed::{self, BadLine, Choice, Feed, Rounded};
 
-/// Orders sent to the database at once.
 const BATCH: usize = 5_000;
 
-/// Add order ids to the queue. Known orders keep what they have and learn what was missing.
+/// Add order ids to the queue. Known orders keep their values; missing ones are filled in.
 ///
-/// Reads one id per line; CSV with a header (`order_id`, and if need be `connect_user_id`, `completed_at`,
-/// `retailer_id`, `ids_internal`, `priority`), also with tabs or semicolons; and JSON with the same names, as one object
-/// per line or in an array. UTF-8 or UTF-16, gzip or not. The first 64 KiB tell the format; a file that is no list of
-/// orders is refused before anything is added.
+/// Reads one id per line; CSV with a header (`order_id`, and if needed `connect_user_id`, `completed_at`,
+/// `retailer_id`, `ids_internal`, `priority`), also with tabs or semicolons; and JSON with the same names, as one
+/// object per line or in an array. UTF-8 or UTF-16, gzip or not. The first 64 KiB decide the format; a file that is no
+/// list of orders is refused before anything is added.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The file to read; "-" or nothing: standard input
@@ -55,26 +54,25 @@ pub(super) struct Args {
     reopen: bool,
 }
 
-/// What the reading thread hands over.
+/// Lines that the reading thread sends.
 #[derive(Default)]
 struct Batch {
     orders: Vec<NewOrder>,
     bad: Vec<BadLine>,
-    /// The last line that is in it.
+    /// Number of the last line in it.
     line: u64,
-    /// Ids so far that may have been rounded.
+    /// Ids so far that a spreadsheet may have rounded.
     rounded: Option<Rounded>,
     is_last: bool,
 }
 
-/// What became of all lines so far.
+/// Counts of all lines so far.
 #[derive(Default)]
 struct Summary {
     orders: u64,
     added: u64,
     updated: u64,
     rejected: u64,
-    /// Whether a line named no user.
     lacks_users: bool,
     /// All orders up to this line are in the queue.
     line: u64,
@@ -94,7 +92,7 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
         priority: args.priority,
     };
     let mut batches = start_reading(file, args.format);
-    // A file that is refused needs no database.
+    // Read first: a refused file needs no database.
     let Some(first) = stop.run_until_cancelled(batches.recv()).await else {
         anyhow::bail!("stopped by a signal before anything was read");
     };
@@ -106,7 +104,7 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     let known = orders - added - updated;
     let updated = if args.reopen { format!("{updated} put back") } else { format!("{updated} updated") };
     print(format!("{added} added, {updated}, {known} already known, {rejected} rejected"))?;
-    // Another line, or the queue, may have named one.
+    // Another line, or the queue, may know the user.
     if lacks_users
         && settings.auth_mode == AuthMode::UserAssertion
         && let Ok(without_user) = queue::count_without_user(&database.pool).await
@@ -127,7 +125,7 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     Ok(if rejected > 0 { End::Partial } else { End::Good })
 }
 
-/// Adds batches until the last one; returns what is suspicious of all of them.
+/// Adds batches until the last one. Returns the ids that may have been rounded.
 async fn add_all(
     store: &Store,
     feeding: &Feeding,
@@ -147,8 +145,9 @@ async fn add_all(
         let mut refused = 0;
         let mut parts = if orders.is_empty() { Vec::new() } else { vec![orders.as_slice()] };
         while let Some(part) = parts.pop() {
-            let add = |mut connection: Link| async move { queue::enqueue(&mut *connection, part, feeding).await };
-            // Not waited for after a signal. Whether these were added is not known then, so they do not count.
+            let add =
+                |mut transaction: Transaction| async move { queue::enqueue(&mut *transaction, part, feeding).await };
+            // Not waited for after a signal. It is then unknown whether these orders were added, so they do not count.
             let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await else {
                 anyhow::bail!("stopped by a signal before the end");
             };
@@ -180,22 +179,22 @@ async fn add_all(
     }
 }
 
-/// Reads on a thread of its own, because that blocks: two batches at most wait for the database. Not one of the
-/// runtime's threads: the end of the program waits for those, and a pipe may never end, nor be opened by a writer.
+/// Reads on a thread, because reading blocks; at most two batches wait for the database. Not on a thread of the
+/// runtime: the program would wait for it at its end, and a pipe may never end or never be opened by a writer.
 ///
-/// The first message is empty and says that the file is a list of orders.
+/// The first message is empty and means that the file is a list of orders.
 fn start_reading(file: Option<PathBuf>, format: Choice) -> mpsc::Receiver<anyhow::Result<Batch>> {
     let (out, batches) = mpsc::channel(1);
     thread::spawn(move || {
         if let Err(error) = read(file.as_deref(), format, &out) {
-            // Nobody wants it any more after a signal.
+            // The receiver is gone after a signal.
             let _ = out.blocking_send(Err(error));
         }
     });
     batches
 }
 
-/// Sends batches until the input ends, fails, or nobody wants more.
+/// Sends batches until the input ends or fails, or the receiver is gone.
 fn read(file: Option<&Path>, format: Choice, out: &mpsc::Sender<anyhow::Result<Batch>>) -> anyhow::Result<()> {
     let mut feed = Feed::open(open(file)?, format)?;
     let mut batch = Batch::default();
@@ -220,7 +219,7 @@ fn read(file: Option<&Path>, format: Choice, out: &mpsc::Sender<anyhow::Result<B
         batch.line = line;
         batch.rounded = feed.rounded().cloned();
     }
-    // What was read before is added and reported; then what ended the reading.
+    // First send what was read, so that it is added and reported; then the failure.
     let _ = out.blocking_send(Ok(batch));
     failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
@@ -236,7 +235,7 @@ fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
     Ok(Box::new(io::stdin()))
 }
 
-/// Checks a user's id as the column is checked; empty stands for none.
+/// Checks a user id as the column does. Empty means none.
 fn user(text: &str) -> Result<String, String> {
     feed::id(text).map(Option::unwrap_or_default)
 }

@@ -1,13 +1,13 @@
-//! Errors as a person reads them.
+//! Prints errors for people.
 
 use crate::{config, connect, db, feed, sync};
 
-/// The chain of causes on one line, down to the first error of chatsync's own: those tell their whole story, and what
-/// is below them would say it again.
-pub(super) fn tell(error: &anyhow::Error) -> String {
-    let mut told = Vec::new();
+/// Returns the chain of causes on one line, down to the first error of chatsync: its text includes its causes, which
+/// would be repeated.
+pub(super) fn report(error: &anyhow::Error) -> String {
+    let mut texts = Vec::new();
     for cause in error.chain() {
-        told.push(cause.to_string());
+        texts.push(cause.to_string());
         if cause.is::<db::Error>()
             || cause.is::<db::embedded::Error>()
             || cause.is::<connect::Error>()
@@ -19,6 +19,6 @@ pub(super) fn tell(error: &anyhow::Error) -> String {
             break;
         }
     }
-    told.dedup();
-    told.join(": ")
+    texts.dedup();
+    texts.join(": ")
 }

@@ -1,4 +1,4 @@
-//! `chatsync migrate`: brings the tables to the version of this program.
+//! `chatsync migrate`: applies the migrations of this version.
 
 use super::database::{Database, Migrations};
 use super::output::print;

@@ -1,7 +1,7 @@
-//! The command line: one file per command, and what they share.
+//! The command line: one file per command, and shared helpers.
 //!
-//! [`main`] parses nothing and decides nothing about orders: it sets up logging and signals, runs the command, and
-//! turns its end into an exit code. Data goes to standard output; logs, progress and errors to standard error.
+//! [`main`] sets up logging and signals, runs the command, and converts its end to an exit code. Data goes to standard
+//! output; logs, progress and errors to standard error.
 
 mod confirm;
 mod database;
@@ -39,15 +39,15 @@ use crate::visible::visible;
 use output::note;
 pub use variables::leave_out_empty_variables;
 
-/// Keeps the conversations of Instacart Connect orders in PostgreSQL, before the API forgets them.
+/// Copies the conversations of Instacart Connect orders into PostgreSQL before the API deletes them.
 ///
 /// Exit codes: 0 every due order is up to date; 1 it could not proceed; 2 usage or configuration; 3 it finished, but
 /// some orders (or lines) failed, are held back, or were found lost.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = false, color = stderr::colour_choice())]
 pub struct Cli {
-    /// Configuration file (TOML); default: the first that is there of config/local.toml,
-    /// ~/.config/chatsync/chatsync.toml and /etc/chatsync/chatsync.toml
+    /// Configuration file (TOML); default: the first of config/local.toml, ~/.config/chatsync/chatsync.toml and
+    /// /etc/chatsync/chatsync.toml that exists
     #[arg(long, value_name = "FILE", global = true, help_heading = "Global options")]
     config: Option<PathBuf>,
 
@@ -65,38 +65,36 @@ enum Command {
     Migrate,
     /// Add order ids to the queue
     Enqueue(enqueue::Args),
-    /// Fetch all that is due, once
+    /// Fetch everything that is due, once
     Sync(sync::Args),
     /// Stay and fetch on schedule
     Run,
     /// Show the queue and the latest runs
     Status(status::Args),
-    /// Tell the life of one order: what was done, what is known, what comes next
+    /// Explain one order: what was done, what is known, what comes next
     Why(why::Args),
-    /// Tell what a run would do now: orders, requests, time, deadlines missed
+    /// Predict a run that starts now: orders, requests, time, missed deadlines
     Plan(plan::Args),
     /// Put orders back into the queue
     Retry(retry::Args),
-    /// Believe results that the storm guard holds back
+    /// Accept results that the storm guard holds back
     Confirm(confirm::Args),
     /// Open psql on the configured database
     Psql(psql::Args),
-    /// See everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
+    /// Try everything at once: embedded PostgreSQL, simulated API, a sync, a look at the tables
     Demo(demo::Args),
     /// Serve a simulated Connect API
     Simulate(simulate::Args),
 }
 
-/// How a command that came to its end ended.
+/// How a command ended, unless it failed with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// All is well.
     Good,
-    /// Some orders or lines failed.
     Partial,
-    /// It could not proceed; the reason was told.
+    /// It could not proceed; the reason was printed.
     Failed,
-    /// As another program ended.
+    /// The exit code of another program.
     Code(u8),
 }
 
@@ -111,19 +109,19 @@ impl From<End> for ExitCode {
     }
 }
 
-/// What every command gets: the global options and the signals.
+/// What every command receives: global options and signals.
 struct Environment {
     sources: Sources,
     data_dir: Option<PathBuf>,
     shutdown: Shutdown,
 }
 
-/// Reads the arguments of the process. Help and usage errors end it here, or are printed already: then there is only the
-/// exit code left.
+/// Parses the arguments of the process. Help and version exit here. Usage errors are printed; the result is the exit
+/// code.
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
-        // Clap quotes arguments as they are, between colours of its own. Asked again about arguments in which nothing is
-        // hidden, it says the same of these.
+        // Clap quotes arguments unescaped, between colour codes. Parsing escaped arguments again gives the same message
+        // about these.
         let shown = std::env::args_os().map(|argument| visible(&argument.to_string_lossy()).into_owned());
         if let Err(shown) = Cli::try_parse_from(shown) {
             shown.exit();
@@ -134,22 +132,22 @@ pub fn parse() -> Result<Cli, ExitCode> {
     })
 }
 
-/// Runs the command to its exit code.
+/// Runs the command and returns its exit code.
 #[must_use]
 pub fn main(cli: Cli) -> ExitCode {
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        // As a task, so that it shares threads with those it deals with: waking another one for every order that was
-        // fetched was a quarter of a run's time in the kernel.
+        // Spawned, so that it shares threads with its tasks: waking another thread for every fetched order took a
+        // quarter of the kernel time of a run.
         .and_then(|runtime| {
-            runtime.block_on(runtime.spawn(dispatch(cli))).context("a defect: the command broke off")?
+            runtime.block_on(runtime.spawn(dispatch(cli))).context("a bug: the command ended abnormally")?
         });
     let code = match result {
         Ok(end) => end.into(),
         Err(error) => {
-            note(format!("error: {}", failure::tell(&error)));
+            note(format!("error: {}", failure::report(&error)));
             let is_usage = error.is::<Problems>() || matches!(error.downcast_ref(), Some(FeedError::Refused(_)));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
@@ -182,10 +180,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         }
     };
     if is_interactive {
-        // Its signals are those of the program that it runs.
+        // The program that it runs handles the signals.
         return command.await;
     }
-    // Dropping the command stops an embedded PostgreSQL on the way.
+    // Dropping the command stops an embedded PostgreSQL.
     match environment.shutdown.hard.run_until_cancelled(Box::pin(command)).await {
         Some(end) => end,
         None => anyhow::bail!("aborted by a second signal; orders that were held come free when their leases end"),
@@ -193,7 +191,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
 }
 
 impl Environment {
-    /// The directory of the embedded PostgreSQL. Says so if nobody chose a database: another one may be meant.
+    /// Returns the directory of the embedded PostgreSQL. Prints it if no database is configured, because another one
+    /// may be meant.
     fn data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
         let data_dir = match &self.data_dir {
             Some(data_dir) => data_dir.clone(),
@@ -208,7 +207,7 @@ impl Environment {
         Ok(data_dir)
     }
 
-    /// The same for a command that only looks, and makes no database.
+    /// As [`data_dir`](Self::data_dir), for a command that only reads and creates no database.
     fn existing_data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
         let data_dir = self.data_dir(settings)?;
         if !embedded::exists(&data_dir) {
@@ -220,14 +219,14 @@ impl Environment {
         Ok(data_dir)
     }
 
-    /// Ends at the first signal: for work that may be broken off anywhere, such as a connection or a transaction.
+    /// Stops `work` at the first signal. Only for work that may be interrupted anywhere, such as a connection or a
+    /// transaction.
     async fn unless_stopped<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        // On the heap: it is as large as the whole command.
+        // Boxed: the future is as large as the whole command.
         let done = self.shutdown.soft.run_until_cancelled(Box::pin(work)).await;
         done.unwrap_or_else(|| Err(anyhow::anyhow!("stopped by a signal")))
     }
 
-    /// Reads the configuration and sets up logging as it says.
     fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
         let settings = config::load(&self.sources, needs)?;
         telemetry::init(&settings.log, stderr::log, stderr::has_colours());

@@ -1,6 +1,6 @@
-//! `chatsync plan`: what a run would do now, and which deadlines it would miss.
+//! `chatsync plan`: predicts what a run would do now, and which deadlines it would miss.
 //!
-//! Only looks; needs no credentials. `sync::outlook` foresees the run, this shows it.
+//! Only reads; needs no credentials. `sync::outlook` predicts, this module prints.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -11,15 +11,15 @@ use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::Needs;
-use crate::db::forecast::{Forecast, Missed};
-use crate::sync::outlook::{Foreseen, Foresight, Pace, Requests};
+use crate::db::plan::{Missed, PlanSnapshot};
+use crate::sync::outlook::{ExpectedPace, Foreseen, Foresight, Requests};
 
-/// Tell what a run would do now: orders, requests, time, deadlines missed.
+/// Predict a run that starts now: orders, requests, time, missed deadlines.
 ///
-/// Assumes a run that has the API to itself and in which no request is repeated. Changes nothing.
+/// Assumes that no other worker uses the API and that no request is repeated. Changes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Of a run of at most this many orders
+    /// Predict a run of at most this many orders
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A run, foreseen, and what it leaves.
+/// A predicted run, and what it leaves.
 struct Plan {
     run: Foreseen,
     missed_later: Vec<Missed>,
@@ -40,10 +40,10 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     let next_tick = settings.schedule.ticks.next_after(Utc::now());
     let window = settings.queue.policy.readable_window;
-    let mut forecast = Forecast::begin(&database.pool, window, next_tick, args.limit).await?;
-    let run = Foresight::new(&settings).foresee(&mut forecast).await?;
-    let missed_later = if run.totals.later_missed > 0 { forecast.missed_later().await? } else { Vec::new() };
-    forecast.end().await?;
+    let mut snapshot = PlanSnapshot::begin(&database.pool, window, next_tick, args.limit).await?;
+    let run = Foresight::new(&settings).foresee(&mut snapshot).await?;
+    let missed_later = if run.totals.later_missed > 0 { snapshot.missed_later().await? } else { Vec::new() };
+    snapshot.end().await?;
     database.close().await?;
     let plan = Plan { run, missed_later, next_tick };
     if args.json {
@@ -54,8 +54,7 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     Ok(End::Good)
 }
 
-/// Where the pace comes from.
-fn origin(pace: &Pace) -> String {
+fn origin(pace: &ExpectedPace) -> String {
     let origin = match pace.found_at {
         Some(found) => format!("found at {}", time(Some(found))),
         None => "a guess (pace.initial_requests_per_second): none was found yet".to_owned(),
@@ -117,14 +116,14 @@ impl Plan {
         format!(
             "{}\n\n{}\n\n{}",
             facts(&lines),
-            told("the run", missed.orders, totals.past, &missed.first),
-            told("orders outside the run", totals.later_missed, totals.later_past, &self.missed_later),
+            missed_text("the run", missed.orders, totals.past, &missed.first),
+            missed_text("orders outside the run", totals.later_missed, totals.later_past, &self.missed_later),
         )
     }
 }
 
-/// The deadlines that would be missed, for people.
-fn told(who: &str, orders: u64, past: u64, first: &[Missed]) -> String {
+/// Lists missed deadlines for people.
+fn missed_text(who: &str, orders: u64, past: u64, first: &[Missed]) -> String {
     if orders == 0 {
         return format!("{who}: no deadline would be missed");
     }

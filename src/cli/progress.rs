@@ -1,4 +1,4 @@
-//! What happens on the terminal while a run goes on: a bar there, a line now and then elsewhere.
+//! Shows the progress of a run: a bar on a terminal, otherwise a log line now and then.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::waits::Waits;
 const REDRAW: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the end of a run waits for its bar to go.
+/// How long the end of a run waits for the bar to disappear.
 const CLEARED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the present is.
+/// The rate is that of this span.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Shows how far it is, and what it waits for, while `work` goes on.
+/// Shows progress, and what the run waits for, while `work` runs.
 pub(super) async fn watch<T, W: Future<Output = T>>(waits: &Waits, work: impl FnOnce(Arc<Progress>) -> W) -> T {
     if is_screen() {
         let progress = Arc::new(Progress::counted());
@@ -35,9 +35,9 @@ pub(super) async fn watch<T, W: Future<Output = T>>(waits: &Waits, work: impl Fn
     }
 }
 
-/// Draws in a thread of its own: a terminal that was stopped keeps whoever writes to it.
+/// Draws the bar on a thread: writing to a stopped terminal blocks.
 async fn draw<T>(progress: Arc<Progress>, waits: Waits, work: impl Future<Output = T>) -> T {
-    // The message last: it is cut where the terminal ends.
+    // The message comes last: it is cut at the edge of the terminal.
     let bar = if has_colours() { "{bar:24.cyan/blue}" } else { "{bar:24}" };
     let style = ProgressStyle::with_template(&format!("{bar} {{pos}}/{{len}} orders  {{wide_msg}}"))
         .expect("the template is a constant")
@@ -67,7 +67,7 @@ async fn draw<T>(progress: Arc<Progress>, waits: Waits, work: impl Future<Output
     result
 }
 
-/// How fast it is, and how long it takes at that rate.
+/// The rate, and the time left at that rate.
 fn in_motion(per_second: u64, left: u64) -> String {
     match i64::try_from(left.checked_div(per_second).unwrap_or(0)) {
         Ok(seconds) if seconds > 0 => format!("{per_second}/s  {} left", span(TimeDelta::seconds(seconds))),
@@ -89,9 +89,9 @@ async fn log<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Orders per second at present: over the last [`SPAN`], not since the start.
+/// Orders per second over the last [`SPAN`], not since the start.
 struct Rate {
-    /// When how many were settled, oldest first.
+    /// Number of settled orders over time, oldest first.
     samples: VecDeque<(Instant, u64)>,
 }
 
@@ -102,7 +102,7 @@ impl Rate {
 
     fn note(&mut self, now: Instant, settled: u64) {
         self.samples.push_back((now, settled));
-        // The oldest of those that are left lies before the span, or at its beginning.
+        // The oldest remaining sample is just before the span, or at its start.
         while self.samples.get(1).is_some_and(|(time, _)| now.duration_since(*time) >= SPAN) {
             self.samples.pop_front();
         }
@@ -115,7 +115,7 @@ impl Rate {
     }
 }
 
-/// Calls `tick` every now and then while `work` goes on, and once at its end.
+/// Calls `tick` at intervals while `work` runs, and once at its end.
 async fn during<T>(work: impl Future<Output = T>, every: Duration, mut tick: impl FnMut()) -> T {
     tokio::pin!(work);
     let mut interval = tokio::time::interval(every);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_reckoned_at_the_current_rate() {
+    fn the_time_left_follows_from_the_current_rate() {
         assert_eq!(in_motion(50, 6_000), "50/s  2m left");
         assert_eq!(in_motion(0, 6_000), "0/s");
         assert_eq!(in_motion(50, 0), "50/s");

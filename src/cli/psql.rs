@@ -1,4 +1,4 @@
-//! `chatsync psql`: a look at the configured database with PostgreSQL's own program.
+//! `chatsync psql`: opens psql on the configured database.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -14,12 +14,12 @@ use url::Url;
 
 use super::{End, Environment};
 use crate::config::{DatabaseLocation, Needs, normalise_url};
-use crate::db::embedded::{Embedded, Place};
+use crate::db::embedded::{DataDir, Embedded};
 
 /// Open psql on the configured database.
 ///
-/// Starts an embedded PostgreSQL if it does not run, and stops it afterwards if nothing else uses it. Everything behind
-/// "--" goes to psql: `chatsync psql -- -c 'SELECT count(*) FROM chat.messages'`. Ends with psql's exit code.
+/// Starts an embedded PostgreSQL if it does not run, and stops it afterwards if nothing else uses it. Everything after
+/// "--" goes to psql: `chatsync psql -- -c 'SELECT count(*) FROM chat.messages'`. Exits with the code of psql.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Arguments for psql
@@ -33,7 +33,7 @@ pub(super) async fn psql(environment: &Environment, args: Args) -> anyhow::Resul
         DatabaseLocation::Url(url) => run(Path::new("psql"), url.get().expose_secret(), args.arguments).await,
         DatabaseLocation::Embedded => {
             let data_dir = environment.existing_data_dir(&settings.database)?;
-            let embedded = Embedded::start(Place::Kept(data_dir)).await?;
+            let embedded = Embedded::start(DataDir::Kept(data_dir)).await?;
             let ended = run(&embedded.psql(), embedded.url(), args.arguments).await;
             embedded.stop().await?;
             ended
@@ -41,7 +41,8 @@ pub(super) async fn psql(environment: &Environment, args: Args) -> anyhow::Resul
     }
 }
 
-/// Runs psql to its end. Ctrl-C is for psql, which is in the foreground as well; other signals are passed on.
+/// Runs psql to its end. Ctrl-C reaches psql directly, because it is in the foreground too; other signals are passed
+/// on.
 async fn run(program: &Path, url: &str, arguments: Vec<OsString>) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let child = Command::new(program).args(arguments).envs(variables(url)?).spawn();
@@ -68,7 +69,7 @@ async fn run(program: &Path, url: &str, arguments: Vec<OsString>) -> anyhow::Res
     }
 }
 
-/// The connection as psql's environment: other users can see arguments.
+/// Returns the connection as environment variables of psql: other users could see arguments.
 fn variables(url: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
     let url = Url::parse(&normalise_url(url)?)?;
     let mut variables: Vec<(&'static str, String)> = Vec::new();

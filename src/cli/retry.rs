@@ -1,4 +1,4 @@
-//! `chatsync retry`: puts orders back into the queue.
+//! `chatsync retry`: makes orders due again.
 
 use chrono::{DateTime, Utc};
 use clap::ArgGroup;
@@ -10,7 +10,7 @@ use crate::config::Needs;
 use crate::db;
 use crate::db::queue::{self, Retry};
 
-/// Put orders back into the queue: due now, failures forgotten. What is stored of them stays.
+/// Put orders back into the queue: due now, failures reset. Stored data stays.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("which").args(["dead", "orders", "closed_since"]).required(true).multiple(true))]
 pub(super) struct Args {
@@ -31,9 +31,9 @@ pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Resu
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let which = &Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
-    let retry = |mut connection: db::Link| async move {
-        let unknown = queue::unknown(&mut *connection, &which.order_ids).await?;
-        Ok((unknown, queue::retry(&mut *connection, which).await?))
+    let retry = |mut transaction: db::Transaction| async move {
+        let unknown = queue::unknown(&mut *transaction, &which.order_ids).await?;
+        Ok((unknown, queue::retry(&mut *transaction, which).await?))
     };
     let (unknown, put_back) = database.store.run(retry).await?;
     print(format!("{put_back} put back"))?;

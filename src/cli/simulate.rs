@@ -1,4 +1,4 @@
-//! `chatsync simulate`: the simulated API alone.
+//! `chatsync simulate`: serves only the simulated API.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
 use crate::simulator::{self, InjectedFault, Lifecycle, Options, ReplyAge};
 
-/// Serve a simulated Connect API: for trying chatsync without credentials, and for tests.
+/// Serve a simulated Connect API, to try chatsync without credentials and for tests.
 ///
-/// Conversations are made up from the seed and the order id: the same ones at every start. It accepts client id
+/// Conversations follow from the seed and the order id, so they are the same at every start. It accepts client id
 /// "simulated-client" with secret "simulated-secret", and the static token "simulated-token".
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = simulator::help())]
@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// Print the orders and their users as CSV for `enqueue`, and exit; of a lifecycle those that are placed by now
+    /// Print the orders and their users as CSV for `enqueue`, and exit; with a lifecycle, those placed so far
     #[arg(long)]
     list_orders: bool,
 
@@ -60,7 +60,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
     token_lifetime: Duration,
 
-    /// Whether replies speak of expiry (new) or not (old)
+    /// Whether replies mark expired conversations (new) or not (old)
     #[arg(long, value_enum, default_value_t = Age::New)]
     reply_age: Age,
 
@@ -77,7 +77,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", requires = "lifecycle")]
     epoch: Option<DateTime<Utc>>,
 
-    /// Something goes wrong with some requests, such as errors=0.3 or latency-spike=0.05:2s; --help lists all (repeatable)
+    /// Make some requests fail, such as errors=0.3 or latency-spike=0.05:2s; --help lists all (repeatable)
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<InjectedFault>,
 }
@@ -125,7 +125,7 @@ fn options(args: &Args) -> Options {
 }
 
 fn print_orders(options: &Options) -> io::Result<()> {
-    // What csv makes of an I/O error by itself has lost its kind.
+    // The conversion of csv to an I/O error loses its kind.
     let failed = |error: csv::Error| match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),

@@ -1,9 +1,9 @@
-//! Standard error, written by a thread of its own: a reader that does not read never stops the work.
+//! Standard error, written by a thread, so that a pipe that is not read never blocks the work.
 //!
-//! Log lines and notes wait in a bounded buffer. What does not fit is dropped and counted, and the count is logged as
-//! soon as there is room again. [`flush`] ends a program; it waits only as long as somebody reads. Compared with
-//! tracing-appender's lossy writer: that bounds lines instead of bytes, reports no losses, and leaves up to a whole
-//! buffer unwritten at the end, however fast the reader is.
+//! Log lines and notes wait in a bounded buffer. What does not fit is dropped and counted, and the count is logged once
+//! there is space again. [`flush`] ends a program; it waits only while the pipe is read. The lossy writer of
+//! tracing-appender bounds lines instead of bytes, reports no losses, and leaves up to a whole buffer unwritten at the
+//! end.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
@@ -13,54 +13,53 @@ use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 
-/// What waits to be written, at most: more than a thousand lines.
+/// Size of the buffer: more than a thousand lines.
 const MOST_BYTES: usize = 256 * 1024;
 
-/// A reader that takes nothing for so long does not read.
+/// A pipe counts as not read after this time without progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon a pipe that another process has made non-blocking is tried again.
+/// Retry interval for a pipe that another process has made non-blocking.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
-/// The bars that lines go above.
+/// Progress bars; lines are printed above them.
 pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 static STDERR: LazyLock<&Buffer> = LazyLock::new(|| {
     let buffer: &'static Buffer = Box::leak(Box::default());
-    // Without a thread lines are dropped; the work goes on.
+    // Without the thread lines are dropped, but the work continues.
     let _ = thread::Builder::new().name("stderr".to_owned()).spawn(|| buffer.write_all());
     buffer
 });
 
 #[derive(Default)]
 struct Buffer {
-    state: Mutex<State>,
+    state: Mutex<BufferState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct BufferState {
     lines: VecDeque<String>,
     bytes: usize,
-    /// Whether a line is on its way out.
+    /// Whether a line is being written.
     is_writing: bool,
-    /// Counts what the reader took.
+    /// Counts successful writes.
     progress: u64,
-    /// Lines dropped and not reported yet.
+    /// Dropped lines that are not reported yet.
     dropped: u64,
 }
 
-/// Whether standard error can show a bar: a terminal that can move its cursor.
+/// Whether standard error can show a bar: a terminal with cursor control.
 pub(super) fn is_screen() -> bool {
     io::stderr().is_terminal() && !console::is_dumb()
 }
 
-/// Whether standard error shows colours.
 pub(super) fn has_colours() -> bool {
     is_screen() && !is_colourless()
 }
 
-/// What clap is told: it looks at the terminal itself, but would colour a dumb one in a CI.
+/// The colour setting for clap, which looks at the terminal itself but would colour a dumb one in CI.
 pub(super) fn colour_choice() -> clap::ColorChoice {
     if is_colourless() || console::is_dumb() { clap::ColorChoice::Never } else { clap::ColorChoice::Auto }
 }
@@ -70,37 +69,38 @@ fn is_colourless() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// Writes a line of the log; drops it if the buffer is full.
+/// Writes a log line; drops it if the buffer is full.
 pub(super) fn log(line: &str) {
     STDERR.push(STDERR.lock(), line);
 }
 
-/// Writes a line for a person: waits for room as long as somebody reads.
+/// Writes a line for people; waits for space while the pipe is read.
 pub(super) fn note(line: &str) {
-    let state = STDERR.wait_while(|state| state.dropped == 0 && !state.has_room(line));
+    let state = STDERR.wait_while(|state| state.dropped == 0 && !state.has_space(line));
     STDERR.push(state, line);
 }
 
-/// Waits until all is written, as long as somebody reads.
+/// Waits until everything is written, while the pipe is read.
 pub(super) fn flush() {
     drop(STDERR.wait_while(|state| state.is_writing || !state.lines.is_empty() || state.dropped > 0));
 }
 
-impl State {
-    fn has_room(&self, line: &str) -> bool {
+impl BufferState {
+    fn has_space(&self, line: &str) -> bool {
         self.bytes + line.len() <= MOST_BYTES
     }
 }
 
 impl Buffer {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a poisoned state is still a state.
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
+        // Nothing panics while the lock is held, so a poisoned value is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Once a line was dropped, so are all until that is reported: the report stands where they would.
-    fn push(&self, mut state: MutexGuard<'_, State>, line: &str) {
-        if state.dropped > 0 || !state.has_room(line) {
+    /// Appends a line. After a dropped line all are dropped until the loss is reported, so the report is in the right
+    /// place.
+    fn push(&self, mut state: MutexGuard<'_, BufferState>, line: &str) {
+        if state.dropped > 0 || !state.has_space(line) {
             state.dropped += 1;
             return;
         }
@@ -109,8 +109,8 @@ impl Buffer {
         self.changed.notify_all();
     }
 
-    /// Waits for the end of a condition, but not longer than [`PATIENCE`] while nothing is read.
-    fn wait_while(&self, condition: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    /// Waits until the condition is false, but not longer than [`PATIENCE`] without progress.
+    fn wait_while(&self, condition: impl Fn(&BufferState) -> bool) -> MutexGuard<'_, BufferState> {
         let mut state = self.lock();
         let (mut progress, mut since) = (state.progress, Instant::now());
         while condition(&state) && since.elapsed() < PATIENCE {
@@ -138,7 +138,7 @@ impl Buffer {
             let dropped = if state.bytes <= MOST_BYTES / 2 { std::mem::take(&mut state.dropped) } else { 0 };
             drop(state);
             if dropped > 0 {
-                // An error, so that no level hides it. It comes back here as a line.
+                // An error, so that no log level hides it. It is appended to this buffer as a line.
                 tracing::error!(dropped, "log lines were dropped: standard error was not read");
             }
             self.lock().is_writing = false;
@@ -146,7 +146,7 @@ impl Buffer {
         }
     }
 
-    /// What cannot be written is lost: the reader has gone.
+    /// Writes a line. What cannot be written is lost: the pipe is closed.
     fn write(&self, mut line: &[u8]) {
         while !line.is_empty() {
             match io::stderr().write(line) {

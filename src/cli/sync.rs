@@ -1,4 +1,4 @@
-//! `chatsync sync`: one run over all that is due.
+//! `chatsync sync`: one run over everything that is due.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::db::{self, queue};
 use crate::domain::OrderState;
 use crate::sync::{Progress, Report, Request, Worker};
 
-/// Fetch all that is due, once, then exit.
+/// Fetch everything that is due, once, then exit.
 ///
-/// Stops in good order on Ctrl-C or SIGTERM: what is in flight is written, the rest is given back.
+/// On Ctrl-C or SIGTERM it finishes requests in flight, writes their results and releases the other orders.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// At most this many orders
@@ -35,7 +35,7 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let worker = worker(&settings, &database)?;
     if !args.orders.is_empty() {
-        environment.unless_stopped(call_up(&database, &args.orders)).await?;
+        environment.unless_stopped(make_due(&database, &args.orders)).await?;
     }
     let only = Some(args.orders).filter(|orders| !orders.is_empty());
     let request = Request { trigger: Trigger::Manual, only, limit: args.limit };
@@ -50,7 +50,7 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     Ok(end_of(report))
 }
 
-/// Builds a worker as configured, with a name of its own.
+/// Creates a worker with a unique name.
 pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result<Worker> {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let random = &uuid::Uuid::new_v4().simple().to_string()[..8];
@@ -58,7 +58,7 @@ pub(super) fn worker(settings: &Settings, database: &Database) -> anyhow::Result
     Ok(Worker::new(database.pool.clone(), name, settings)?)
 }
 
-/// A run with what a terminal, or a log, shows of it.
+/// Runs the worker and shows its progress.
 pub(super) async fn run_with_progress(
     environment: &Environment,
     worker: &Worker,
@@ -70,10 +70,10 @@ pub(super) async fn run_with_progress(
     Ok(watch(&worker.waits, run).await?)
 }
 
-/// What a run means for the exit code; tells why if it could not proceed.
+/// Converts the result of a run to an exit code. Prints the reason if it could not proceed.
 pub(super) fn end_of(report: Report) -> End {
     if let Some(error) = report.failure {
-        note(format!("error: {}", failure::tell(&error.into())));
+        note(format!("error: {}", failure::report(&error.into())));
         return End::Failed;
     }
     if report.run.status == Status::Interrupted.as_str() {
@@ -85,10 +85,10 @@ pub(super) fn end_of(report: Report) -> End {
     if is_partial { End::Partial } else { End::Good }
 }
 
-/// Makes the orders due; an order that cannot be fetched is an error before anything is.
-async fn call_up(database: &Database, orders: &[String]) -> anyhow::Result<()> {
-    let call = |mut connection: db::Link| async move { queue::make_due(&mut *connection, orders).await };
-    let states = database.store.run(call).await?;
+/// Makes the orders due. Fails before anything is fetched if one of them cannot be fetched.
+async fn make_due(database: &Database, orders: &[String]) -> anyhow::Result<()> {
+    let due = |mut transaction: db::Transaction| async move { queue::make_due(&mut *transaction, orders).await };
+    let states = database.store.run(due).await?;
     for order in orders {
         match states.get(order) {
             None => anyhow::bail!("order {order} is not in the queue: add it with `chatsync enqueue`"),
@@ -102,7 +102,6 @@ async fn call_up(database: &Database, orders: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run for people.
 pub(super) fn summary(run: &Run) -> String {
     let milliseconds = run.finished_at.map_or(0, |finished| (finished - run.started_at).num_milliseconds());
     let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
@@ -129,7 +128,7 @@ pub(super) fn summary(run: &Run) -> String {
     std::iter::once(counts).chain(losses(run)).collect::<Vec<_>>().join("\n")
 }
 
-/// What is lost or in danger, a line for each that there is.
+/// What is lost or in danger, one line each.
 fn losses(run: &Run) -> Vec<String> {
     let counted = [
         (run.lost, "lost", "expired before the first read"),

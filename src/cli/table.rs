@@ -1,10 +1,10 @@
-//! Small tables for people, aware of the width of emoji and other scripts.
+//! Tables for people, aware of the width of emoji and other scripts.
 
 use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 
 use crate::visible::visible;
 
-/// Width where standard output is not a terminal.
+/// Width if standard output is not a terminal.
 const DEFAULT_WIDTH: u16 = 100;
 
 /// A table with a header, as wide as its content or the terminal.
@@ -27,17 +27,17 @@ where
     table
 }
 
-/// Named facts, a line each.
+/// Lists named facts, one per line.
 pub(super) fn facts(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:<13}{value}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Text of others on one line, as it will be shown, so that tables know its width.
+/// Text from outside on one line, escaped as it will be shown, so that tables know its width.
 pub(super) fn one_line(text: &str) -> String {
     visible(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }
 
-/// A text cut to so many characters.
+/// Cuts a text to `most` characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -45,7 +45,8 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A text in lines of at most `width` characters, all but the first behind `indent`. Words too long for a line are cut.
+/// Wraps a text to lines of at most `width` characters; all but the first begin with `indent`. Splits words that are
+/// too long for a line.
 pub(super) fn wrapped(text: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest: Vec<char> = one_line(text).chars().collect();

@@ -4,11 +4,11 @@ use std::env;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Starts the program over without empty variables, if there are any; comes back if there are none, or if it cannot.
+/// Restarts the program without empty variables. Returns if there are none, or if the restart fails.
 ///
-/// Not for our own settings, where `config` passes them over, but for libraries, which read variables of their own:
-/// `PGSSLROOTCERT=""` is a file without a name, `NO_COLOR=""` switches some colours off. To remove a variable from a
-/// running process is `unsafe`; the process, its id, its signals and its files stay the same this way.
+/// Our settings ignore empty variables already (`config`), but libraries read their own: `PGSSLROOTCERT=""` is a file
+/// without a name, `NO_COLOR=""` switches some colours off. Removing a variable from a running process is `unsafe`. The
+/// process, its id, signals and files stay the same.
 pub fn leave_out_empty_variables() {
     let empty: Vec<_> = env::vars_os().filter(|(_, value)| value.is_empty()).map(|(name, _)| name).collect();
     if empty.is_empty() {
@@ -22,6 +22,6 @@ pub fn leave_out_empty_variables() {
     for name in empty {
         command.env_remove(name);
     }
-    // Comes back only with an error.
+    // Returns only on an error.
     let _ = command.args(arguments).exec();
 }

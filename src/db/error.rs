@@ -1,4 +1,4 @@
-//! What can go wrong with the database, and whether it passes.
+//! Errors of the database, and which of them are temporary.
 
 use std::io;
 use std::time::Duration;
@@ -8,47 +8,30 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::ACQUIRE_TIMEOUT;
 
-/// The SQLSTATE of a lock that was waited for too long.
+/// SQLSTATE of a lock wait that timed out.
 const LOCK_TIMEOUT: &str = "55P03";
 
-/// The SQLSTATE of a write on a standby: after a fail-over, a connection to the former primary.
+/// SQLSTATE of a write on a standby: a connection that still leads to the former primary after a fail-over.
 const READ_ONLY: &str = "25006";
 
-/// A failure of the database, told without any value that was written.
+/// A database error. Its text never contains a stored value.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL.
     #[error("database.url is not a PostgreSQL URL")]
     Url(#[source] sqlx::Error),
-    /// No connection, or a refused log-in.
+    /// No connection, or the log-in was refused.
     #[error("cannot connect to the database at {place}: {}", reason(source))]
-    Connect {
-        /// Host and port, or socket.
-        place: String,
-        /// The cause.
-        source: sqlx::Error,
-    },
-    /// Nothing answered.
+    Connect { place: String, source: sqlx::Error },
     #[error("cannot connect to the database at {place}: no answer within 10 s")]
-    ConnectTimeout {
-        /// Host and port, or socket.
-        place: String,
-    },
-    /// Too old a server.
+    ConnectTimeout { place: String },
     #[error("the database server is PostgreSQL {major}; chatsync needs 15 or newer")]
-    OldServer {
-        /// Its major version.
-        major: i32,
-    },
-    /// Text of other scripts could not be stored.
+    OldServer { major: i32 },
+    /// Other encodings cannot store every character.
     #[error(
         "the database has the encoding {encoding}; chatsync needs UTF8, because chats hold characters of every script; hint: createdb -E UTF8 -T template0 NAME"
     )]
-    Encoding {
-        /// Its encoding, as PostgreSQL names it.
-        encoding: String,
-    },
-    /// A schema that is not there, and may not be created.
+    Encoding { encoding: String },
+    /// A schema is missing and the role may not create it.
     #[error(
         "schema {schema} is missing, and the role may not create it; hint: CREATE SCHEMA {schema} AUTHORIZATION this role, or GRANT CREATE ON DATABASE: docs/postgresql.md"
     )]
@@ -56,84 +39,75 @@ pub enum Error {
         /// `sync` or `chat`.
         schema: &'static str,
     },
-    /// Other tables than those of any released version.
+    /// The tables are not those of any released version.
     #[error("the database was made by an unreleased version of chatsync; hint: start with a new database")]
     Unreleased,
     /// `database.auto_migrate` is off, and `chatsync migrate` was not run.
     #[error("the database lacks {missing} migration(s): run `chatsync migrate`")]
-    NotMigrated {
-        /// How many.
-        missing: usize,
-    },
-    /// A migration failed, or the database holds other migrations than this program.
+    NotMigrated { missing: usize },
+    /// A migration failed, or the database has migrations that this program does not know.
     #[error("migrating the database failed: {}", migration(.0))]
     Migrate(#[source] MigrateError),
-    /// Somebody uses a table that a migration changes.
+    /// Another session uses a table that a migration changes.
     #[error(
         "the database is not migrated yet: another session uses one of its tables; wait for its query, or end it, and try again"
     )]
     InUse,
-    /// A row holds what chatsync never writes.
+    /// A row contains a value that chatsync never writes.
     #[error("the database holds an unexpected value in {column}")]
-    Decode {
-        /// Table and column.
-        column: &'static str,
-    },
-    /// No answer to a statement or transaction.
+    Decode { column: &'static str },
+    /// A statement or transaction took too long.
     #[error("the database did not answer within {} s{}", timeout.as_secs_f32(), by(holder.as_deref()))]
     Stuck {
-        /// `database.timeout`, or less once the run is to stop.
+        /// `database.timeout`, or less after a stop signal.
         timeout: Duration,
         /// What held it up, if it could be found out.
         holder: Option<String>,
     },
-    /// A lock was not had in time.
+    /// A lock wait timed out.
     #[error("another session holds a lock that is needed{}", by(holder.as_deref()))]
     Locked {
-        /// Who, if it could be found out.
+        /// The sessions that hold it, if known.
         holder: Option<String>,
     },
-    /// It stayed away, or locked.
+    /// The database stayed unavailable or locked.
     #[error("{}", gave_up(*lasted, last))]
     GaveUp {
-        /// For how long.
         lasted: Duration,
-        /// The last failure.
         #[source]
         last: Box<Self>,
     },
-    /// A statement failed.
     #[error("a statement failed: {}", reason(.0))]
     Statement(#[source] sqlx::Error),
 }
 
 impl Error {
-    /// A deadlock or a failed serialization: the transaction was rolled back and can be tried again.
+    /// Whether the error is a deadlock or a serialization failure: the transaction was rolled back and can be retried.
     #[must_use]
     pub fn is_passing_conflict(&self) -> bool {
         matches!(self.sql_state(), Some("40P01" | "40001"))
     }
 
-    /// Another session held a lock for longer than a statement waits.
+    /// Whether another session held a lock for longer than a statement waits.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Locked { .. }) || (self.sql_state() == Some(LOCK_TIMEOUT) && !self.is_raised())
     }
 
-    /// A statement was prepared before a migration changed its columns, or a pooler has forgotten it. Prepared anew, it
-    /// works.
+    /// Whether a prepared statement is outdated: a migration changed its columns, or a pooler has lost it. Preparing it
+    /// again helps.
     #[must_use]
     pub fn is_outdated_statement(&self) -> bool {
         match (self.sql_state(), self.of_the_server()) {
-            // The code says no more than "not supported", and the message says it in the server's language.
+            // The code only means "not supported", and the message is localized.
             (Some("0A000"), Some(error)) => error.routine() == Some("RevalidateCachedQuery"),
             (Some(code), Some(error)) => is_statement_of_others(code, error.severity()),
             _ => false,
         }
     }
 
-    /// The database is away, or out of something it needs: it is likely to come back. Severity and place decide, not a
-    /// list of codes: a server and a pooler have many reasons to end a session or to refuse one for a while.
+    /// Whether the database is unavailable or out of a resource, and likely to recover. Decided by severity and place,
+    /// not by a list of codes: servers and poolers end or refuse sessions for many reasons.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
@@ -146,8 +120,7 @@ impl Error {
         }
     }
 
-    /// The connection is of no use any more: no one answers at its other end, it is out of step, or its server will
-    /// never take a write.
+    /// Whether the connection is unusable: broken, out of step, or on a server that accepts no writes.
     #[must_use]
     pub fn spoils_the_connection(&self) -> bool {
         matches!(self, Self::Stuck { .. })
@@ -155,12 +128,12 @@ impl Error {
             || self.of_the_server().is_some_and(|error| is_fatal(error) || error.code() == READ_ONLY)
     }
 
-    /// PostgreSQL refuses what is to be written, not the statement as such: other rows may well be accepted.
+    /// Whether PostgreSQL refuses the rows, not the statement: other rows may be accepted.
     #[must_use]
     pub fn is_about_the_rows(&self) -> bool {
         self.of_the_server().is_some_and(|error| {
-            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, a policy of row level security (whose
-            // code is that of missing rights), and whatever a trigger raises.
+            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, a row level security policy (its
+            // code is that of missing rights), and what a trigger raises.
             !passes(error)
                 && (["22", "23", "54", "44"].contains(&class(error.code()))
                     || error.routine() == Some("ExecWithCheckOptions")
@@ -168,24 +141,24 @@ impl Error {
         })
     }
 
-    /// The log-in was refused: the password or the role is another one by now.
+    /// Whether the log-in was refused: the password or the role may have changed.
     #[must_use]
     pub fn is_refused_log_in(&self) -> bool {
         matches!(self.sql_state(), Some("28P01" | "28000"))
     }
 
-    /// A trigger or function raised it, under a code of its choice.
+    /// Whether a trigger or function raised it, with a code of its choice.
     pub(super) fn is_raised(&self) -> bool {
         self.of_the_server().is_some_and(is_raised)
     }
 
-    /// A row with the same key is there already.
+    /// Whether a row with the same key exists.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
         self.sql_state() == Some("23505")
     }
 
-    /// The role may not do that.
+    /// Whether the role lacks a right.
     pub(super) fn lacks_rights(&self) -> bool {
         self.sql_state() == Some("42501")
     }
@@ -216,13 +189,13 @@ fn is_fatal(error: &PgDatabaseError) -> bool {
     matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
-/// A statement RAISE of PL/pgSQL.
+/// Whether a RAISE of PL/pgSQL caused it.
 fn is_raised(error: &PgDatabaseError) -> bool {
     error.routine() == Some("exec_stmt_raise")
 }
 
-/// Whether a statement that met this works later, or on another connection. What a trigger raises is meant for the rows,
-/// whatever code it has chosen.
+/// Whether the statement works later or on another connection. An error raised by a trigger is about the rows, whatever
+/// its code.
 fn passes(error: &PgDatabaseError) -> bool {
     if pooler_setting(error).is_some() {
         return false;
@@ -237,14 +210,14 @@ fn passes(error: &PgDatabaseError) -> bool {
         }
 }
 
-/// A pooler that knows nothing of prepared statements hands a session on with those of other clients: the name is
-/// taken, or means nothing there, or another statement with other parameters.
+/// A pooler without support for prepared statements reuses sessions of other clients: the name is taken, unknown, or
+/// belongs to another statement.
 fn is_statement_of_others(code: &str, severity: PgSeverity) -> bool {
     matches!(code, "26000" | "42P05") || (code == "08P01" && severity == PgSeverity::Error)
 }
 
-/// The hint for what a pooler refuses until someone changes a setting. Its code is that of all failures of a pooler, those
-/// that pass included, so its words decide; they are in English everywhere.
+/// The hint for an error of a pooler that lasts until its settings are fixed. All pooler errors share one code, so the
+/// words decide; poolers write English only.
 fn pooler_setting(error: &PgDatabaseError) -> Option<&'static str> {
     let settings = [
         ("statement pooling mode", POOL_MODE_HINT),
@@ -258,9 +231,9 @@ fn pooler_setting(error: &PgDatabaseError) -> Option<&'static str> {
     settings.into_iter().find(|(words, _)| is_refused(words)).map(|(_, hint)| hint)
 }
 
-/// Raised by a trigger, or within another function: its code may be any, and its message may quote a row.
+/// Whether it comes from a trigger or within a function: any code is possible, and the message may quote a row.
 fn is_raised_by_code(error: &PgDatabaseError) -> bool {
-    // COPY has a context of its own, which says where in its input it was.
+    // The context of a COPY names the position in its input, not a function.
     class(error.code()) == "P0" || error.r#where().is_some_and(|context| !context.starts_with("COPY "))
 }
 
@@ -269,8 +242,8 @@ fn is_broken_connection(error: &sqlx::Error) -> bool {
     matches!(error, Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | BeginFailed)
 }
 
-/// What refuses a log-in until someone changes a setting: who logs in and to which database, the rights to do so, the
-/// parameters in the URL, and TLS. All else passes: a pooler refuses in many ways.
+/// Whether a log-in fails until a setting is fixed: user, database, rights, parameters of the URL, or TLS. Everything
+/// else is temporary, because poolers refuse in many ways.
 fn is_wrong_setting(place: &str, error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
@@ -279,9 +252,9 @@ fn is_wrong_setting(place: &str, error: &sqlx::Error) -> bool {
         }
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => true,
         sqlx::Error::Io(error) => match error.kind() {
-            // A certificate that is not trusted.
+            // A certificate is not trusted.
             io::ErrorKind::InvalidData => true,
-            // The file of a certificate, unless it is the socket, which is there once the server is.
+            // A certificate file is missing. A missing socket is no setting: it appears when the server starts.
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => !place.starts_with('/'),
             _ => false,
         },
@@ -313,8 +286,8 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The server's message and SQLSTATE, and what helps. Its DETAIL line may quote a row, so it stays out, and so does the
-/// message of a trigger.
+/// The server's message with SQLSTATE and hint. Leaves out DETAIL and messages of triggers, because they may quote a
+/// row.
 fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
@@ -365,7 +338,6 @@ const POOLER_HINT: &str = "; hint: a pooler between chatsync and PostgreSQL does
     max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session, or let database.url lead to PostgreSQL \
     itself";
 
-/// How long it took until patience was at its end.
 fn gave_up(lasted: Duration, last: &Error) -> String {
     let seconds = lasted.as_secs();
     match last {
@@ -377,7 +349,6 @@ fn gave_up(lasted: Duration, last: &Error) -> String {
     }
 }
 
-/// Who holds a lock, if it is known.
 fn by(holder: Option<&str>) -> String {
     holder.map_or_else(String::new, |holder| format!(": {holder}"))
 }

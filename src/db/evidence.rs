@@ -1,4 +1,4 @@
-//! `sync.evidence`: what is remembered over runs of a server, a banner and a kind of ids.
+//! `sync.evidence`: what the storm guard remembers between runs per id space (server, banner and kind of ids).
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{Error, interval};
 use crate::domain::IdSpace;
 
-/// How long evidence lasts.
+/// How long evidence is valid.
 const LASTS: Duration = Duration::from_hours(24);
 
-/// One run counts at a time, so that two never believe more together than one may; any constant does. Held within a
-/// transaction only.
+/// Lock id that makes runs count one after the other: two at once would both believe up to the limit. Any constant will
+/// do. Held within a transaction only.
 const COUNT_LOCK: i64 = 0x6368_6174_6775_6172;
 
-/// Whether there was a good reply in the last 24 hours.
+/// Whether the id space had a good reply in the last 24 hours.
 pub async fn is_good(executor: impl PgExecutor<'_>, id_space: &IdSpace) -> Result<bool, Error> {
     let is_good = sqlx::query_scalar!(
         r#"SELECT EXISTS (
@@ -28,10 +28,10 @@ pub async fn is_good(executor: impl PgExecutor<'_>, id_space: &IdSpace) -> Resul
     Ok(is_good)
 }
 
-/// Notes good replies, and forgets what is too old to matter.
+/// Records good replies, and deletes rows older than two days.
 pub async fn note_good(executor: impl PgExecutor<'_>, id_spaces: &[IdSpace]) -> Result<(), Error> {
     let mut id_spaces: Vec<String> = id_spaces.iter().map(ToString::to_string).collect();
-    // In one order, so that two runs do not wait for each other.
+    // Sorted, so that two runs lock them in the same order.
     id_spaces.sort_unstable();
     sqlx::query!(
         "WITH old AS (
@@ -47,8 +47,9 @@ pub async fn note_good(executor: impl PgExecutor<'_>, id_spaces: &[IdSpace]) -> 
     Ok(())
 }
 
-/// Counts orders that ended, as far as one can see, without any good reply to show that they were asked for at the right
-/// place. True if with them there were fewer than `limit` in the last 24 hours.
+/// Counts orders that seem to have ended, without a good reply that shows the id space to be right. Returns true if
+/// fewer than `limit` were counted in the last 24 hours, these included. Takes an advisory lock until the transaction
+/// ends.
 pub async fn are_few(
     connection: &mut PgConnection,
     id_space: &IdSpace,
@@ -67,7 +68,7 @@ pub async fn are_few(
     )
     .execute(&mut *connection)
     .await?;
-    // Whole hours: rather one too many than one too few.
+    // Whole hours: count too many rather than too few.
     let counted = sqlx::query_scalar!(
         r#"SELECT coalesce(sum(unknown_orders), 0)::bigint AS "orders!"
            FROM sync.evidence

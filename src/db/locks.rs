@@ -1,11 +1,11 @@
-//! Who keeps a session of chatsync waiting for a lock, and who has locked orders that it passes over.
+//! Finds the sessions that hold locks: those that block chatsync, and those that lock orders it skips.
 
 use sqlx::PgExecutor;
 
 use super::Error;
 
-/// Sessions that hold what sessions of chatsync wait for, as a person would look them up: `pid 4711 (psql)`. `None` if
-/// none waits. Behind a pooler these are the pooler's sessions, under the names that their clients gave. Takes no locks.
+/// Returns the sessions that block sessions of chatsync, such as `pid 4711 (psql)`; `None` if none is blocked. Behind a
+/// pooler these are sessions of the pooler, under the names of its clients. Takes no locks.
 pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
     let holders = sqlx::query_scalar!(
         r#"SELECT string_agg(DISTINCT
@@ -21,7 +21,7 @@ pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<Stri
              AND waiting.usename = current_user
              AND waiting.application_name = current_setting('application_name')
              AND (waiting.wait_event_type = 'Lock' AND blocker.pid IS NOT NULL OR waiting.wait_event = 'SyncRep')
-             -- One that waits in turn says what for itself.
+             -- A blocked session of chatsync reports its own blocker.
              AND (holder.wait_event_type = 'Lock' AND holder.application_name = waiting.application_name) IS NOT TRUE"#
     )
     .fetch_one(executor)
@@ -29,8 +29,8 @@ pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<Stri
     Ok(holders)
 }
 
-/// Sessions of others that may have locked rows of the queue: those that have not ended a transaction in which they wrote
-/// or locked some. `None` if there are none. Takes no locks.
+/// Returns other sessions that may have locked rows of the queue: they wrote or locked some in a transaction that has
+/// not ended. `None` if there are none. Takes no locks.
 pub async fn holders_of_orders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
     let holders = sqlx::query_scalar!(
         r#"SELECT string_agg(DISTINCT 'pid ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''), ', ')

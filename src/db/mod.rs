@@ -1,25 +1,24 @@
 //! PostgreSQL: the only place with SQL.
 //!
-//! Plain functions on a connection or pool, one module per table or schema. [`Store`] runs them: each operation is one
-//! transaction, with limits in the server, and is tried again if its failure passes. No function needs two connections
-//! at once, none keeps a lock or a setting on its session: everything works through a pooler in transaction mode that
-//! knows of prepared statements.
-//! `embedded` runs a server of chatsync's own.
+//! Plain functions on a connection or a pool, one module per table or command. [`Store`] runs them: each operation is
+//! one transaction with limits in the server, and is retried if its failure is temporary. No function needs two
+//! connections or keeps a lock or setting on its session, so everything works through a pooler in transaction mode that
+//! supports prepared statements. `embedded` runs a private server.
 
 pub mod chat;
 mod copy;
+pub mod demo;
 pub mod embedded;
 mod error;
 pub mod evidence;
-pub mod forecast;
-pub mod insight;
-pub mod life;
 mod locks;
 pub mod pace;
+pub mod plan;
 pub mod queue;
 pub mod rejects;
 pub mod runs;
 mod store;
+pub mod why;
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -29,40 +28,39 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres};
 
 pub use error::Error;
 pub use locks::holders_of_orders;
-pub use store::{Link, Store};
+pub use store::{Store, Transaction};
 
 use crate::config::Secret;
 
-/// Oldest PostgreSQL that chatsync is tested with, as `server_version_num`.
+/// Oldest supported PostgreSQL, as `server_version_num`.
 const OLDEST_SERVER: i32 = 150_000;
 
-/// The first migration of the first release.
+/// The first migration of the first release. Older versions in `sync.migrations` were never released.
 const FIRST_MIGRATION: i64 = 20_261_128_100_100;
 
-/// Guards migrations against each other; any constant does. Held within a transaction only.
+/// Lock id that makes migrations run one after the other. Any constant will do. Held within a transaction only.
 const MIGRATION_LOCK: i64 = 0x6368_6174_7379_6e63;
 
-/// How long to wait for the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait for a connection of the pool. A server that refuses is asked again all the while, so this is also
-/// how long it takes to notice that the database is away.
+/// How long to wait for a pooled connection. sqlx keeps trying a server that refuses, so an outage is noticed after
+/// this time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From here on a statement is worth a warning: to count a long queue on a slow disk takes seconds.
+/// A slower statement is logged as a warning. Counting a long queue on a slow disk takes seconds.
 const SLOW_STATEMENT: Duration = Duration::from_secs(10);
 
-/// How long the server waits for a lock before it says so. Who waits for a table makes everyone else wait behind it.
+/// How long the server waits for a lock before it gives up. All later sessions queue behind one that waits for a table.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
-/// For statements about the orders of a run, at the beginning of their transaction.
+/// Settings for transactions about the orders of a run: force index lookups.
 ///
-/// However few rows the planner takes a table to have, now or at some time when a plan was made: a batch looks up its
-/// rows one by one in an index, and reads no others. No plan is made twice.
+/// With stale statistics PostgreSQL would scan the whole table for every batch. A generic plan is made once per
+/// connection.
 pub const BY_KEY: &str = "\
     SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_bitmapscan = off; \
@@ -71,15 +69,15 @@ pub const BY_KEY: &str = "\
     SET LOCAL max_parallel_workers_per_gather = 0; \
     SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// One snapshot for several statements that only look. Waits no longer for a lock than the others.
+/// Begins one snapshot for several read-only statements. Waits for a lock as long as other transactions do.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'";
 
-/// Begins such a snapshot.
-pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+/// Begins a read-only snapshot; all its statements see the same state of the database.
+pub async fn snapshot(pool: &PgPool) -> Result<sqlx::Transaction<'static, Postgres>, Error> {
     Ok(pool.begin_with(SNAPSHOT).await?)
 }
 
-/// The same as [`connect`], by a URL that is read again if its log-in is refused.
+/// Connects as [`connect`] does. If the log-in is refused, reads the URL again and retries once.
 pub async fn connect_by(url: &Secret, max_connections: u32) -> Result<PgPool, Error> {
     let used = url.get();
     let connected = connect(&used, max_connections).await;
@@ -90,10 +88,10 @@ pub async fn connect_by(url: &Secret, max_connections: u32) -> Result<PgPool, Er
     }
 }
 
-/// Connects to a server and makes sure that its database can be used: new enough, and in UTF-8.
+/// Connects to a server. Fails if its version is older than 15 or its encoding is not UTF-8.
 pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
     let options = options(url)?;
-    // A first connection by hand: the pool would try again until the time-out and then hide the reason.
+    // Connect once outside the pool: the pool would retry until its timeout and hide the reason.
     tokio::time::timeout(CONNECT_TIMEOUT, check(&options))
         .await
         .map_err(|_| Error::ConnectTimeout { place: place(&options) })??;
@@ -101,11 +99,11 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
     Ok(pool.connect_lazy_with(options))
 }
 
-/// How connections to the server are made.
+/// Parses the URL and adds chatsync's connection options.
 pub fn options(url: &SecretString) -> Result<PgConnectOptions, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(Error::Url)?
-        // A pooler refuses start-up parameters that it does not know; the server's default has been exact since 12.
+        // A pooler refuses unknown start-up parameters. The server default has been exact since PostgreSQL 12.
         .extra_float_digits(None)
         .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT)
         .application_name(concat!("chatsync/", env!("CARGO_PKG_VERSION")));
@@ -130,7 +128,7 @@ async fn check(options: &PgConnectOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Host and port, or the socket.
+/// Host and port, or the path of the socket.
 fn place(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(directory) => format!("{}/.s.PGSQL.{}", directory.display(), options.get_port()),
@@ -138,17 +136,17 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Lets new connections log in as the file of the URL says by now, after `refused` was. False if it says nothing new.
+/// Makes new connections use the current content of the URL file after `refused` failed to log in. Returns false if it
+/// is unchanged.
 fn log_in_anew(pool: &PgPool, url: &Secret, refused: &SecretString) -> bool {
     let renewed = url.renewed(refused).and_then(|url| options(&url).ok());
     renewed.map(|options| pool.set_connect_options(options)).is_some()
 }
 
-/// Applies the embedded migrations, all in one transaction; returns how many were new.
+/// Applies the embedded migrations in one transaction and returns how many were new.
 ///
-/// Several processes may try at once: a lock of the transaction lets them go one after the other. [`Store`] limits how
-/// long it waits for that lock, and for a table that a long query reads, because everyone else would have to wait behind
-/// it.
+/// Takes a transaction lock, so several processes migrate one after the other. [`Store`] limits the wait for it and for
+/// tables that a long query reads.
 pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
@@ -160,7 +158,7 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
     Ok(after.len() - before.len())
 }
 
-/// Tables that show this role only some of their rows, by row level security; `None` if there are none. Takes no locks.
+/// Names the tables of which row level security hides rows from this role; `None` if there are none. Takes no locks.
 pub async fn row_security(connection: &mut PgConnection) -> Result<Option<String>, Error> {
     let tables = sqlx::query_scalar!(
         "SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid)
@@ -170,14 +168,14 @@ pub async fn row_security(connection: &mut PgConnection) -> Result<Option<String
     Ok(tables.fetch_one(connection).await?)
 }
 
-/// How many migrations are not applied yet.
+/// Counts the migrations that are not applied yet.
 pub async fn missing_migrations(connection: &mut PgConnection) -> Result<usize, Error> {
     let applied = applied(connection).await?;
     Ok(migrator().iter().filter(|migration| !applied.contains(&migration.version)).count())
 }
 
-/// The migrator's own table goes into schema sync: schema public may not be writable, and is not ours. Its lock would
-/// be the session's; that of [`migrate`] is the transaction's.
+/// The table of the migrator is in schema sync, because schema public may not be writable. Its own lock would belong to
+/// the session, so it is off; [`migrate`] locks within its transaction.
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!();
     migrator.set_locking(false);
@@ -185,7 +183,6 @@ fn migrator() -> Migrator {
     migrator
 }
 
-/// Creates the schemas that are missing.
 async fn create_schemas(connection: &mut PgConnection) -> Result<(), Error> {
     for (schema, create) in [("sync", "CREATE SCHEMA sync"), ("chat", "CREATE SCHEMA chat")] {
         let is_there = sqlx::query_scalar!(r#"SELECT to_regnamespace($1) IS NOT NULL AS "is_there!""#, schema)
@@ -205,10 +202,9 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds }
 }
 
-/// The versions of the migrations that were applied. Fails if some are of a version that was never released: its tables
-/// have other columns.
+/// Returns the versions of the applied migrations. Fails if one was never released: its tables have other columns.
 async fn applied(connection: &mut PgConnection) -> Result<HashSet<i64>, Error> {
-    // Not to_regclass: within a transaction it may remember from before the lock that there was no such table.
+    // Not to_regclass: its cache may still say that the table is missing, from before the lock was granted.
     let is_there = sqlx::query_scalar!(
         r#"SELECT EXISTS (
                SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -220,7 +216,7 @@ async fn applied(connection: &mut PgConnection) -> Result<HashSet<i64>, Error> {
     if !is_there {
         return Ok(HashSet::new());
     }
-    // Not checked at compile time: the migrator makes this table, no migration does.
+    // Not checked at compile time: the migrator creates this table, no migration does.
     let versions: Vec<i64> =
         sqlx::query_scalar("SELECT version FROM sync.migrations WHERE success").fetch_all(connection).await?;
     if versions.iter().any(|version| *version < FIRST_MIGRATION) {

@@ -1,8 +1,8 @@
-//! `sync.pace`: the request rate that an API tolerates, all workers of this database together, and who shares it.
+//! `sync.pace`: the request rate that an API tolerates from all workers of this database, and how they share it.
 //!
-//! A run [`join`]s once, then [`report`]s every few seconds. What was kept is halved with every day that did not confirm
-//! it: `sync.known_pace` does that, when it is read. Who runs is known from `sync.runs`: the runs with the same
-//! `api` that have not ended and gave a sign of life in time, by the database's clock.
+//! A run [`join`]s once, then [`report`]s every few seconds. `sync.known_pace` halves a kept pace for every day without
+//! confirmation. The runs that share it are in `sync.runs`: same `api`, not ended, and with a sign of life in time by
+//! the clock of the database.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
@@ -10,55 +10,51 @@ use uuid::Uuid;
 
 use super::Error;
 
-/// One run joins at a time, so that of several that start together each sees those before it; any constant does.
-/// Held within a transaction only.
+/// Lock id that makes runs join one after the other: two that join at once would not count each other. Any constant
+/// will do. Held within a transaction only.
 const JOIN_LOCK: i64 = 0x6368_6174_7061_6365;
 
-/// How an API's pace is shared.
+/// How the pace of an API is shared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shared {
     /// Runs that share it, this one included.
     pub workers: u32,
-    /// What all of them may send; `None` if nothing better is known than where a search begins.
+    /// What all of them may send; `None` if nothing better than the initial rate is known.
     pub total: Option<Total>,
 }
 
-/// Requests per second of all workers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Total {
-    /// Requests per second.
     pub per_second: f64,
-    /// Whether the API refused more within the last day; otherwise it served this, and perhaps would more.
+    /// Whether the API refused more within the last day. Otherwise it served this rate, and perhaps would serve more.
     pub is_limit: bool,
 }
 
-/// A pace kept by earlier runs, as much as is left of it today.
+/// A pace kept by earlier runs, at what it is worth today.
 #[derive(Debug, Clone, Copy)]
 pub struct KnownPace {
-    /// All workers together.
+    /// Of all workers together.
     pub requests_per_second: f64,
-    /// When it was last confirmed.
     pub found_at: DateTime<Utc>,
-    /// As [`Total::is_limit`].
     pub is_limit: bool,
 }
 
-/// What a run knows of the pace.
+/// What a run reports about the pace.
 #[derive(Debug, Clone, Copy)]
-pub struct Report {
-    /// Its own requests per second.
+pub struct PaceReport {
+    /// Own requests per second.
     pub rate: f64,
-    /// Requests per second that it was served for five seconds, if it asked for so long.
+    /// Requests per second that it was served over five seconds, if it sent for so long.
     pub served: Option<f64>,
-    /// Requests per second that all workers together may send, if it met the API's limit.
+    /// Requests per second for all workers, if it met the limit of the API.
     pub found: Option<f64>,
-    /// Among how many it believes to share it. With another number its finding is out of date, and not taken.
+    /// Number of workers that it believes to share with. If it differs, the finding is outdated and ignored.
     pub workers: u32,
-    /// Where a search begins: nothing lower is known but a limit.
+    /// Rate at which a search begins: a lower one is only known if it is a limit.
     pub initial: f64,
 }
 
-/// The pace that earlier runs kept for an API. `None` if a search begins at `initial` all the same.
+/// Returns the pace that earlier runs kept; `None` if a search begins at `initial` anyway.
 pub async fn known(executor: impl PgExecutor<'_>, api: &str, initial: f64) -> Result<Option<KnownPace>, Error> {
     let known = sqlx::query_as!(
         KnownPace,
@@ -71,7 +67,7 @@ pub async fn known(executor: impl PgExecutor<'_>, api: &str, initial: f64) -> Re
     Ok(known.fetch_optional(executor).await?)
 }
 
-/// From now on a run asks this API. Locks the run's row, and every other join, until the transaction ends.
+/// Registers a run with an API. Locks the row of the run, and all other joins, until the transaction ends.
 pub async fn join(connection: &mut PgConnection, run_id: Uuid, api: &str, initial: f64) -> Result<Shared, Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", JOIN_LOCK).execute(&mut *connection).await?;
     sqlx::query!("UPDATE sync.runs SET api = $2 WHERE run_id = $1", run_id, api).execute(&mut *connection).await?;
@@ -88,8 +84,14 @@ pub async fn join(connection: &mut PgConnection, run_id: Uuid, api: &str, initia
     Ok(Shared { workers: workers(others), total })
 }
 
-/// Tells what a run found, and hears of the others. Locks the run's row, then that of the pace, for one statement.
-pub async fn report(executor: impl PgExecutor<'_>, run_id: Uuid, api: &str, report: &Report) -> Result<Shared, Error> {
+/// Reports what a run found and returns what the others did. Locks the row of the run, then that of the pace, for one
+/// statement.
+pub async fn report(
+    executor: impl PgExecutor<'_>,
+    run_id: Uuid,
+    api: &str,
+    report: &PaceReport,
+) -> Result<Shared, Error> {
     let row = sqlx::query_file!(
         "src/db/sql/report_pace.sql",
         run_id,
@@ -106,7 +108,6 @@ pub async fn report(executor: impl PgExecutor<'_>, run_id: Uuid, api: &str, repo
     Ok(Shared { workers: workers(row.others), total })
 }
 
-/// This one and so many others.
 fn workers(others: i64) -> u32 {
     u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1)
 }

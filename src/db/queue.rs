@@ -1,7 +1,7 @@
-//! The work queue, `sync.order_queue`: orders in, claims out, settled back.
+//! The work queue, `sync.order_queue`: enqueue, claim, settle.
 //!
-//! A claim commits before any HTTP is done; whatever follows repeats the claim's lease and does nothing once the lease
-//! was lost. Times of leases and due times are the database's.
+//! A claim commits before any HTTP request. Every later write repeats the lease of the claim and changes nothing once
+//! the lease is lost. Leases and due times use the clock of the database.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -19,31 +19,31 @@ use crate::domain::{
     Settlement, TokenKind,
 };
 
-/// What became of a batch of enqueued orders.
+/// Counts of a batch of enqueued orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Enqueued {
-    /// Orders that were not in the queue.
+    /// Orders that were new.
     pub added: u64,
-    /// Known orders that were put back (`reopen`) or learned something.
+    /// Known orders that were reopened or completed.
     pub updated: u64,
 }
 
-/// One call of `chatsync enqueue`, or of whoever else adds orders.
+/// One call of `chatsync enqueue`, or of another feeder.
 #[derive(Debug, Clone)]
 pub struct Feeding {
-    /// Tells its lines from those of other calls.
+    /// Distinguishes its lines from those of other calls.
     pub id: Uuid,
-    /// A file name, `stdin`, or what else says where the orders come from.
+    /// A file name, `stdin`, or another description of the origin.
     pub source: String,
-    /// Known orders are fetched again, whatever their state.
+    /// Fetch known orders again, whatever their state.
     pub reopen: bool,
-    /// Applies to lines that do not say otherwise: the user,
+    /// Default of the user, for lines that name none.
     pub connect_user_id: Option<String>,
-    /// the kind of ids,
+    /// Default of the kind of ids.
     pub ids_internal: Option<bool>,
-    /// the banner,
+    /// Default of the banner.
     pub retailer_id: Option<String>,
-    /// and the priority.
+    /// Default of the priority.
     pub priority: Option<i16>,
 }
 
@@ -63,8 +63,8 @@ impl Feeding {
     }
 }
 
-/// Adds orders, or completes known ones. Locks the rows it touches, in key order. Done again after a lost answer it
-/// changes nothing, but then counts as known what it had added.
+/// Adds orders, or completes known ones. Locks their rows in key order. Repeated after a lost reply, it changes nothing
+/// but counts the added orders as known.
 pub async fn enqueue(executor: impl PgExecutor<'_>, orders: &[NewOrder], feeding: &Feeding) -> Result<Enqueued, Error> {
     let orders = each_once(orders);
     let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
@@ -94,7 +94,7 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, orders: &[NewOrder], feeding
     Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
 }
 
-/// Counts the orders that have no user, live or given up for that reason.
+/// Counts the orders without a user: live ones, and those given up for that reason.
 pub async fn count_without_user(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "orders!"
@@ -104,7 +104,7 @@ pub async fn count_without_user(executor: impl PgExecutor<'_>) -> Result<u64, Er
     Ok(count.fetch_one(executor).await?.unsigned_abs())
 }
 
-/// Sorted by id; what later lines say completes and corrects what earlier ones of the same order said.
+/// Merges lines of the same order, later lines over earlier ones. The result is sorted by id.
 fn each_once(orders: &[NewOrder]) -> Vec<Cow<'_, NewOrder>> {
     let mut sorted: Vec<&NewOrder> = orders.iter().collect();
     sorted.sort_by(|one, other| one.order_id.cmp(&other.order_id));
@@ -118,20 +118,19 @@ fn each_once(orders: &[NewOrder]) -> Vec<Cow<'_, NewOrder>> {
     merged
 }
 
-/// Which orders a run is about.
+/// The orders of a run.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// Orders due by then: the run's start, so that it ends.
+    /// Only orders due by this time, the start of the run. Otherwise a run would never end.
     pub due_by: DateTime<Utc>,
-    /// Only these orders.
+    /// Only these orders, if set.
     pub only: Option<Vec<String>>,
 }
 
-/// How far a walk through the queue in due order has come.
+/// A position in the queue, in due order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     rank: i32,
-    /// None: before all times.
     deadline_base: Option<DateTime<Utc>>,
     order_id: String,
 }
@@ -144,22 +143,23 @@ impl Cursor {
     }
 }
 
-/// What a claim came to.
+/// The result of a claim.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The orders, nearest deadline first.
+    /// Claimed orders, nearest deadline first.
     pub orders: Vec<ClaimedOrder>,
-    /// Orders that were given up at once, because their rows cannot be used.
+    /// Orders that were given up at once because their rows cannot be used.
     pub unusable: Vec<String>,
-    /// The place past all of them.
+    /// The position after all of them.
     pub next: Cursor,
 }
 
-/// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`. A row that cannot be used is
-/// settled as dead: its feeder has to correct it.
+/// Claims up to `limit` orders after `cursor`, nearest deadline first, under `lease`. Settles a row that cannot be used
+/// as dead: its feeder must correct it.
 ///
-/// To be committed before anybody is asked for them. Locks the claimed rows until then, skips locked ones. Done again
-/// with the same lease it returns what it claimed before: the answer of a commit may be lost on the way.
+/// Commit before any request: another worker could otherwise claim the same orders meanwhile. Locks the claimed rows
+/// until then and skips locked ones. Repeated with the same lease it returns the same orders, because the reply of a
+/// commit may be lost.
 pub async fn claim(
     connection: &mut PgConnection,
     scope: &Scope,
@@ -226,7 +226,7 @@ pub async fn claim(
         claimed.push((place, order));
     }
     bury(connection, &unusable, lease).await?;
-    // RETURNING has no order of its own.
+    // RETURNING returns rows in no particular order.
     claimed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(Claimed {
         orders: claimed.into_iter().map(|(_, order)| order).collect(),
@@ -252,13 +252,13 @@ async fn bury(connection: &mut PgConnection, unusable: &[(String, &str)], lease:
     Ok(())
 }
 
-/// What can be sent in a header.
+/// Whether the text can be sent in a header.
 fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Writes the new state of each order that is still held under its lease; returns those. The others must write
-/// nothing. Locks the rows until the transaction ends.
+/// Writes the new state of each order whose lease still holds, and returns these orders. Nothing may be written for the
+/// others: another worker may hold them. Locks the rows until the transaction ends.
 pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<HashSet<String>, Error> {
     let column = |of: fn(&Settlement) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
         settlements.iter().copied().map(of).collect()
@@ -308,8 +308,8 @@ pub async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) 
     Ok(settled.into_iter().collect())
 }
 
-/// Extends leases that are still held. Updates in place. Rows that are locked just now, for instance because they are
-/// being settled, are left to the next turn: waiting for them could end in a deadlock.
+/// Extends leases that still hold, in place. Skips rows that are locked, for instance by a settlement: waiting for them
+/// could deadlock.
 pub async fn renew(
     executor: impl PgExecutor<'_>,
     held: &[(OrderId, Lease)],
@@ -322,7 +322,7 @@ pub async fn renew(
              FROM sync.order_queue AS q
              JOIN unnest($1::text[], $2::uuid[]) AS b (order_id, lease_id)
                ON q.order_id = b.order_id AND q.lease_id = b.lease_id
-             -- One that has ended stays ended: somebody may be about to take the order over.
+             -- Do not revive an expired lease: another worker may be about to take the order over.
              WHERE q.leased_until > now()
              FOR UPDATE OF q SKIP LOCKED
          )
@@ -336,7 +336,7 @@ pub async fn renew(
     Ok(())
 }
 
-/// Gives claimed orders back untouched. Updates in place.
+/// Releases claimed orders unchanged, in place.
 pub async fn release(executor: impl PgExecutor<'_>, held: &[(OrderId, Lease)]) -> Result<(), Error> {
     let (order_ids, leases) = columns(held);
     sqlx::query!(
@@ -352,7 +352,7 @@ pub async fn release(executor: impl PgExecutor<'_>, held: &[(OrderId, Lease)]) -
     Ok(())
 }
 
-/// How many orders a run is about, leased ones included.
+/// Counts the orders of a run, leased ones included.
 pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u64, Error> {
     let count = sqlx::query_file_scalar!("src/db/sql/count_due.sql", scope.due_by, scope.only.as_deref())
         .fetch_one(executor)
@@ -360,23 +360,22 @@ pub async fn count_due(executor: impl PgExecutor<'_>, scope: &Scope) -> Result<u
     Ok(count.unsigned_abs())
 }
 
-/// What is left of a run.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// So many orders, or as many as are looked at.
+    /// Orders, at most as many as are looked at.
     pub orders: u64,
-    /// No more of them than that are free.
+    /// At most this many of them are free.
     pub free: u64,
-    /// How long until the first of the others is; none if there are no others.
+    /// Time until the first lease ends; `None` if no lease is held.
     pub free_in: Option<Duration>,
-    /// A place before all that are left.
+    /// A position before all of them.
     pub from: Cursor,
 }
 
-/// Orders that are looked at, so that a long queue does not keep a run from starting.
+/// Limits how many orders are looked at, so that a long queue does not delay the start of a run.
 const LOOKED_AT: i64 = 50_000;
 
-/// What is left of a run, whoever holds it; none if nothing is.
+/// Looks at what is left of a run, leased orders included; `None` if nothing is.
 pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope, lease_length: Duration) -> Result<Option<Due>, Error> {
     let lease_length = interval(lease_length);
     let due = sqlx::query_file!("src/db/sql/due.sql", scope.due_by, scope.only.as_deref(), LOOKED_AT, lease_length)
@@ -384,7 +383,7 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope, lease_length: Dur
         .await?;
     let Some(rank) = due.rank else { return Ok(None) };
     let (free, from) = if due.orders < LOOKED_AT {
-        // No id is empty: this is before all of them.
+        // No id is empty, so this is before all of them.
         (due.free.unsigned_abs(), Cursor { rank, deadline_base: due.deadline_base, order_id: String::new() })
     } else {
         (u64::MAX, Cursor::start())
@@ -392,7 +391,7 @@ pub async fn due(executor: impl PgExecutor<'_>, scope: &Scope, lease_length: Dur
     Ok(Some(Due { orders: due.orders.unsigned_abs(), free, free_in: due.free_in.map(Duration::from_secs_f64), from }))
 }
 
-/// Makes live orders due at once; returns which of `order_ids` are in the queue, with their states.
+/// Makes live orders due now. Returns the states of those of `order_ids` that are in the queue.
 pub async fn make_due(
     executor: impl PgExecutor<'_>,
     order_ids: &[String],
@@ -411,7 +410,7 @@ pub async fn make_due(
     rows.into_iter().map(|row| Ok((row.order_id, parse(&row.state)?))).collect()
 }
 
-/// Which of these orders are not in the queue.
+/// Returns those of `order_ids` that are not in the queue.
 pub async fn unknown(executor: impl PgExecutor<'_>, order_ids: &[String]) -> Result<Vec<String>, Error> {
     let unknown = sqlx::query_scalar!(
         r#"SELECT t.order_id AS "order_id!"
@@ -424,23 +423,22 @@ pub async fn unknown(executor: impl PgExecutor<'_>, order_ids: &[String]) -> Res
     Ok(unknown)
 }
 
-/// Which held orders are meant; all of them by default.
+/// Selects held orders; all of them by default.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
-    /// Only results of these kinds.
+pub struct HeldFilter {
     pub kinds: Option<Vec<HeldKind>>,
-    /// Only these orders.
     pub order_ids: Option<Vec<String>>,
 }
 
-/// The next `limit` held orders after `after`, in the order of their ids. Takes no locks.
+/// Returns the next `limit` held orders after `after` with their kinds, sorted by id. Takes no locks.
 pub async fn held(
     executor: impl PgExecutor<'_>,
-    held: &Held,
+    filter: &HeldFilter,
     after: &str,
     limit: i64,
 ) -> Result<Vec<(String, String)>, Error> {
-    let kinds = held.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>());
+    let kinds =
+        filter.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT order_id, held_kind AS "held_kind!"
            FROM sync.order_queue
@@ -452,7 +450,7 @@ pub async fn held(
            ORDER BY order_id
            LIMIT $4"#,
         kinds.as_deref(),
-        held.order_ids.as_deref(),
+        filter.order_ids.as_deref(),
         after,
         limit,
     )
@@ -461,7 +459,7 @@ pub async fn held(
     Ok(rows.into_iter().map(|row| (row.order_id, row.held_kind)).collect())
 }
 
-/// How many orders are held back, by kind.
+/// Counts the held orders by kind.
 pub async fn count_held(executor: impl PgExecutor<'_>) -> Result<BTreeMap<HeldKind, u64>, Error> {
     let rows = sqlx::query!(
         r#"SELECT held_kind AS "held_kind!", count(*) AS "orders!"
@@ -475,32 +473,24 @@ pub async fn count_held(executor: impl PgExecutor<'_>) -> Result<BTreeMap<HeldKi
     rows.into_iter().map(|row| Ok((parse(&row.held_kind)?, row.orders.unsigned_abs()))).collect()
 }
 
-/// Orders that may be asked to learn something about an id space or a user, and not to be settled.
+/// Orders that are fetched only to learn something about an id space or a user. They are not settled.
 #[derive(Debug, Clone, Copy)]
 pub enum Witnesses<'a> {
-    /// Known to be readable: read well within `window`, and not completed longer ago than that.
-    Readable {
-        /// Where they are looked up.
-        id_space: &'a IdSpace,
-        /// `queue.readable_window`.
-        window: Duration,
-        /// Orders of these users first.
-        users: &'a [String],
-    },
-    /// Others than these: first those of other users, then those that were read well before.
+    /// Readable orders: well read within `window`, and not completed longer ago.
+    Readable { id_space: &'a IdSpace, window: Duration, users: &'a [String] },
+    /// Other orders: first those of other users, then those that were well read.
     Others {
-        /// Orders that are left out.
+        /// Orders to leave out.
         order_ids: &'a [String],
-        /// Their users.
         users: &'a [String],
     },
 }
 
-/// Looks at so many live orders at most to find witnesses.
+/// Limits how many live orders are looked at from each end of the queue.
 const WITNESSES_AMONG: i64 = 2_000;
 
-/// Up to `limit` witnesses, without leases: what they answer is never written. `defaults` is the id space of orders that
-/// override nothing. Takes no locks.
+/// Returns up to `limit` witnesses without claiming them; their replies are never stored. `defaults` is the id space of
+/// orders that override nothing. Takes no locks.
 pub async fn witnesses(
     executor: impl PgExecutor<'_>,
     which: Witnesses<'_>,
@@ -525,7 +515,7 @@ pub async fn witnesses(
     )
     .fetch_all(executor)
     .await?;
-    // An id that cannot be sent is no witness.
+    // Skip ids that cannot be sent.
     let witness = rows.into_iter().filter_map(|row| {
         Some(ClaimedOrder {
             connect_user_id: row.connect_user_id,
@@ -538,7 +528,7 @@ pub async fn witnesses(
     Ok(witness.collect())
 }
 
-/// Which of these users have so many live orders. Passes through the live orders once; takes no locks.
+/// Returns those of `users` with at least `orders` live orders. Reads all live orders once. Takes no locks.
 pub async fn large_users(executor: impl PgExecutor<'_>, users: &[String], orders: i64) -> Result<Vec<String>, Error> {
     let large = sqlx::query_scalar!(
         r#"SELECT connect_user_id AS "connect_user_id!"
@@ -554,18 +544,18 @@ pub async fn large_users(executor: impl PgExecutor<'_>, users: &[String], orders
     Ok(large)
 }
 
-/// Which orders `retry` puts back.
+/// Selects the orders of `chatsync retry`.
 #[derive(Debug, Clone, Default)]
 pub struct Retry {
-    /// All that were given up.
+    /// All dead orders.
     pub dead: bool,
-    /// These, in any state.
+    /// These orders, in any state.
     pub order_ids: Vec<String>,
-    /// Those closed at or after this time.
+    /// Orders closed at or after this time.
     pub closed_since: Option<DateTime<Utc>>,
 }
 
-/// Puts orders back: due now, no failures counted. Returns how many. Locks the rows it touches.
+/// Makes orders due now, with no failures counted. Returns how many. Locks their rows.
 pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, Error> {
     let result = sqlx::query_file!("src/db/sql/retry.sql", retry.dead, &retry.order_ids, retry.closed_since)
         .execute(executor)
@@ -573,39 +563,35 @@ pub async fn retry(executor: impl PgExecutor<'_>, retry: &Retry) -> Result<u64, 
     Ok(result.rows_affected())
 }
 
-/// Deletes up to `limit` orders that ended longer ago than `retention`, but none that is dead; returns how many. Locks
-/// them until the end of the transaction, skips locked ones. Done again, it deletes others.
+/// Deletes up to `limit` orders that ended longer ago than `retention`, except dead ones. Returns how many. Locks them
+/// until the transaction ends and skips locked rows. Repeated, it deletes others.
 pub async fn forget(executor: impl PgExecutor<'_>, retention: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query_file!("src/db/sql/forget.sql", interval(retention), limit).execute(executor).await?;
     Ok(result.rows_affected())
 }
 
-/// The queue at a glance.
+/// Counts of the queue.
 #[derive(Debug, Clone)]
 pub struct Overview {
-    /// Orders by state; states without orders are missing.
+    /// By state; states without orders are missing.
     pub by_state: BTreeMap<OrderState, u64>,
-    /// Orders that are due now.
     pub due: u64,
-    /// Orders that a worker holds now.
     pub leased: u64,
-    /// Live orders whose last reply was a failure, or not understood as a whole.
+    /// Live orders whose last reply was a failure or not fully understood.
     pub failing: u64,
-    /// Due time of the longest-waiting due order.
+    /// Due time of the due order that has waited longest.
     pub oldest_due_at: Option<DateTime<Utc>>,
-    /// The nearest deadline among the live orders, before adding `queue.readable_window`.
+    /// The nearest deadline of the live orders, before adding `queue.readable_window`.
     pub nearest_deadline_base: Option<DateTime<Utc>>,
 }
 
 impl Overview {
-    /// Orders in a state.
     #[must_use]
     pub fn orders(&self, state: OrderState) -> u64 {
         self.by_state.get(&state).copied().unwrap_or(0)
     }
 }
 
-/// Counts the queue.
 pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> {
     let rows = sqlx::query_file!("src/db/sql/overview.sql").fetch_all(executor).await?;
     let mut overview = Overview {
@@ -629,25 +615,23 @@ pub async fn overview(executor: impl PgExecutor<'_>) -> Result<Overview, Error> 
     Ok(overview)
 }
 
-/// Orders that fail, or were given up, in one way.
+/// Orders with the same kind of failure.
 #[derive(Debug, Serialize)]
 pub struct Failing {
     /// As in `sync.order_queue.last_error_kind`.
     pub kind: String,
-    /// Live orders.
     pub failing: i64,
-    /// Orders that were given up.
     pub dead: i64,
-    /// A few of them, live ones first.
+    /// A few examples, live ones first.
     pub examples: Vec<String>,
 }
 
-/// Orders that fail or were given up by kind, the most frequent first. Reads all live orders.
+/// Groups failing and dead orders by kind, the most frequent first. Reads all live orders.
 pub async fn failing(executor: impl PgExecutor<'_>) -> Result<Vec<Failing>, Error> {
     Ok(sqlx::query_file_as!(Failing, "src/db/sql/failing.sql").fetch_all(executor).await?)
 }
 
-/// For a column of type integer: a larger number than it holds says enough as its largest.
+/// Converts to the type of the column; larger values become its maximum.
 fn int(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

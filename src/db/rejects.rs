@@ -1,5 +1,5 @@
-//! `sync.rejects`: what could not be understood, kept so that nothing the API said is lost, and dropped oldest first
-//! once it is too old or too much.
+//! `sync.rejects`: pieces of replies that could not be decoded. They are kept for inspection, and the oldest are
+//! dropped once they are too old or too many.
 
 use std::time::Duration;
 
@@ -10,51 +10,49 @@ use uuid::Uuid;
 use super::{Error, interval};
 use crate::domain::Settlement;
 
-/// Keeps the rejected parts of a batch.
+/// Stores the rejects of a batch.
 pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[&Settlement]) -> Result<(), Error> {
-    let parts: Vec<_> = settlements
+    let rejects: Vec<_> = settlements
         .iter()
         .flat_map(|settled| settled.rejects.iter().map(move |(status, kind, fault)| (settled, status, *kind, fault)))
         .collect();
-    if parts.is_empty() {
+    if rejects.is_empty() {
         return Ok(());
     }
     let statuses: Vec<Option<i16>> =
-        parts.iter().map(|(_, status, _, _)| status.and_then(|status| i16::try_from(status).ok())).collect();
+        rejects.iter().map(|(_, status, _, _)| status.and_then(|status| i16::try_from(status).ok())).collect();
     sqlx::query!(
         "INSERT INTO sync.rejects (order_id, run_id, received_at, http_status, kind, json_path, reason, body, body_bytes)
          SELECT order_id, $1, received_at, http_status, kind, json_path, reason, body, body_bytes
          FROM unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
               AS t (order_id, received_at, http_status, kind, json_path, reason, body, body_bytes)",
         run_id,
-        &parts.iter().map(|(settled, ..)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(settled, ..)| settled.answered_at).collect::<Vec<_>>(),
+        &rejects.iter().map(|(settled, ..)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(settled, ..)| settled.answered_at).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],
-        &parts.iter().map(|(_, _, kind, _)| *kind).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| fault.path.as_str()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| fault.body()).collect::<Vec<_>>() as &[&str],
-        &parts.iter().map(|(.., fault)| i64::try_from(fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+        &rejects.iter().map(|(_, _, kind, _)| *kind).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(.., fault)| fault.path.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(.., fault)| fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(.., fault)| fault.body()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(.., fault)| i64::try_from(fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Rejects that were dropped because of one limit, since the first.
+/// Rejects dropped because of one limit, since the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     /// The setting: `keep` or `max_bytes` of section `rejects`.
     pub reason: String,
-    /// How many rejects.
     pub rejects: i64,
-    /// What they had counted for in `rejects.max_bytes`.
+    /// What they counted for in `rejects.max_bytes`.
     pub kept_bytes: i64,
-    /// When the last of them were dropped.
     pub last_dropped_at: DateTime<Utc>,
 }
 
-/// What was dropped so far, by reason; empty if nothing was. Takes no locks.
+/// Returns what was dropped so far, by reason. Takes no locks.
 pub async fn dropped(executor: impl PgExecutor<'_>) -> Result<Vec<Dropped>, Error> {
     let dropped = sqlx::query_as!(
         Dropped,
@@ -65,14 +63,15 @@ pub async fn dropped(executor: impl PgExecutor<'_>) -> Result<Vec<Dropped>, Erro
     Ok(dropped.fetch_all(executor).await?)
 }
 
-/// The newest reject that no longer fits into `max_bytes`; none if all fit. Takes no locks.
+/// Returns the newest reject that no longer fits into `max_bytes`; `None` if all fit. Takes no locks.
 pub async fn newest_excess(executor: impl PgExecutor<'_>, max_bytes: u64) -> Result<Option<i64>, Error> {
     let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
     Ok(sqlx::query_file_scalar!("src/db/sql/newest_excess_reject.sql", max_bytes).fetch_optional(executor).await?)
 }
 
-/// Drops, among the `limit` oldest rejects, those up to `excess` and those older than `keep`, and counts them for
-/// [`dropped`]; returns how many. Locks them until the transaction ends, skips locked ones. Done again, it drops others.
+/// Drops, among the `limit` oldest rejects, those up to `excess` and those older than `keep`, and adds them to
+/// [`dropped`]. Returns how many. Locks them until the transaction ends and skips locked rows. Repeated, it drops
+/// others.
 pub async fn drop_oldest(
     executor: impl PgExecutor<'_>,
     excess: Option<i64>,

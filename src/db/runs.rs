@@ -1,5 +1,5 @@
-//! `sync.runs`: one row per run. Its counters rise in the transactions that write what they count, so they are true
-//! whatever happens to the worker.
+//! `sync.runs`: one row per run. Counters rise in the transactions that write what they count, so they are right even
+//! if the worker dies.
 
 use std::time::Duration;
 
@@ -11,19 +11,15 @@ use uuid::Uuid;
 use super::{Error, interval};
 use crate::waits::Wait;
 
-/// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// The schedule.
     Cron,
-    /// A person, or somebody else's scheduler: `chatsync sync`.
+    /// A person or an external scheduler: `chatsync sync`.
     Manual,
-    /// The start of the daemon.
     Startup,
 }
 
 impl Trigger {
-    /// As in `sync.runs.trigger`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +29,7 @@ impl Trigger {
         }
     }
 
-    /// From there. What is unknown was not the daemon's.
+    /// Parses `sync.runs.trigger`. Unknown values count as manual.
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text {
@@ -44,21 +40,17 @@ impl Trigger {
     }
 }
 
-/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Every due order is up to date.
     Succeeded,
-    /// Some orders failed or were left to a later run, or none of the messages that came could be stored.
+    /// Some orders failed, were lost or were left to a later run, or no message could be stored.
     Partial,
-    /// The run could not proceed, or nothing was answered.
+    /// The run could not proceed, or no order was answered.
     Failed,
-    /// Stopped by a signal.
     Interrupted,
 }
 
 impl Status {
-    /// As in `sync.runs.status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +62,7 @@ impl Status {
     }
 }
 
-/// What a batch adds to a run's counters; requests and throttled are the run's totals so far.
+/// What a batch adds to the counters of a run. `requests` and `throttled` are totals of the run so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counters {
     pub claimed: u64,
@@ -90,7 +82,6 @@ pub struct Counters {
     pub messages_left_out: u64,
 }
 
-/// A row of `sync.runs`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
     pub run_id: Uuid,
@@ -125,7 +116,7 @@ pub struct Run {
     pub served_per_second: Option<f64>,
 }
 
-/// Reads rows of `sync.runs`. They may have been written by hand, so their times are brought into the calendar.
+/// Reads rows of `sync.runs`. Times are clamped to the calendar, because rows may have been written by hand.
 macro_rules! select_runs {
     ($which:tt, $($value:expr),*) => {
         sqlx::query_as!(
@@ -143,8 +134,8 @@ macro_rules! select_runs {
     };
 }
 
-/// Opens a run; returns when it started, and the database's time now. Runs whose workers have fallen silent are called
-/// abandoned. Done again it changes nothing more.
+/// Opens a run. Returns when it started and the current time of the database. Marks runs without a recent sign of life
+/// as abandoned. Repeated, it changes nothing.
 pub async fn start(
     executor: impl PgExecutor<'_>,
     run_id: Uuid,
@@ -172,7 +163,8 @@ pub async fn start(
     Ok((row.started_at, row.now))
 }
 
-/// The worker of a run is alive, and will say so again within `sign_of_life`. Whoever called it abandoned was wrong.
+/// Records a sign of life; the next one follows within `sign_of_life`. Undoes `abandoned` if another run marked this
+/// one.
 pub async fn stay_alive(executor: impl PgExecutor<'_>, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE sync.runs SET alive_until = now() + $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
@@ -227,7 +219,7 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
     Ok(())
 }
 
-/// Says what a run waits for, or that it does not wait.
+/// Records what a run waits for; `None`: it does not wait.
 pub async fn wait(executor: impl PgExecutor<'_>, run_id: Uuid, wait: Option<Wait>) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE sync.runs SET waiting_for = $2, waiting_until = $3 WHERE run_id = $1 AND finished_at IS NULL",
@@ -240,22 +232,20 @@ pub async fn wait(executor: impl PgExecutor<'_>, run_id: Uuid, wait: Option<Wait
     Ok(())
 }
 
-/// How a run ended.
 #[derive(Debug)]
 pub struct Finish<'a> {
-    /// In a word.
     pub status: Status,
     /// Why it could not proceed, or how most of its orders failed.
     pub error: Option<&'a str>,
-    /// Its totals of requests and 429s.
+    /// Totals of requests and 429s.
     pub sent: (u64, u64),
-    /// Orders that the next run is expected to reach too late, if they were counted.
+    /// Orders that the next run will reach too late, if counted.
     pub at_risk: Option<u64>,
-    /// Orders whose deadline has passed, if they were counted.
+    /// Orders whose deadline has passed, if counted.
     pub overdue: Option<u64>,
 }
 
-/// Closes a run. Done again it changes nothing more.
+/// Closes a run. Repeated, it changes nothing.
 pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish<'_>) -> Result<(), Error> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query!(
@@ -283,29 +273,26 @@ pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish
     Ok(())
 }
 
-/// A run as it stands in the table.
 pub async fn get(executor: impl PgExecutor<'_>, run_id: Uuid) -> Result<Run, Error> {
     Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(executor).await?)
 }
 
-/// The latest runs, newest first.
+/// Returns the latest runs, newest first.
 pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
     Ok(select_runs!("ORDER BY runs.started_at DESC LIMIT $1", limit).fetch_all(executor).await?)
 }
 
-/// When a run took place.
 #[derive(Debug, Clone, Copy)]
-pub struct Turn {
-    /// Its start.
+pub struct RunSpan {
     pub started_at: DateTime<Utc>,
-    /// Its end, or when it must give its next sign of life.
+    /// The end, or the time of the next expected sign of life.
     pub ended_at: DateTime<Utc>,
 }
 
-/// When the latest runs took place, the latest first.
-pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn>, Error> {
+/// Returns the times of the latest runs, newest first.
+pub async fn spans(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<RunSpan>, Error> {
     let turns = sqlx::query_as!(
-        Turn,
+        RunSpan,
         r#"SELECT sync.within_calendar(started_at) AS "started_at!",
                   sync.within_calendar(coalesce(finished_at, alive_until)) AS "ended_at!"
            FROM sync.runs
@@ -318,42 +305,38 @@ pub async fn turns(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Turn
     Ok(turns)
 }
 
-/// The latest runs, newest first, but for those in which nothing was due.
+/// Returns the latest runs in which something was due, newest first.
 pub async fn busy(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
     let runs =
         select_runs!("WHERE NOT (status = 'succeeded' AND claimed = 0) ORDER BY runs.started_at DESC LIMIT $1", limit);
     Ok(runs.fetch_all(executor).await?)
 }
 
-/// Runs one after the other in which nothing was due.
+/// Consecutive runs in which nothing was due.
 #[derive(Debug, Serialize)]
 pub struct IdleRuns {
-    /// How many of the [`busy`] runs came after them.
+    /// How many of the [`busy`] runs are newer.
     #[serde(rename = "after_them")]
     pub newer: i64,
-    /// How many they are.
     pub runs: i64,
-    /// Start of the first.
     pub first_started_at: DateTime<Utc>,
-    /// Start of the last.
     pub last_started_at: DateTime<Utc>,
 }
 
-/// The runs in which nothing was due, between and after the latest `limit` others.
+/// Returns the runs in which nothing was due, between and after the latest `limit` others.
 pub async fn idle(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<IdleRuns>, Error> {
     Ok(sqlx::query_file_as!(IdleRuns, "src/db/sql/idle_runs.sql", limit).fetch_all(executor).await?)
 }
 
-/// Orders that runs found lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Losses {
     /// Expired before the first good read.
     pub lost: u64,
-    /// Read too early to prove completeness.
+    /// Last read too early to prove completeness.
     pub unproven: u64,
 }
 
-/// What the runs that started since then found lost.
+/// Sums the losses of the runs that started since then.
 pub async fn losses_since(executor: impl PgExecutor<'_>, since: DateTime<Utc>) -> Result<Losses, Error> {
     let row = sqlx::query!(
         r#"SELECT coalesce(sum(lost), 0)::bigint AS "lost!", coalesce(sum(unproven), 0)::bigint AS "unproven!"

@@ -1,11 +1,11 @@
-//! A database that may go away or be locked, and the patience to wait for it.
+//! Runs operations on a database that may be unavailable or locked, and retries them.
 //!
-//! What chatsync asks of the database goes through [`Store::run`]: one transaction on a connection of its own, not longer
-//! than `database.timeout`, and again with growing waits as long as the failure is one that passes (a restart, a
-//! fail-over, a cut or silent connection, a full disk, a deadlock, a lock), up to `database.give_up_after`. So an operation
-//! must be harmless when done twice: a commit whose answer was lost has happened.
+//! Every operation goes through [`Store::run`]: one transaction on one pooled connection, at most `database.timeout`
+//! long. It is retried with growing waits while the failure is temporary (restart, fail-over, broken or silent
+//! connection, full disk, deadlock, lock), up to `database.give_up_after`. So every operation must be idempotent: a
+//! commit whose reply was lost has happened.
 //!
-//! The server limits each transaction as well: it does not see that its client has gone.
+//! The server limits each transaction too, because it does not notice that a client has gone.
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
@@ -23,29 +23,29 @@ use super::{BY_KEY, Error, LOCK_LIMIT, locks, log_in_anew, place};
 use crate::config::{Patience, Secret};
 use crate::waits::{For, Waiting, Waits};
 
-/// The wait after the first failure; it doubles up to the longest one.
+/// Wait after the first failure; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Once the run is to stop, a database that is away or locked is waited for no longer than this by all operations
-/// together: whoever stops a container or a service kills it after 10 s or a little more.
+/// After a stop signal, all operations together wait this long for a database that is unavailable or locked. Service
+/// managers kill a process about 10 s after the signal.
 const GRACE: Duration = Duration::from_secs(4);
-/// And a connection or a lock no longer than this each time: several things are still to be tried, one after the other.
+/// After a stop signal, one wait for a connection or a lock takes at most this long: several operations still follow.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
-/// How often a conflict is tried that a trigger raises: it may mean it, to be tried again.
+/// How often a conflict raised by a trigger is tried. The trigger may mean it as a request to retry.
 const RAISED_TRIES: u32 = 5;
-/// A lock that lasts is logged once in this time.
+/// A lasting lock is logged once per interval.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
-/// To find out who holds a lock takes a second connection, if one can be had at once.
+/// Limits the search for the holder of a lock, which needs a second connection.
 const LOOK: Duration = Duration::from_secs(1);
-/// PostgreSQL counts milliseconds in an integer.
+/// PostgreSQL stores timeouts as milliseconds in an integer.
 const MOST_MILLISECONDS: u128 = i32::MAX as u128;
 
 /// The database of a command or a run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    /// Where the log-in comes from, if it is not fixed.
+    /// Source of the log-in, if it may change.
     url: Option<Secret>,
     patience: Patience,
     stop: CancellationToken,
@@ -53,33 +53,33 @@ pub struct Store {
     outage: Arc<Mutex<Outage>>,
 }
 
-/// What the operations of a run know of each other's failures.
+/// What the operations of a run share about failures.
 #[derive(Debug, Default)]
 struct Outage {
-    /// Since when the database is away, which is waited for.
+    /// Since when the database is unavailable, and the wait for it.
     since: Option<(Instant, Waiting)>,
-    /// When that was last logged, and whether its end is to be logged: a server that accepts some connections and refuses
-    /// others would fill the log.
+    /// When that was last logged, and whether its end will be. A server that accepts some connections and refuses others
+    /// would fill the log.
     away_logged: Option<Instant>,
     is_away_logged: bool,
-    /// Patience is at its end: nothing is tried twice any more.
+    /// Set once an operation gave up: nothing is retried any more.
     is_given_up: bool,
-    /// When the run was asked to stop.
     stopping_since: Option<Instant>,
-    /// Who held a lock when last looked, and when that was logged.
+    /// The last known holder of a lock, and when it was reported.
     holder: Option<String>,
-    locked_told: Option<Instant>,
+    lock_reported_at: Option<Instant>,
 }
 
-/// A connection with an open transaction, lent to an operation: dropped, it is back with its [`Store`].
-pub struct Link {
+/// A connection with an open transaction, lent to an operation. Dropping it returns it to the [`Store`], which commits
+/// or rolls back.
+pub struct Transaction {
     connection: Option<PoolConnection<Postgres>>,
     lender: Lender,
 }
 
 type Lender = Arc<Mutex<Option<PoolConnection<Postgres>>>>;
 
-impl Deref for Link {
+impl Deref for Transaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -87,20 +87,20 @@ impl Deref for Link {
     }
 }
 
-impl DerefMut for Link {
+impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("only drop takes it")
     }
 }
 
-impl Drop for Link {
+impl Drop for Transaction {
     fn drop(&mut self) {
         *lock(&self.lender) = self.connection.take();
     }
 }
 
-/// A connection of the pool, to be lent to an operation and then to be judged: dropped, it goes back to the pool with its
-/// transaction rolled back, or is closed.
+/// Keeps the connection that is lent to an operation. Dropping the loan rolls back and returns the connection to the
+/// pool, or closes it if it is spoilt.
 #[derive(Default)]
 struct Loan {
     lender: Lender,
@@ -108,12 +108,12 @@ struct Loan {
 }
 
 impl Loan {
-    fn lend(&self, connection: PoolConnection<Postgres>) -> Link {
-        Link { connection: Some(connection), lender: Arc::clone(&self.lender) }
+    fn lend(&self, connection: PoolConnection<Postgres>) -> Transaction {
+        Transaction { connection: Some(connection), lender: Arc::clone(&self.lender) }
     }
 
-    /// Takes back what an operation has dropped.
-    fn returned(&self) -> Option<Link> {
+    /// Takes back the transaction that an operation has dropped.
+    fn returned(&self) -> Option<Transaction> {
         let connection = lock(&self.lender).take()?;
         Some(self.lend(connection))
     }
@@ -123,7 +123,7 @@ impl Drop for Loan {
     fn drop(&mut self) {
         let Some(mut connection) = lock(&self.lender).take() else { return };
         if self.is_spoilt {
-            // The pool would go on using it, or wait for it as well.
+            // The pool would reuse it, or wait for it as well.
             connection.close_on_drop();
         } else {
             PgTransactionManager::start_rollback(&mut connection);
@@ -132,39 +132,39 @@ impl Drop for Loan {
 }
 
 impl Store {
-    /// The database behind `pool`. Once `stop` is cancelled patience is short. Says in `waits` what it waits for.
+    /// Creates a store on `pool`. Waits are short once `stop` is cancelled, and are reported in `waits`.
     #[must_use]
     pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken, waits: Waits) -> Self {
         Self { pool, url: None, patience, stop, waits, outage: Arc::default() }
     }
 
-    /// Reads a URL that is kept in a file again when its log-in is refused.
+    /// Sets a URL that is read again from its file when the log-in is refused.
     #[must_use]
     pub fn logging_in_by(self, url: Option<Secret>) -> Self {
         Self { url, ..self }
     }
 
-    /// Does an operation in a transaction of its own, again and again while the database is away or locked. Fails with
-    /// what the database refuses, or once patience is at its end.
+    /// Runs an operation in a transaction, and retries it while the database is unavailable or locked. Fails on what
+    /// the database refuses, or after `database.give_up_after`.
     ///
-    /// Locks are waited for 5 s at a time, half of `database.timeout` at most; a statement ends in the server after twice
-    /// that time.
-    pub async fn run<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    /// Waits for a lock for 5 s at a time, at most half of `database.timeout`. The server ends a statement after twice
+    /// `database.timeout`.
+    pub async fn run<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         self.repeat("", operation).await
     }
 
-    /// The same for statements that look up their rows one by one: [`BY_KEY`].
-    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    /// As [`run`](Self::run), for statements that look up rows by key: see [`BY_KEY`].
+    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         self.repeat(BY_KEY, operation).await
     }
 
-    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Link) -> F) -> Result<T, Error>
+    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -180,29 +180,29 @@ impl Store {
             );
             let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
-                    self.is_back();
+                    self.note_recovery();
                     return Ok(done);
                 }
-                // What a trigger raises again and again is its answer to these rows.
+                // A conflict that a trigger raises every time is its decision about these rows.
                 Err(error) if error.is_passing_conflict() && (tries < RAISED_TRIES || !error.is_raised()) => error,
-                // Once: a pooler that goes on to use the old one needs somebody to tell it.
+                // Only once. If it fails again, a pooler keeps the outdated statement, and its settings must be fixed.
                 Err(error) if error.is_outdated_statement() && !is_outdated => {
                     is_outdated = true;
                     error
                 }
                 Err(error) if error.is_locked() => {
-                    let error = self.is_locked();
+                    let error = self.note_lock();
                     let until = Instant::now() + self.patience.give_up_after;
                     waiting.get_or_insert_with(|| self.waits.begin(For::Answer, Some(until)));
                     error
                 }
                 Err(error) if error.is_outage() => {
-                    self.is_away(&error);
+                    self.note_outage(&error);
                     error
                 }
                 Err(error) => return Err(error),
             };
-            tracing::debug!("to be tried again: {error}");
+            tracing::debug!(%error, "the operation will be retried");
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -214,15 +214,15 @@ impl Store {
         }
     }
 
-    fn is_back(&self) {
+    fn note_recovery(&self) {
         let mut outage = self.outage();
         if outage.since.take().is_some() && std::mem::take(&mut outage.is_away_logged) {
             tracing::info!("the database is back");
         }
     }
 
-    /// Tells it once, however many operations meet it.
-    fn is_away(&self, error: &Error) {
+    /// Reports an outage once, however many operations meet it.
+    fn note_outage(&self, error: &Error) {
         let mut outage = self.outage();
         if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
             let now = Instant::now();
@@ -234,13 +234,13 @@ impl Store {
         }
     }
 
-    /// Tells it once a minute, however many operations meet it.
-    fn is_locked(&self) -> Error {
+    /// Reports a lock once a minute, however many operations meet it.
+    fn note_lock(&self) -> Error {
         let mut outage = self.outage();
         let error = Error::Locked { holder: outage.holder.take() };
         let is_waited_for = !self.patience.give_up_after.is_zero();
-        if is_waited_for && outage.locked_told.is_none_or(|told| told.elapsed() >= AGAIN_AFTER) {
-            outage.locked_told = Some(Instant::now());
+        if is_waited_for && outage.lock_reported_at.is_none_or(|reported| reported.elapsed() >= AGAIN_AFTER) {
+            outage.lock_reported_at = Some(Instant::now());
             tracing::warn!("waiting for a lock: {error}");
         }
         error
@@ -250,13 +250,14 @@ impl Store {
         lock(&self.outage)
     }
 
-    /// How long the server waits for a lock. Shorter than an answer is waited for, so that it tells why there is none.
+    /// How long the server waits for a lock. Shorter than the timeout of the operation, so that the failure names the
+    /// lock.
     fn lock_limit(&self) -> Duration {
         let limit = LOCK_LIMIT.min(self.patience.timeout / 2);
         if self.stop.is_cancelled() { limit.min(LAST_TRY) } else { limit }
     }
 
-    /// Waits until the run is to stop, and then for as long as operations may still take; each gets [`LAST_TRY`].
+    /// Waits for the stop, and then until no operation may take longer. Each still gets [`LAST_TRY`].
     async fn stopped_for_long(&self) {
         let last_try = Instant::now() + LAST_TRY;
         self.stop.cancelled().await;
@@ -268,7 +269,7 @@ impl Store {
         Error::Stuck { timeout, holder: self.outage().holder.take() }
     }
 
-    /// Looks who holds a lock, if an operation takes long. That it cannot be found out is no failure.
+    /// Looks for the holder of a lock if the operation takes long. A failure is ignored.
     async fn look_for_holders(&self) -> Infallible {
         tokio::time::sleep(self.lock_limit() / 2).await;
         let look = async { locks::holders(&mut *self.pool.acquire().await?).await };
@@ -278,7 +279,7 @@ impl Store {
         std::future::pending().await
     }
 
-    /// Waits for the next try; false if there is none.
+    /// Waits for the next try. Returns false if there must be none.
     async fn wait_until(&self, retry_at: Instant, since: Instant) -> bool {
         if retry_at > since + self.patience.give_up_after {
             return false;
@@ -292,7 +293,7 @@ impl Store {
         true
     }
 
-    /// A connection; tries again at once if the log-in is refused and another one is known by now.
+    /// Acquires a connection. If the log-in is refused and the URL file has changed, retries once.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         let Some(url) = &self.url else { return self.acquire_once().await };
         let used = url.get();
@@ -316,7 +317,7 @@ impl Store {
         Err(Error::Connect { place: place(&self.pool.connect_options()), source })
     }
 
-    /// Waits until the run is to stop or the database is given up, and a little longer.
+    /// Waits for the stop, or for the end of patience, and then for [`LAST_TRY`].
     async fn is_urgent(&self) {
         if !self.outage().is_given_up {
             self.stop.cancelled().await;
@@ -324,7 +325,7 @@ impl Store {
         tokio::time::sleep(LAST_TRY).await;
     }
 
-    /// Why the server accepts no connection. The pool does not say: it tries again until its time is up.
+    /// Returns why the server accepts no connection. The pool retries until its time is up and does not say.
     async fn refusal(&self) -> Option<sqlx::Error> {
         let is_exhausted = self.pool.size() >= self.pool.options().get_max_connections();
         if is_exhausted || self.stop.is_cancelled() {
@@ -342,27 +343,27 @@ impl Store {
         }
     }
 
-    /// Does it on any connection, which first forgets its prepared statements if some are outdated.
+    /// Runs the operation once. Clears the prepared statements of the connection first if one was outdated.
     async fn once<T, F>(
         &self,
         begin: &str,
-        operation: &mut impl FnMut(Link) -> F,
+        operation: &mut impl FnMut(Transaction) -> F,
         is_outdated: bool,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut loan = Loan::default();
-        let mut link = loan.lend(self.acquire().await?);
-        // On the heap: the callers' futures would be as large as the largest operation many times over.
+        let mut transaction = loan.lend(self.acquire().await?);
+        // Boxed: otherwise every caller's future would contain the largest operation several times.
         let mut attempt = Box::pin(async {
             if is_outdated {
-                link.clear_cached_statements().await?;
+                transaction.clear_cached_statements().await?;
             }
-            PgTransactionManager::begin(&mut link, Some(AssertSqlSafe(begin).into_sql_str())).await?;
-            let done = operation(link).await?;
-            let mut link = loan.returned().expect("an operation ends with its link");
-            PgTransactionManager::commit(&mut link).await?;
+            PgTransactionManager::begin(&mut transaction, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+            let done = operation(transaction).await?;
+            let mut transaction = loan.returned().expect("an operation drops its transaction");
+            PgTransactionManager::commit(&mut transaction).await?;
             Ok(done)
         });
         let timeout = self.patience.timeout;
@@ -381,7 +382,7 @@ impl Store {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held; a poisoned state is still a state.
+    // Nothing panics while the lock is held, so a poisoned value is still consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

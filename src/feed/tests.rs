@@ -399,15 +399,15 @@ fn the_last_lines_of_reports_are_no_ids() {
     let totals =
         ["Total", "Total: 2", "Grand Total", "SUBTOTAL", "2 records", "12 orders", "EOF", "-- end --", "Sum = 7"];
     for total in totals {
-        assert_eq!(ids(&read(&format!("1001\n1002\n{total}\n"))), ["1001", "1002", "line 3"], "{total}");
+        assert_eq!(ids(&read(format!("1001\n1002\n{total}\n"))), ["1001", "1002", "line 3"], "{total}");
         let csv = format!("order_id;connect_user_id\n1001;u\n{total};7\n");
         assert_eq!(ids(&read(&csv)), ["1001", "line 3"], "{total}");
     }
     for id in ["Totally-1", "END-1", "1002 x", "-1-"] {
-        assert_eq!(ids(&read(&format!("1001\n{id}\n"))), ["1001", id]);
+        assert_eq!(ids(&read(format!("1001\n{id}\n"))), ["1001", id]);
     }
     for quoted in ["'1002", "\u{201c}1002\u{201d}", "\u{2018}1002\u{2019}"] {
-        assert_eq!(ids(&read(&format!("1001\n{quoted}\n"))), ["1001", "line 2"], "{quoted}");
+        assert_eq!(ids(&read(format!("1001\n{quoted}\n"))), ["1001", "line 2"], "{quoted}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Answers that may be written, cut into batches: one transaction each.
+//! Settled orders that wait to be written, cut into batches: one transaction each.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use super::write::Answered;
 pub(super) const MOST_ORDERS: usize = 400;
 /// Most messages in a batch, unless a single order has more.
 const MOST_MESSAGES: usize = 20_000;
-/// Most bytes of replies in a batch, unless a single reply is larger. A batch owns the room of its replies until it is
-/// committed: with all of it, nothing could be read meanwhile.
+/// Most bytes of replies in a batch, unless a single reply is larger. A batch keeps the memory of its replies reserved
+/// until it commits: if it reserved all of it, no reply could be read meanwhile.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long answers wait for others. A batch costs the database about as much as 30 of its orders do: with a writer that
-/// is always free, and an API that takes its time, there would be one for every few answers.
+/// How long answers wait for others. A batch costs the database about as much as 30 orders. Without the wait, a slow
+/// API and a free writer would make a batch for every few answers.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Answers in the order in which they came.
-pub(super) struct Ready {
+/// Answers in the order of their arrival.
+pub(super) struct BatchQueue {
     answers: VecDeque<Answered>,
-    /// When the first of the next batch came, or the batch before was taken.
+    /// When the first answer of the next batch came, or the previous batch was taken.
     since: Instant,
-    /// Of all of them, so that nobody counts them again for every one that comes.
+    /// Totals of all answers, so that they are not counted again for every new one.
     messages: usize,
     bytes: usize,
 }
 
-impl Ready {
+impl BatchQueue {
     pub(super) fn new() -> Self {
         Self { answers: VecDeque::new(), since: Instant::now(), messages: 0, bytes: 0 }
     }
@@ -50,17 +50,17 @@ impl Ready {
         self.answers.is_empty()
     }
 
-    /// Whether the next batch is as large as it may be.
+    /// Whether the next batch has reached a limit.
     pub(super) fn is_full(&self) -> bool {
         self.answers.len() >= MOST_ORDERS || self.messages > MOST_MESSAGES || self.bytes > MOST_BYTES
     }
 
-    /// When they have waited long enough for others.
+    /// When the next batch has waited long enough for more answers.
     pub(super) fn waits_until(&self) -> Instant {
         self.since + LINGER
     }
 
-    /// The next batch; empty only if nothing is ready.
+    /// Takes the next batch; empty only if no answer waits.
     pub(super) fn take(&mut self) -> Vec<Answered> {
         let (mut orders, mut all_messages, mut all_bytes) = (0, 0, 0);
         for (messages, bytes) in self.answers.iter().take(MOST_ORDERS).map(size) {
@@ -78,7 +78,6 @@ impl Ready {
     }
 }
 
-/// Messages, and bytes of the reply.
 fn size(answered: &Answered) -> (usize, usize) {
     let messages = answered.settlement.conversation.as_ref().map_or(0, |read| read.messages.len());
     (messages, answered.reservation.bytes())

@@ -1,12 +1,12 @@
-//! The database's time, without asking it again.
+//! The time of the database, without a query.
 
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-/// Set once per run by the database's clock, then driven by the monotonic one: several workers agree on times, and a
-/// machine with a wrong clock proves nothing wrong. One that is set forward during a run may lose a proof.
+/// Set once per run by the clock of the database, then advanced by the monotonic clock. So workers agree on times, and
+/// a machine with a wrong clock proves nothing wrong. If its clock is set forward during a run, a proof may be lost.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DatabaseClock {
     database: DateTime<Utc>,
@@ -15,18 +15,19 @@ pub(super) struct DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// It is `now` in the database.
+    /// Sets the clock: it is `now` in the database.
     pub(super) fn set(now: DateTime<Utc>) -> Self {
         Self { database: now, here: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The database's time at this moment; rather too late than too early, as it tells when an order was found expired.
-    /// While a machine sleeps its monotonic clock stands still, its other one does not.
+    /// Returns the current time of the database. Rather too late than too early, because it dates an expiry. The
+    /// monotonic clock stops while the machine sleeps; the wall clock does not.
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.after(self.here.elapsed().max(self.wall.elapsed().unwrap_or_default()))
     }
 
-    /// The database's time of a moment of this run; too early if the machine slept before, as if it had asked then.
+    /// Returns the time of a moment of this run. Too early if the machine slept before, as if the request had been sent
+    /// then.
     pub(super) fn time_of(&self, moment: Instant) -> DateTime<Utc> {
         self.after(moment.saturating_duration_since(self.here))
     }

@@ -1,22 +1,21 @@
-//! `chatsync confirm`: an operator believes what the storm guard holds back. No request is sent.
+//! `chatsync confirm`: an operator accepts results that the storm guard holds back. Sends no request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::db::queue::{self, Cursor, Held, Scope};
+use crate::db::queue::{self, Cursor, HeldFilter, Scope};
 use crate::db::{self, Error, Store, chat};
 use crate::domain::{self, Lease, QueuePolicy, Settlement};
 
-/// Orders settled by one transaction.
 const BATCH: i64 = 400;
 
-/// Settles every held order that is meant as if the guard had believed it; returns how many, by the kind of what was
-/// held. An order that a worker holds just now is left out: its reply is on the way. With `is_dry_run` nothing changes.
+/// Settles the selected held orders as if the guard had believed their results. Returns how many, by the kind of
+/// result. Skips orders that a worker holds: their replies are on the way. With `is_dry_run` nothing changes.
 pub async fn confirm(
     store: &Store,
-    which: &Held,
+    which: &HeldFilter,
     policy: &QueuePolicy,
     lease_length: Duration,
     is_dry_run: bool,
@@ -25,7 +24,8 @@ pub async fn confirm(
     let mut after = String::new();
     loop {
         let place = &after;
-        let look = |mut connection: db::Link| async move { queue::held(&mut *connection, which, place, BATCH).await };
+        let look =
+            |mut transaction: db::Transaction| async move { queue::held(&mut *transaction, which, place, BATCH).await };
         let held = store.run(look).await?;
         let Some((last, _)) = held.last() else { break };
         after = last.clone();
@@ -37,19 +37,19 @@ pub async fn confirm(
         }
         let only = &held.into_iter().map(|(order_id, _)| order_id).collect::<Vec<_>>();
         let lease = Lease::new_v4();
-        let settle = |mut connection: db::Link| async move {
+        let settle = |mut transaction: db::Transaction| async move {
             let now: DateTime<Utc> =
-                sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *connection).await?;
+                sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *transaction).await?;
             // Due or not.
             let scope = Scope { due_by: now + TimeDelta::days(36_525), only: Some(only.clone()) };
             let limit = usize::try_from(BATCH).unwrap_or(usize::MAX);
-            let claimed = queue::claim(&mut connection, &scope, &Cursor::start(), limit, lease, lease_length).await?;
+            let claimed = queue::claim(&mut transaction, &scope, &Cursor::start(), limit, lease, lease_length).await?;
             let mut settlements: Vec<Settlement> =
                 claimed.orders.iter().filter_map(|order| domain::confirm(order, now, policy)).collect();
             settlements.sort_unstable_by(|one, other| one.order_id.cmp(&other.order_id));
             let settlements: Vec<&Settlement> = settlements.iter().collect();
-            queue::settle(&mut connection, &settlements).await?;
-            chat::upsert(&mut connection, &settlements).await?;
+            queue::settle(&mut transaction, &settlements).await?;
+            chat::upsert(&mut transaction, &settlements).await?;
             Ok(claimed.orders)
         };
         for held in store.run(settle).await?.into_iter().filter_map(|order| order.held) {

@@ -1,5 +1,5 @@
-//! The end of a pass: what the guard cannot decide by the replies of the run is asked of the database and of the API,
-//! and what has waited is written.
+//! The end of a pass: asks the database and the API for what the guard cannot decide by the replies of the run, and
+//! writes what has waited.
 
 use super::guard::{Guard, Judged, ORDERS_OF_A_USER, PROBES, Probe};
 use super::opening::{AllRefused, FIRST};
@@ -12,13 +12,13 @@ use crate::db::{self, evidence};
 use crate::domain::{ClaimedOrder, IdSpace, Outcome, Refusal, Suspicion};
 
 impl Pipeline {
-    /// Judges what waits in the guard and writes it. Once the run is to stop nothing is asked any more: what then lacks
-    /// evidence is held, so that it does not stand in the way of other orders in every run that is stopped.
+    /// Judges and writes what waits in the guard. Once the run is stopping, no request is sent: what lacks evidence
+    /// then is held. Otherwise it would block other orders in every run that is stopped.
     pub(super) async fn judge(&self, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
         if let Some(refusal) = guard.opening().suspicion() {
             self.ask_others(guard, refusal).await?;
             if self.is_stopping() {
-                // It may be the account: nothing of it is settled.
+                // The account may be the cause, so nothing of it is settled.
                 guard.forget_opening();
             }
         }
@@ -28,8 +28,9 @@ impl Pipeline {
         }
         let good_spaces = &guard.good_spaces();
         if !good_spaces.is_empty() {
-            let note =
-                |mut connection: db::Link| async move { evidence::note_good(&mut *connection, good_spaces).await };
+            let note = |mut transaction: db::Transaction| async move {
+                evidence::note_good(&mut *transaction, good_spaces).await
+            };
             self.store.run(note).await?;
         }
         let Judged { mut believed, held } = guard.judge();
@@ -40,15 +41,16 @@ impl Pipeline {
     }
 
     async fn weigh(&self, guard: &mut Guard, id_space: &IdSpace) -> Result<(), Error> {
-        let look = |mut connection: db::Link| async move { evidence::is_good(&mut *connection, id_space).await };
-        // A good reply of this run says more.
+        let look =
+            |mut transaction: db::Transaction| async move { evidence::is_good(&mut *transaction, id_space).await };
+        // A good reply of this run is stronger evidence.
         if !guard.good_spaces().contains(id_space) && self.store.run(look).await? {
             guard.was_good(id_space);
         }
         let users = &guard.doubtful_users(id_space);
         if !users.is_empty() {
-            let count = |mut connection: db::Link| async move {
-                queue::large_users(&mut *connection, users, ORDERS_OF_A_USER.into()).await
+            let count = |mut transaction: db::Transaction| async move {
+                queue::large_users(&mut *transaction, users, ORDERS_OF_A_USER.into()).await
             };
             let large = self.store.run(count).await?;
             guard.are_large(large);
@@ -57,8 +59,8 @@ impl Pipeline {
         let orders = guard.without_evidence(id_space);
         if orders > 0 && !self.is_stopping() {
             let few = guard.few();
-            let count = |mut connection: db::Link| async move {
-                evidence::are_few(&mut connection, id_space, orders, few).await
+            let count = |mut transaction: db::Transaction| async move {
+                evidence::are_few(&mut transaction, id_space, orders, few).await
             };
             if self.store.run(count).await? {
                 guard.are_few(id_space);
@@ -80,7 +82,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Asks other orders than those that were refused first. If all are refused alike, that is the error.
+    /// Fetches other orders than those that were refused first. Fails if all are refused alike.
     async fn ask_others(&self, guard: &mut Guard, refusal: Refusal) -> Result<(), Error> {
         let refused = guard.opening().refused();
         let mut orders = refused.len();
@@ -100,7 +102,7 @@ impl Pipeline {
             match self.session.fetch(order).await.answer {
                 Answer::Outcome(Outcome::Failed(failure)) if failure.refusal() == Some(refusal) => {}
                 Answer::Outcome(Outcome::Read(..) | Outcome::Same) => {
-                    guard.heard_well(&self.session.client().id_space(order));
+                    guard.note_good_reply(&self.session.client().id_space(order));
                     return Ok(());
                 }
                 Answer::StopRun(error) => return Err(error.into()),
@@ -113,7 +115,7 @@ impl Pipeline {
         if are_alike { Err(AllRefused { orders, refusal }.into()) } else { Ok(()) }
     }
 
-    /// What a readable order says of its id space.
+    /// Fetches a readable order to learn about its id space.
     async fn probe(&self, order: &ClaimedOrder) -> Result<Probe, Error> {
         match self.session.fetch(order).await.answer {
             Answer::Outcome(Outcome::Read(..) | Outcome::Same) => Ok(Probe::Good),
@@ -125,15 +127,16 @@ impl Pipeline {
 
     async fn witnesses(&self, which: Witnesses<'_>, limit: i64) -> Result<Vec<ClaimedOrder>, Error> {
         let defaults = self.session.client().default_id_space();
-        let ask =
-            |mut connection: db::Link| async move { queue::witnesses(&mut *connection, which, defaults, limit).await };
+        let ask = |mut transaction: db::Transaction| async move {
+            queue::witnesses(&mut *transaction, which, defaults, limit).await
+        };
         Ok(self.store.run(ask).await?)
     }
 }
 
 type IsKind = fn(Suspicion) -> bool;
 
-/// One line for each kind of what is held.
+/// Logs one line per kind of held result.
 fn warn(held: &[(Answered, Suspicion, IdSpace)]) {
     const PLACE: &str = "the server (api.base_url), the banner (api.retailer_id), the id space (api.treat_ids_as_internal) or the user may be wrong";
     let vanished =

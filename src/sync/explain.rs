@@ -1,4 +1,4 @@
-//! Explains long waits while a run lasts: to the log, and in the run's row for `chatsync status`.
+//! Explains long waits of a run, in the log and in the row of the run for `chatsync status`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Patience;
-use crate::db::{Link, Store, runs};
+use crate::db::{Store, Transaction, runs};
 use crate::waits::{For, Wait, Waits};
 
-/// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The row is written only if that is quick: a wait for the database must not hold up the explanations, nor is it one.
+/// Patience for writing the row. Short, because a wait for the database must not delay the explanations, and is not one
+/// itself.
 const QUICK: Patience = Patience { timeout: Duration::from_secs(2), give_up_after: Duration::ZERO };
 
-/// Looks at `waits` until it is dropped. A row that cannot be written is tried again at the next look.
+/// Watches `waits` until it is dropped. Retries a failed write at the next look.
 pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infallible {
     let store = Store::new(pool.clone(), QUICK, CancellationToken::new(), Waits::default());
     let mut recorded: Option<Wait> = None;
@@ -30,14 +30,14 @@ pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infal
         if is_known(recorded, wait) || wait.is_some_and(|wait| wait.what == For::Database) {
             continue;
         }
-        let record = |mut connection: Link| async move { runs::wait(&mut *connection, run_id, wait).await };
+        let record = |mut transaction: Transaction| async move { runs::wait(&mut *transaction, run_id, wait).await };
         if store.run(record).await.is_ok() {
             recorded = wait;
         }
     }
 }
 
-/// Whether the row says so. The end of a wait is reckoned anew at each look, and may differ by a second.
+/// Whether the row already says so. The end of a wait is computed anew each time and may differ by a second.
 fn is_known(recorded: Option<Wait>, wait: Option<Wait>) -> bool {
     match (recorded, wait) {
         (None, None) => true,

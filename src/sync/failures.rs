@@ -1,23 +1,23 @@
-//! The failures of a run by kind: a run that failed says in `sync.runs.error` what was wrong as a rule.
+//! Failures of a run by kind. A failed run reports the most frequent one in `sync.runs.error`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{HeldKind, Settlement, Verdict};
 
-/// More orders than this that cannot be settled are no matter of single orders.
+/// If more orders than this cannot be settled, the cause is not in single orders.
 const MOST_UNSETTLED: usize = 1_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    /// How many orders failed in which way, and the first of each. As many entries as there are kinds.
+    /// Count and first example per kind of failure.
     by_kind: Mutex<BTreeMap<&'static str, (u64, String)>>,
-    /// Orders whose queue rows accept no settlement: they stay leased, and are left to a later run.
+    /// Orders whose queue rows accept no settlement: they stay leased and are left to a later run.
     unsettled: Mutex<HashSet<String>>,
 }
 
 impl Failures {
-    /// Counts those of a batch that was written, and what the storm guard holds back.
+    /// Counts the failed and held orders of a written batch.
     pub(super) fn count(&self, written: &[&Settlement]) {
         for settled in written {
             let kind = match (settled.verdict, &settled.note, &settled.held) {
@@ -34,32 +34,30 @@ impl Failures {
         }
     }
 
-    /// Counts one order.
     pub(super) fn note(&self, kind: &'static str, order_id: &str) {
         lock(&self.by_kind).entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
     }
 
-    /// The most frequent kind, its count and an example.
+    /// Describes the most frequent kind, with its count and an example.
     pub(super) fn most_frequent(&self) -> Option<String> {
         let failures = lock(&self.by_kind);
         let (kind, (orders, example)) = failures.iter().max_by_key(|(_, (orders, _))| *orders)?;
         Some(format!("no order was answered; most often: {kind}, {orders} order(s), such as {example} (chatsync why)"))
     }
 
-    /// Leaves an order to a later run; false if there are too many of them.
+    /// Leaves an order to a later run. Returns false if there are too many of them.
     pub(super) fn leave(&self, order_id: &str) -> bool {
         let mut unsettled = lock(&self.unsettled);
         unsettled.insert(order_id.to_owned());
         unsettled.len() <= MOST_UNSETTLED
     }
 
-    /// How many orders are left to a later run.
     pub(super) fn unsettled(&self) -> u64 {
         lock(&self.unsettled).len() as u64
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A map is whole after each of these operations, whatever happened in between.
+    // Each of these operations leaves the map consistent, even if another thread panicked.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

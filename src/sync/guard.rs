@@ -1,19 +1,19 @@
-//! The storm guard: ends that a wrong server, banner, id space or account would bring upon *every* order are believed on
-//! evidence only, and held back otherwise. It stops harm, not work: the run goes on.
+//! The storm guard: accepts ends of orders that a wrong server, banner, id space or account would cause for *every*
+//! order only with evidence, and holds them back otherwise. The run goes on.
 //!
 //! Only suspicious replies wait here ([`Suspicion`]); all others are counted and pass. They are judged at the end of a
-//! pass through the queue, or when many wait, by what this run was answered in the same [`IdSpace`]:
+//! pass, or when many wait, by the other replies of the run in the same [`IdSpace`]:
 //!
-//! - An order that was read before and is unknown now needs a good reply that came later in this run, and calm: among
-//!   the orders read before that were answered around it, no more than `guard.max_suspicious_share` are unknown.
-//! - An order that was never read needs a good reply of this run, or of the last 24 hours; and if five or more wait after
-//!   the latest good reply, no readable order may be unknown meanwhile. One that is refused for good
-//!   needs one of this run, and calm. Without that fewer than `guard.min_orders` of both are believed in a day.
-//! - A user with five or more orders in the run is judged by them as well; and of one with as many in the queue, an order
+//! - An order that was read before and is unknown now needs a later good reply of this run, and calm: of the orders
+//!   around it that were read before, at most `guard.max_suspicious_share` are unknown.
+//! - An order that was never read needs a good reply of this run or of the last 24 hours. If five or more wait after
+//!   the latest good reply, no readable order may be unknown meanwhile. An order that is refused for good needs a good
+//!   reply of this run, and calm. Without evidence, fewer than `guard.min_orders` of both are believed in a day.
+//! - A user with five or more orders in the run is judged by them as well. If a user has as many in the queue, an order
 //!   that was read before needs a good reply of the same user in this run.
 //! - What has been held for a week is believed with any evidence.
 //!
-//! This file decides; `evidence` asks the database and the API what is missing, and writes the result.
+//! This file decides. `evidence` asks the database and the API for what is missing, and writes the result.
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -26,24 +26,24 @@ use super::write::Answered;
 use crate::config;
 use crate::domain::{ClaimedOrder, IdSpace, Suspicion, Verdict};
 
-/// When so many replies wait, the pass ends and they are judged: about a kilobyte each.
+/// When this many replies wait, the pass ends and they are judged. Each takes about a kilobyte.
 const MOST_WAITING: usize = 5_000;
-/// Or so many bytes of replies that say more than that.
+/// Or when replies with content occupy this many bytes.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
-/// Readable orders that are asked for evidence, per run and id space.
+/// Readable orders fetched for evidence, per run and id space.
 pub const PROBES: u32 = 3;
 
-/// From this many orders on, a user is judged by them.
+/// A user with at least this many orders is judged by them.
 pub(super) const ORDERS_OF_A_USER: u32 = 5;
 
-/// Fewer unknown orders than this after the latest good reply are no storm.
+/// Fewer unknown orders after the latest good reply are no storm.
 const STORM: usize = 5;
 
-/// A result that was first seen this long ago is believed with any evidence.
+/// A result first seen this long ago is believed with any evidence.
 const BELIEVED_AFTER: TimeDelta = TimeDelta::days(7);
 
-/// Bounds of what is remembered. Whoever is forgotten has no evidence, so that what is held is never too little.
+/// Bounds of what is remembered. A forgotten user or space has no evidence, so more is held rather than less.
 const USERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 const SPACES: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
@@ -53,14 +53,13 @@ pub(super) struct Guard {
     waiting: Vec<Suspect>,
     waiting_bytes: usize,
     spaces: LruCache<IdSpace, Space>,
-    users: LruCache<String, Share>,
-    /// Users with [`ORDERS_OF_A_USER`] live orders or more, as far as was asked.
+    users: LruCache<String, Tally>,
+    /// Users known to have [`ORDERS_OF_A_USER`] live orders or more.
     large_users: HashSet<String>,
-    /// Counts replies, to tell what came later.
+    /// Counts replies, to know which came later.
     latest: u64,
 }
 
-/// A suspicious reply.
 struct Suspect {
     answered: Answered,
     suspicion: Suspicion,
@@ -70,15 +69,15 @@ struct Suspect {
     stretch: usize,
 }
 
-/// What is known of an id space.
+/// What this run knows about an id space.
 struct Space {
-    /// The number of the latest good reply of this run.
+    /// Number of the latest good reply of this run.
     last_good: Option<u64>,
-    /// Whether another run had one within 24 hours, as far as was asked.
+    /// Whether another run had a good reply within 24 hours, if looked up.
     was_good: bool,
-    /// Whether an order that is known to be readable was unknown, after the latest good reply.
+    /// Whether a readable order was unknown after the latest good reply.
     is_refuted: bool,
-    /// Whether so few are unknown that they are believed without evidence.
+    /// Whether so few orders are unknown that they are believed without evidence.
     are_few: bool,
     probes_left: u32,
     /// Orders that were read before, and the unknown ones among them.
@@ -88,33 +87,32 @@ struct Space {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
+struct Tally {
     orders: u32,
     bad: u32,
 }
 
-/// Orders in the order of their replies, cut into stretches of `guard.min_orders`, so that a storm is seen however many
-/// good replies there were before it or after.
+/// Orders in reply order, cut into stretches of `guard.min_orders`, so that a storm is visible however many good
+/// replies surround it.
 #[derive(Debug)]
 struct Stretches {
     length: u32,
-    /// The number of the first one that is kept.
+    /// Number of the first stretch that is kept.
     first: usize,
-    kept: VecDeque<Share>,
+    kept: VecDeque<Tally>,
 }
 
-/// What one probe brought.
+/// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// The order is known.
     Good,
-    /// The order is unknown, although it was read not long ago.
+    /// The order is unknown although it was read recently.
     Unknown,
-    /// No answer about the order.
+    /// No usable reply about the order.
     Nothing,
 }
 
-/// What became of the replies that waited.
+/// The verdicts on the replies that waited.
 pub(super) struct Judged {
     pub(super) believed: Vec<Answered>,
     pub(super) held: Vec<(Answered, Suspicion, IdSpace)>,
@@ -134,7 +132,7 @@ impl Guard {
         }
     }
 
-    /// Takes in replies; returns those that may be written. The others wait.
+    /// Takes replies. Returns those that may be written; the others wait.
     pub(super) fn admit(
         &mut self,
         replies: impl IntoIterator<Item = Answered>,
@@ -142,7 +140,7 @@ impl Guard {
     ) -> Vec<Answered> {
         let mut admitted = Vec::new();
         for reply in replies {
-            for answered in self.opening.hear(reply) {
+            for answered in self.opening.receive(reply) {
                 let id_space = id_space(&answered.order);
                 admitted.extend(self.weigh(answered, id_space));
             }
@@ -150,23 +148,23 @@ impl Guard {
         admitted
     }
 
-    /// The first replies of the run, as long as all are refused alike.
+    /// The first replies of the run, while all are refused alike.
     pub(super) fn opening(&self) -> &Opening {
         &self.opening
     }
 
-    /// The first replies are weighed like all others; returns those that may be written.
+    /// Ends the opening and weighs its replies like all others. Returns those that may be written.
     pub(super) fn end_opening(&mut self, id_space: impl Fn(&ClaimedOrder) -> IdSpace) -> Vec<Answered> {
         let replies = self.opening.end();
         self.admit(replies, id_space)
     }
 
-    /// The first replies are dropped: their orders stay as they were.
+    /// Drops the replies of the opening: their orders stay unchanged.
     pub(super) fn forget_opening(&mut self) {
         self.opening.end();
     }
 
-    /// Counts a reply; gives it back unless it is suspicious.
+    /// Counts a reply. Returns it unless it is suspicious.
     fn weigh(&mut self, mut answered: Answered, id_space: IdSpace) -> Option<Answered> {
         let suspicion = answered.settlement.suspicion;
         let number = self.next_number();
@@ -178,22 +176,22 @@ impl Guard {
         if let Some(user) = answered.order.connect_user_id.as_deref()
             && (is_good || is_bad)
         {
-            self.users.get_or_insert_mut_ref(user, Share::default).count(is_bad);
+            self.users.get_or_insert_mut_ref(user, Tally::default).count(is_bad);
         }
         let is_idle = self.waiting.is_empty();
         let space = self.space(&id_space);
         if is_idle {
-            space.forget_the_past();
+            space.forget_old();
         }
         let of_all = space.all.count(suspicion == Some(Suspicion::Refused));
         let is_vanished = suspicion == Some(Suspicion::Vanished);
         let of_known =
             if is_vanished || (is_good && answered.order.was_read()) { space.known.count(is_vanished) } else { 0 };
         let Some(suspicion) = suspicion else {
-            space.has_answered_well(number);
+            space.note_good(number);
             return Some(answered);
         };
-        // Replies that wait take no memory that others need to be read. Most say nothing but what is held.
+        // Waiting replies must not block memory for new ones. Most contain nothing but the held result.
         let reservation = std::mem::take(&mut answered.reservation);
         if answered.settlement.conversation.is_some() || !answered.settlement.rejects.is_empty() {
             self.waiting_bytes += reservation.bytes();
@@ -203,17 +201,16 @@ impl Guard {
         None
     }
 
-    /// Whether what waits is to be judged before more is asked.
+    /// Whether the waiting replies must be judged before more is fetched.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= MOST_WAITING || self.waiting_bytes >= MOST_BYTES || self.opening.suspicion().is_some()
     }
 
-    /// With fewer orders than this in a day no evidence is needed.
+    /// Below this many orders in a day no evidence is needed.
     pub(super) fn few(&self) -> u64 {
         self.settings.min_orders
     }
 
-    /// The id spaces of what waits.
     pub(super) fn suspected(&self) -> Vec<IdSpace> {
         let mut spaces: Vec<IdSpace> = Vec::new();
         for suspect in &self.waiting {
@@ -224,7 +221,6 @@ impl Guard {
         spaces
     }
 
-    /// The id spaces with a good reply in this run.
     pub(super) fn good_spaces(&self) -> Vec<IdSpace> {
         self.spaces
             .iter()
@@ -233,12 +229,12 @@ impl Guard {
             .collect()
     }
 
-    /// Another run had a good reply there within 24 hours.
+    /// Records that another run had a good reply there within 24 hours.
     pub(super) fn was_good(&mut self, id_space: &IdSpace) {
         self.space(id_space).was_good = true;
     }
 
-    /// Whether the reply of a readable order could change what becomes of something that waits.
+    /// Whether the reply of a readable order could change the verdict on something that waits.
     pub(super) fn wants_probe(&mut self, id_space: &IdSpace) -> bool {
         if self.space(id_space).probes_left == 0 {
             return false;
@@ -252,8 +248,7 @@ impl Guard {
         self.waiting.iter().any(is_open) || self.is_storm(id_space)
     }
 
-    /// Whether many orders that were never read are unknown, with no good reply since. Evidence from before may be out
-    /// of date.
+    /// Whether many orders that were never read are unknown since the last good reply. Older evidence may be outdated.
     fn is_storm(&self, id_space: &IdSpace) -> bool {
         let Some(space) = self.spaces.peek(id_space) else { return false };
         let is_late = |suspect: &&Suspect| {
@@ -266,7 +261,7 @@ impl Guard {
             && self.waiting.iter().filter(is_late).count() >= STORM
     }
 
-    /// Users of whom an order vanished and none was answered well in this run.
+    /// Users of whom an order vanished and none was read well in this run.
     pub(super) fn doubtful_users(&self, id_space: &IdSpace) -> Vec<String> {
         let is_doubtful = |suspect: &&Suspect| {
             suspect.id_space == *id_space && suspect.suspicion == Suspicion::Vanished && self.has_no_good(suspect)
@@ -280,22 +275,22 @@ impl Guard {
         users.into_iter().cloned().collect()
     }
 
-    /// These users have many live orders.
+    /// Records users with many live orders.
     pub(super) fn are_large(&mut self, users: Vec<String>) {
         self.large_users.extend(users);
     }
 
-    /// A probe was answered, of an order of this user, or there is no order to ask (`None`).
+    /// Records the result of a probe of an order of this user, or that there is no order to probe (`None`).
     pub(super) fn probed(&mut self, id_space: &IdSpace, probe: Option<Probe>, user: Option<&str>) {
         if let (Some(Probe::Good | Probe::Unknown), Some(user)) = (probe, user) {
-            self.users.get_or_insert_mut_ref(user, Share::default).count(probe == Some(Probe::Unknown));
+            self.users.get_or_insert_mut_ref(user, Tally::default).count(probe == Some(Probe::Unknown));
         }
         let number = self.next_number();
         let space = self.space(id_space);
         space.probes_left = if probe.is_some() { space.probes_left.saturating_sub(1) } else { 0 };
         match probe {
             Some(Probe::Good) => {
-                space.has_answered_well(number);
+                space.note_good(number);
                 space.known.count(false);
             }
             Some(Probe::Unknown) => {
@@ -306,14 +301,14 @@ impl Guard {
         }
     }
 
-    /// A good reply of an order that was asked for another reason, and is not settled.
-    pub(super) fn heard_well(&mut self, id_space: &IdSpace) {
+    /// Records a good reply of an order that is not settled.
+    pub(super) fn note_good_reply(&mut self, id_space: &IdSpace) {
         let number = self.next_number();
-        self.space(id_space).has_answered_well(number);
+        self.space(id_space).note_good(number);
     }
 
-    /// How many of those that wait there lack evidence. Of what was held before it is counted once more, so that a flood
-    /// is not believed the next day.
+    /// Counts the waiting orders without evidence. One that was held before counts again, so that a flood is not
+    /// believed the next day.
     pub(super) fn without_evidence(&self, id_space: &IdSpace) -> u64 {
         let lacks = |suspect: &&Suspect| {
             suspect.id_space == *id_space
@@ -323,12 +318,12 @@ impl Guard {
         self.waiting.iter().filter(lacks).count() as u64
     }
 
-    /// They are so few that they are believed without evidence.
+    /// Records that so few are unknown that they are believed without evidence.
     pub(super) fn are_few(&mut self, id_space: &IdSpace) {
         self.space(id_space).are_few = true;
     }
 
-    /// Takes all that waits, judged.
+    /// Judges and takes all waiting replies.
     pub(super) fn judge(&mut self) -> Judged {
         let mut judged = Judged { believed: Vec::new(), held: Vec::new() };
         let verdicts: Vec<bool> = self.waiting.iter().map(|suspect| self.is_believed(suspect)).collect();
@@ -342,7 +337,7 @@ impl Guard {
         }
         self.waiting_bytes = 0;
         self.large_users.clear();
-        // The next pass counts anew what it may believe.
+        // The next pass counts anew how many it may believe.
         for (_, space) in &mut self.spaces {
             space.are_few = false;
         }
@@ -380,13 +375,13 @@ impl Guard {
         }
     }
 
-    /// Whether too many of the user's orders of this run are unknown or refused.
+    /// Whether too many of the user's orders in this run are unknown or refused.
     fn is_user_bad(&self, suspect: &Suspect) -> bool {
         self.share_of_user(suspect)
             .is_some_and(|share| share.orders >= ORDERS_OF_A_USER && share.is_above(self.settings.max_suspicious_share))
     }
 
-    /// Whether nothing shows that the user is still known, who has many orders: a few of them may come up in each run.
+    /// Whether a user with many orders has no good reply yet: each run may see only a few of them.
     fn is_user_doubtful(&self, suspect: &Suspect) -> bool {
         let user = suspect.answered.order.connect_user_id.as_ref();
         user.is_some_and(|user| self.large_users.contains(user)) && self.has_no_good(suspect)
@@ -396,11 +391,10 @@ impl Guard {
         self.share_of_user(suspect).is_none_or(|share| share.bad == share.orders)
     }
 
-    fn share_of_user(&self, suspect: &Suspect) -> Option<Share> {
+    fn share_of_user(&self, suspect: &Suspect) -> Option<Tally> {
         self.users.peek(suspect.answered.order.connect_user_id.as_deref()?).copied()
     }
 
-    /// The number of the reply that has just come.
     fn next_number(&mut self) -> u64 {
         self.latest += 1;
         self.latest
@@ -421,19 +415,19 @@ impl Guard {
 }
 
 impl Space {
-    fn has_answered_well(&mut self, number: u64) {
+    fn note_good(&mut self, number: u64) {
         self.last_good = Some(number);
         self.is_refuted = false;
     }
 
-    /// What nothing waits for any more; the latest stretch tells what the next one began with.
-    fn forget_the_past(&mut self) {
-        self.known.forget_the_past();
-        self.all.forget_the_past();
+    /// Forgets what no waiting reply needs. Keeps the latest stretch, which shows how the next one began.
+    fn forget_old(&mut self) {
+        self.known.forget_old();
+        self.all.forget_old();
     }
 }
 
-impl Share {
+impl Tally {
     fn count(&mut self, is_bad: bool) {
         self.orders += 1;
         self.bad += u32::from(is_bad);
@@ -449,10 +443,10 @@ impl Stretches {
         Self { length, first: 0, kept: VecDeque::new() }
     }
 
-    /// Counts an order; returns the number of its stretch.
+    /// Counts an order. Returns the number of its stretch.
     fn count(&mut self, is_bad: bool) -> usize {
         if self.kept.back().is_none_or(|last| last.orders >= self.length) {
-            self.kept.push_back(Share::default());
+            self.kept.push_back(Tally::default());
         }
         if let Some(last) = self.kept.back_mut() {
             last.count(is_bad);
@@ -460,29 +454,29 @@ impl Stretches {
         self.first + self.kept.len() - 1
     }
 
-    /// Whether neither a stretch nor one beside it has too large a share: a storm may begin and end within one.
+    /// Whether neither the stretch nor its neighbours have too large a share: a storm may begin and end within one.
     fn is_calm(&self, stretch: usize, most: f64) -> bool {
         (stretch.saturating_sub(1)..=stretch + 1)
             .filter_map(|number| self.filled(number))
             .all(|share| !share.is_above(most))
     }
 
-    /// A stretch; one that is not complete is filled up with orders of the one before, in their proportion.
-    fn filled(&self, number: usize) -> Option<Share> {
+    /// Returns a stretch. An incomplete one is filled up with orders of the previous one, in proportion.
+    fn filled(&self, number: usize) -> Option<Tally> {
         let share = self.get(number)?;
         let missing = self.length.saturating_sub(share.orders);
         let before = number.checked_sub(1).and_then(|number| self.get(number));
-        Some(before.map_or(share, |before| Share {
+        Some(before.map_or(share, |before| Tally {
             orders: share.orders + missing,
             bad: share.bad + (before.bad * missing).div_ceil(before.orders.max(1)),
         }))
     }
 
-    fn get(&self, number: usize) -> Option<Share> {
+    fn get(&self, number: usize) -> Option<Tally> {
         self.kept.get(number.checked_sub(self.first)?).copied()
     }
 
-    fn forget_the_past(&mut self) {
+    fn forget_old(&mut self) {
         while self.kept.len() > 2 {
             self.kept.pop_front();
             self.first += 1;

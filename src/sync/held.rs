@@ -1,15 +1,15 @@
-//! The orders between claim and write.
+//! The leases of orders between claim and write.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{ClaimedOrder, Lease, OrderId};
 
-/// The leases that this run holds. Bounded by what the channels and tasks between claim and write can hold.
+/// The leases that this run holds. Bounded by the capacity of the channels and tasks between claim and write.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashMap<OrderId, Lease>>);
+pub(super) struct HeldLeases(Mutex<HashMap<OrderId, Lease>>);
 
-impl Held {
+impl HeldLeases {
     pub(super) fn add(&self, orders: &[ClaimedOrder]) {
         self.lock().extend(orders.iter().map(|order| (order.order_id.clone(), order.lease)));
     }
@@ -30,7 +30,7 @@ impl Held {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Lease>> {
-        // A map is whole after each of these operations, whatever happened in between.
+        // Each of these operations leaves the map consistent, even if another thread panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

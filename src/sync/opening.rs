@@ -1,12 +1,12 @@
-//! The opening of a run: are its first replies all refused, because of a setting of the account?
+//! The opening of a run: detects that a setting of the account makes the API refuse every order.
 //!
-//! As long as every reply is the same refusal they wait here, up to [`FIRST`] of them. Then others are asked
-//! (`evidence`), and only if these are refused alike does the run stop, with no failure counted.
+//! While every reply is the same refusal they wait here, up to [`FIRST`] of them. Then other orders are fetched
+//! (`evidence`). Only if these are refused alike does the run stop, and no failure is counted.
 
 use super::write::Answered;
 use crate::domain::Refusal;
 
-/// So many of the first replies, all refused alike, are suspicious; and so many others are asked then.
+/// This many equal refusals at the start are suspicious; then as many other orders are fetched.
 pub(super) const FIRST: usize = 10;
 
 #[derive(Default)]
@@ -15,13 +15,11 @@ pub(super) struct Opening {
     is_over: bool,
 }
 
-/// Every order that was asked for is refused alike.
+/// Every order that was fetched was refused alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all {orders} orders that were asked for first were refused alike ({refusal}); {}; no failure was counted", hint(*refusal))]
 pub struct AllRefused {
-    /// Orders that were asked for.
     pub orders: usize,
-    /// How.
     pub refusal: Refusal,
 }
 
@@ -39,8 +37,8 @@ fn hint(refusal: Refusal) -> &'static str {
 }
 
 impl Opening {
-    /// Takes in a reply; returns what is ready to be weighed.
-    pub(super) fn hear(&mut self, answered: Answered) -> Vec<Answered> {
+    /// Takes a reply. Returns the replies that are ready to be weighed.
+    pub(super) fn receive(&mut self, answered: Answered) -> Vec<Answered> {
         let refusal = answered.settlement.refusal;
         if self.is_over || (refusal.is_none() && self.waiting.is_empty()) {
             self.is_over = true;
@@ -51,17 +49,16 @@ impl Opening {
         if is_alike { Vec::new() } else { self.end() }
     }
 
-    /// The refusal that is suspicious, if it is.
+    /// Returns the suspicious refusal, if there is one.
     pub(super) fn suspicion(&self) -> Option<Refusal> {
         if self.waiting.len() < FIRST { None } else { self.refusal() }
     }
 
-    /// The orders that were refused.
     pub(super) fn refused(&self) -> &[Answered] {
         &self.waiting
     }
 
-    /// The rest of the run is weighed reply by reply; returns what has waited.
+    /// Ends the opening, and returns the replies that waited.
     pub(super) fn end(&mut self) -> Vec<Answered> {
         self.is_over = true;
         std::mem::take(&mut self.waiting)

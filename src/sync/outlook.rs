@@ -1,8 +1,8 @@
-//! What is coming: a run, foreseen. The database counts, this turns counts into requests, and requests into time at the
-//! pace that the API was last found to tolerate.
+//! Predicts runs. The database counts orders; this module converts counts to requests, and requests to time at the pace
+//! that the API was last found to tolerate.
 //!
-//! `chatsync plan` foresees the run that would start now. Every run, at its end, and `chatsync status` foresee the next
-//! one: which orders are [`at_risk`](Outlook::at_risk) or [`overdue`](Outlook::overdue).
+//! `chatsync plan` predicts the run that would start now. Every run at its end, and `chatsync status`, predict the next
+//! run: which orders are [`at_risk`](Outlook::at_risk) or [`overdue`](Outlook::overdue).
 
 use std::time::Duration;
 
@@ -12,67 +12,60 @@ use sqlx::PgPool;
 use super::PROBES;
 use crate::config::{self, AuthMode, Settings};
 use crate::db;
-use crate::db::forecast::{Forecast, Late, Next, Totals};
 use crate::db::pace::KnownPace;
-use crate::db::runs::{self, Trigger, Turn};
+use crate::db::plan::{MissedDeadlines, NextRun, PlanSnapshot, Totals};
+use crate::db::runs::{self, RunSpan, Trigger};
 use crate::domain::Schedule;
 
-/// Longest time foretold, in seconds: a century. The calendar ends somewhere.
+/// Longest predicted time in seconds: a century, because the calendar ends.
 const LONGEST: f64 = 3e9;
 
-/// An outlook that takes longer is not worth it.
+/// An outlook that takes longer is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Without a schedule, the usual time between runs is taken from so many of them.
+/// Without a schedule, the usual gap between runs is taken from this many of them.
 const LATEST_RUNS: i64 = 10;
 
-/// Orders in danger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outlook {
-    /// Live orders whose deadline is still to come, but before the next run would reach them.
+    /// Live orders whose deadline comes before the next run reaches them.
     pub at_risk: u64,
     /// Live orders whose deadline has passed, unread or unproven.
     pub overdue: u64,
 }
 
-/// A run, foreseen.
+/// The prediction of a run.
 #[derive(Debug)]
 pub struct Foreseen {
-    /// What it meets.
     pub totals: Totals,
-    /// What it asks.
     pub requests: Requests,
-    /// How fast.
-    pub pace: Pace,
-    /// How long it takes.
+    pub pace: ExpectedPace,
     pub takes: TimeDelta,
-    /// The deadlines that pass before it reaches their orders.
-    pub missed: Late,
+    /// The deadlines that pass before the run reaches their orders.
+    pub missed: MissedDeadlines,
 }
 
-/// Requests that a run takes if all goes well.
+/// Requests of a run if all goes well.
 #[derive(Debug, Clone, Copy)]
 pub struct Requests {
-    /// For conversations.
     pub messages: u64,
-    /// For access tokens.
     pub tokens: u64,
-    /// At most, in case that what is held back is answered as before.
+    /// At most, if the held results are repeated.
     pub probes: u64,
 }
 
-/// The request rate to reckon with.
+/// The request rate to expect.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// All workers together.
+pub struct ExpectedPace {
+    /// Of all workers together.
     pub requests_per_second: f64,
-    /// Since when it is known; `None`: it is a guess.
+    /// When it was found; `None` if it is a guess.
     pub found_at: Option<DateTime<Utc>>,
-    /// Whether the configuration allows less than what was found.
+    /// Whether the configuration allows less than was found.
     pub is_capped: bool,
 }
 
-/// What of the configuration it takes to foresee a run.
+/// The settings that predict a run.
 #[derive(Debug, Clone)]
 pub struct Foresight {
     window: Duration,
@@ -84,7 +77,6 @@ pub struct Foresight {
 }
 
 impl Foresight {
-    /// As configured.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self {
@@ -97,61 +89,63 @@ impl Foresight {
         }
     }
 
-    /// The run that `forecast` is about.
-    pub async fn foresee(&self, forecast: &mut Forecast) -> Result<Foreseen, db::Error> {
+    /// Predicts the run of this plan.
+    pub async fn foresee(&self, forecast: &mut PlanSnapshot) -> Result<Foreseen, db::Error> {
         let totals = forecast.totals().await?;
         let requests = Requests::of(&totals, self.auth_mode);
-        let pace = Pace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
+        let pace = ExpectedPace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
         let takes = pace.time_for(requests.total());
         let missed = match totals.nearest_deadline {
-            // Token requests come in between: every order bears its share of them.
+            // Token requests happen in between, so every order bears its share of them.
             Some(nearest) if nearest < forecast.start() + takes => {
                 forecast.missed(takes.as_seconds_f64() / as_float(totals.due())).await?
             }
-            _ => Late::default(),
+            _ => MissedDeadlines::default(),
         };
         Ok(Foreseen { totals, requests, pace, takes, missed })
     }
 
-    /// The orders in danger, if the next run comes as it should after one of this kind. As a rule this takes
-    /// milliseconds; if a deadline is near, a pass over the live orders. Fails rather than to take longer than 10 s.
+    /// Counts the orders in danger if the next run comes as expected after one of this kind. Usually takes
+    /// milliseconds; if a deadline is near, reads the live orders once. Fails after 10 s.
     pub async fn outlook(&self, pool: &PgPool, after: Trigger) -> Result<Outlook, db::Error> {
         let looking = async {
             let next = self.next_run(pool, after).await?;
-            let mut forecast = Forecast::of_next(pool, self.window, next, TIMEOUT).await?;
-            let pace = Pace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
-            // A token for each at most.
+            let mut forecast = PlanSnapshot::of_next(pool, self.window, next, TIMEOUT).await?;
+            let pace =
+                ExpectedPace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
+            // At most one token per order.
             let requests = forecast.due().await? * if self.auth_mode == AuthMode::UserAssertion { 2 } else { 1 };
             let due_again = Utc::now() + TimeDelta::from_std(self.refresh_after).unwrap_or(TimeDelta::MAX);
             let near = forecast.near(next.start + pace.time_for(requests), due_again).await?;
-            let missed = if near.perhaps > 0 { self.foresee(&mut forecast).await?.missed } else { Late::default() };
+            let missed =
+                if near.perhaps > 0 { self.foresee(&mut forecast).await?.missed } else { MissedDeadlines::default() };
             forecast.end().await?;
             Ok(Outlook { at_risk: (missed.orders - missed.past) + near.later, overdue: near.overdue })
         };
         tokio::time::timeout(TIMEOUT, looking).await.unwrap_or(Err(db::Error::Stuck { timeout: TIMEOUT, holder: None }))
     }
 
-    /// After a run of the daemon the next one starts at the next tick. After a manual one it is
-    /// expected once the median gap between the latest runs has passed; without a gap it is reckoned to start now.
-    async fn next_run(&self, pool: &PgPool, after: Trigger) -> Result<Next, db::Error> {
+    /// After a run of the daemon the next one starts at the next tick. After a manual run it is expected after the
+    /// median gap between the latest runs; without a gap, now.
+    async fn next_run(&self, pool: &PgPool, after: Trigger) -> Result<NextRun, db::Error> {
         let now = Utc::now();
         if after != Trigger::Manual {
             let start = self.schedule.next_after(now).unwrap_or(now);
-            return Ok(Next { start, then: self.schedule.next_after(start) });
+            return Ok(NextRun { start, then: self.schedule.next_after(start) });
         }
-        let turns = runs::turns(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
-        // Of a time far beyond any run, set by hand, nothing follows.
+        let turns = runs::spans(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
+        // A start time set by hand may be far outside the calendar; then there is no prediction.
         let next = turns.first().zip(usual_gap(&turns)).and_then(|(latest, gap)| {
             let start = latest.started_at.checked_add_signed(gap)?.max(now);
-            Some(Next { start, then: Some(start.checked_add_signed(gap)?) })
+            Some(NextRun { start, then: Some(start.checked_add_signed(gap)?) })
         });
-        Ok(next.unwrap_or(Next { start: now, then: None }))
+        Ok(next.unwrap_or(NextRun { start: now, then: None }))
     }
 }
 
-/// The median time from the start of one run to that of the next. Of runs at the same time only the first is a turn: the
-/// others are those of more workers.
-fn usual_gap(latest_first: &[Turn]) -> Option<TimeDelta> {
+/// Returns the median time between the starts of runs. Of simultaneous runs only the first counts: the others belong to
+/// other workers.
+fn usual_gap(latest_first: &[RunSpan]) -> Option<TimeDelta> {
     let mut starts: Vec<DateTime<Utc>> = Vec::new();
     let mut busy_until = DateTime::<Utc>::MIN_UTC;
     for turn in latest_first.iter().rev() {
@@ -177,14 +171,13 @@ impl Requests {
         }
     }
 
-    /// All of them.
     #[must_use]
     pub fn total(self) -> u64 {
         self.messages + self.tokens + self.probes
     }
 }
 
-impl Pace {
+impl ExpectedPace {
     fn of(known: Option<KnownPace>, settings: &config::PaceSettings) -> Self {
         let (rate, found_at) = match known {
             Some(known) => (known.requests_per_second, Some(known.found_at)),
@@ -209,9 +202,9 @@ fn as_float(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn turns(minutes: &[(i64, i64)]) -> Vec<Turn> {
+    fn turns(minutes: &[(i64, i64)]) -> Vec<RunSpan> {
         let at = |minutes| DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes);
-        minutes.iter().rev().map(|(start, end)| Turn { started_at: at(*start), ended_at: at(*end) }).collect()
+        minutes.iter().rev().map(|(start, end)| RunSpan { started_at: at(*start), ended_at: at(*end) }).collect()
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The stages of a run, and what flows between them.
 //!
-//! Claim, fetch and write are three futures; fetches, and batches being written, are tasks of their own so that decoding
-//! and encoding use all cores. A fourth renews leases for as long as the run lasts. A stage that fails, or a signal,
-//! makes the claiming stop; what is in flight is finished and written, then leases that were not used are given back.
-//! Nothing here is unbounded: the claim stage waits for room in the first channel, a finished fetch for room in the
-//! second.
+//! Claim, fetch and write are three futures. Each fetch and each batch being written is a task, so that decoding and
+//! encoding use all cores. A fourth future renews the leases. After an error or a signal, claiming stops, requests in
+//! flight are completed and written, and unused leases are released. Memory is bounded: each stage waits until its
+//! channel has capacity.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,13 +15,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{MOST_ORDERS, Ready};
+use super::batch::{BatchQueue, MOST_ORDERS};
 use super::clock::DatabaseClock;
 use super::failures::Failures;
 use super::guard::Guard;
-use super::held::Held;
+use super::held::HeldLeases;
 use super::rejects::RejectLimits;
-use super::write::{Answered, Writer};
+use super::write::{Answered, BatchWriter};
 use super::{Error, Progress, Worker};
 use crate::connect::{Answer, Session};
 use crate::db::queue::{self, Claimed, Cursor, Due, Scope};
@@ -30,11 +29,11 @@ use crate::db::runs::{self, Counters};
 use crate::db::{self, Store};
 use crate::domain::{ClaimedOrder, FailureKind, Lease, OrderId, QueuePolicy, Settlement, settle};
 
-/// Batches written at once. The second uses the time in which the first waits for its columns to be built, for the
-/// network and for the disk; more of them get in each other's way.
+/// Batches written at once. The second uses the time in which the first waits for the network and the disk; more would
+/// slow each other down.
 const WRITERS: usize = 2;
 
-/// One run's way from the queue through the API into the tables.
+/// The pipeline of one run: from the queue through the API into the tables.
 pub(super) struct Pipeline {
     pub(super) scope: Scope,
     pub(super) store: Store,
@@ -43,20 +42,19 @@ pub(super) struct Pipeline {
     run_id: Uuid,
     lease: Duration,
     max_in_flight: usize,
-    held: Held,
+    held: HeldLeases,
     clock: DatabaseClock,
     policy: Arc<QueuePolicy>,
     pub(super) rejects: Arc<RejectLimits>,
-    /// Whether any message that this run received is stored.
+    /// Whether a message of this run was stored.
     pub(super) has_stored: Arc<AtomicBool>,
     /// Cancelled by a signal or by the first stage that fails.
     halt: CancellationToken,
 }
 
-/// The orders of a batch, once they need no lease any more.
-type Written = Result<Vec<OrderId>, db::Error>;
+/// The orders of a written batch, which need no lease any more.
+type WriteResult = Result<Vec<OrderId>, db::Error>;
 
-/// One order from claim to settlement.
 struct Fetch {
     session: Arc<Session>,
     clock: DatabaseClock,
@@ -85,7 +83,7 @@ impl Pipeline {
             run_id,
             lease: worker.queue.lease,
             max_in_flight: worker.max_in_flight,
-            held: Held::default(),
+            held: HeldLeases::default(),
             clock,
             policy: Arc::new(worker.queue.policy.clone()),
             has_stored: Arc::default(),
@@ -93,23 +91,24 @@ impl Pipeline {
         }
     }
 
-    /// What is left to do, whoever holds it.
+    /// Looks at what is left to do, orders of other workers included.
     pub(super) async fn due(&self) -> Result<Option<Due>, Error> {
-        let look =
-            |mut connection: db::Link| async move { queue::due(&mut *connection, &self.scope, self.lease).await };
+        let look = |mut transaction: db::Transaction| async move {
+            queue::due(&mut *transaction, &self.scope, self.lease).await
+        };
         Ok(self.about_orders(look).await?)
     }
 
-    /// For a statement about the orders of the run. A few are found by their keys, which a plan knows that is made for
-    /// them.
-    async fn about_orders<T, F>(&self, operation: impl FnMut(db::Link) -> F) -> Result<T, db::Error>
+    /// Runs a statement about the orders of the run. A given list of orders gets a custom plan; otherwise plans that
+    /// scan the table are forbidden.
+    async fn about_orders<T, F>(&self, operation: impl FnMut(db::Transaction) -> F) -> Result<T, db::Error>
     where
         F: Future<Output = Result<T, db::Error>>,
     {
         if self.scope.only.is_some() { self.store.run(operation).await } else { self.store.run_by_key(operation).await }
     }
 
-    /// Walks once through what is due, in due order, up to `limit`; returns how many orders were claimed and settled.
+    /// Walks once through the due orders, up to `limit`. Returns how many were claimed and settled.
     pub(super) async fn pass(
         &self,
         due: &Due,
@@ -119,7 +118,7 @@ impl Pipeline {
     ) -> Result<u64, Error> {
         let (claimed_out, claimed_in) = mpsc::channel(self.max_in_flight);
         let (answered_out, answered_in) = mpsc::channel(self.max_in_flight);
-        // Ends early, too, if the guard has to judge what waits before more is asked.
+        // Also ends early if the guard must judge what waits before more is fetched.
         let pass = self.halt.child_token();
         let (claim, fetch, write) = tokio::join!(
             self.halt_on_error(self.claim(&due.from, limit.min(due.free), claimed_out, progress, &pass)),
@@ -127,24 +126,28 @@ impl Pipeline {
             self.halt_on_error(self.write(answered_in, guard, progress, &pass)),
         );
         let judged = self.halt_on_error(self.judge(guard, progress)).await;
-        // Whatever was claimed but not settled: the rest after a signal, or after an error.
+        // Claimed but not settled: the rest after a signal or an error.
         let rest = &self.held.take();
         if !rest.is_empty() {
-            let release = |mut connection: db::Link| async move { queue::release(&mut *connection, rest).await };
+            let release =
+                |mut transaction: db::Transaction| async move { queue::release(&mut *transaction, rest).await };
             match self.store.run(release).await {
-                Ok(()) => tracing::info!(orders = rest.len(), "claimed orders given back"),
+                Ok(()) => tracing::info!(orders = rest.len(), "claimed orders released"),
                 Err(error) => {
-                    tracing::warn!(orders = rest.len(), "claimed orders come free when their leases end: {error}");
+                    tracing::warn!(
+                        orders = rest.len(),
+                        "claimed orders were not released, their leases will expire: {error}"
+                    );
                 }
             }
         }
-        // The write stage knows best: a failed write makes the stages before it fail as well.
+        // The first cause is in the write stage: if it fails, the stages before it fail as well.
         let claimed = write.and(fetch).and(claim)?;
         judged?;
         Ok(claimed - rest.len() as u64)
     }
 
-    /// Returns how many orders it claimed, whatever became of them.
+    /// Claims orders and sends them to the fetch stage. Returns how many it claimed, fetched or not.
     async fn claim(
         &self,
         from: &Cursor,
@@ -158,30 +161,33 @@ impl Pipeline {
         let mut claimed = 0;
         while claimed < limit && !pass.is_cancelled() {
             let size = chunk.min(usize::try_from(limit - claimed).unwrap_or(usize::MAX));
+            // Committed before any order is sent on: no transaction may stay open during a request, and a crash must leave
+            // a lease that others can take over.
             let (scope, place, lease) = (&self.scope, &cursor, Lease::new_v4());
-            let claim = |mut connection: db::Link| async move {
-                let claimed = queue::claim(&mut connection, scope, place, size, lease, self.lease).await?;
+            let claim = |mut transaction: db::Transaction| async move {
+                let claimed = queue::claim(&mut transaction, scope, place, size, lease, self.lease).await?;
                 let dead = claimed.unusable.len() as u64;
                 if dead > 0 {
                     let counters = Counters { claimed: dead, dead, ..Counters::default() };
-                    runs::count(&mut connection, self.run_id, &counters).await?;
+                    runs::count(&mut transaction, self.run_id, &counters).await?;
                 }
                 Ok(claimed)
             };
             let Claimed { orders, unusable, next } = self.about_orders(claim).await?;
             cursor = next;
+            // Before the first order is sent, so that none is in flight without renewal.
             self.held.add(&orders);
             self.give_up(&unusable, progress);
             let count = orders.len() + unusable.len();
             claimed += count as u64;
             for order in orders {
-                // Both ends mean the same: nobody will fetch it, and it is given back as held.
+                // Either way it will not be fetched. It is still in `held`, so it is released.
                 match pass.run_until_cancelled(out.send(order)).await {
                     Some(Ok(())) => {}
                     Some(Err(_)) | None => return Ok(claimed),
                 }
             }
-            // The end of the queue, or nearly: a row that somebody else changed at the same moment is left to the next pass.
+            // The end of the queue, or nearly: a row that was locked at this moment is left to the next pass.
             if count < size {
                 break;
             }
@@ -189,7 +195,7 @@ impl Pipeline {
         Ok(claimed)
     }
 
-    /// Tells of orders whose rows cannot be used: they are dead already.
+    /// Counts and logs orders whose rows cannot be used. The claim has settled them as dead.
     fn give_up(&self, unusable: &[String], progress: &Progress) {
         let Some(example) = unusable.first() else { return };
         let kind = FailureKind::BadRow.as_str();
@@ -224,7 +230,7 @@ impl Pipeline {
                 () = pass.cancelled() => break,
             }
         }
-        // In flight already: let them come to their end, so that nothing that was answered is asked again.
+        // Complete the requests in flight, so that no reply is lost and fetched again.
         while let Some(ended) = tasks.join_next().await {
             result = result.and(ended.map_err(Error::from).flatten());
         }
@@ -251,19 +257,19 @@ impl Pipeline {
         result
     }
 
-    /// After an error some may still be under way.
+    /// Writes batches until all replies have come and are written. After an error some writes may still be running.
     async fn write_batches(
         &self,
         mut answered: Receiver<Answered>,
         guard: &mut Guard,
-        writes: &mut JoinSet<Written>,
+        writes: &mut JoinSet<WriteResult>,
         progress: &Progress,
         pass: &CancellationToken,
     ) -> Result<(), Error> {
-        let (mut incoming, mut ready, mut is_open) = (Vec::new(), Ready::new(), true);
+        let (mut incoming, mut ready, mut is_open) = (Vec::new(), BatchQueue::new(), true);
         loop {
-            // A full batch, and the last one, as soon as a writer is free; any other after a while, and only if none is at
-            // work: they grow under load.
+            // A full batch, or the last one, is written as soon as a writer is free. Others wait a while and only start
+            // if no writer is busy, so that batches grow under load.
             while !ready.is_empty()
                 && writes.len() < WRITERS
                 && (ready.is_full() || !is_open || (writes.is_empty() && ready.waits_until() <= Instant::now()))
@@ -274,6 +280,7 @@ impl Pipeline {
                 Some(written) = writes.join_next() => self.note_written(written, progress)?,
                 count = answered.recv_many(&mut incoming, MOST_ORDERS / 4), if is_open && !ready.is_full() => {
                     is_open = count > 0;
+                    // The guard first: one batch must not close orders that a wrong server claims not to know.
                     ready.add(guard.admit(incoming.drain(..), |order| self.session.client().id_space(order)));
                     if guard.is_full() {
                         pass.cancel();
@@ -285,9 +292,9 @@ impl Pipeline {
         }
     }
 
-    /// Writes what waited, batch by batch.
+    /// Writes these answers, batch by batch.
     pub(super) async fn write_all(&self, answers: Vec<Answered>, progress: &Progress) -> Result<(), Error> {
-        let mut ready = Ready::new();
+        let mut ready = BatchQueue::new();
         ready.add(answers);
         while !ready.is_empty() {
             self.note_written(Ok(self.write_batch(ready.take()).await), progress)?;
@@ -295,7 +302,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Once true nothing is asked any more.
+    /// Once true, no new request is sent.
     pub(super) fn is_stopping(&self) -> bool {
         self.halt.is_cancelled()
     }
@@ -304,15 +311,15 @@ impl Pipeline {
         &self.policy
     }
 
-    /// To be a task of its own: building the columns of a batch must not keep this one from claiming.
-    fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = Written> + use<> {
+    /// Spawned as a task: building the columns of a batch would otherwise delay the other stages.
+    fn write_batch(&self, batch: Vec<Answered>) -> impl Future<Output = WriteResult> + use<> {
         let (store, run_id, policy) = (self.store.clone(), self.run_id, Arc::clone(&self.policy));
         let (sent, rejects, halt) = (self.session.counts(), Arc::clone(&self.rejects), self.halt.clone());
         let (has_stored, failures) = (Arc::clone(&self.has_stored), Arc::clone(&self.failures));
         async move {
             let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
             let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
-            let writer = Writer { store: &store, run_id, policy: &policy, rejects: &rejects, failures: &failures };
+            let writer = BatchWriter { store: &store, run_id, policy: &policy, rejects: &rejects, failures: &failures };
             writer.write(batch, sent).await?;
             has_stored.fetch_or(has_storable_messages, Relaxed);
             rejects.apply_to_flood(&halt).await;
@@ -320,30 +327,30 @@ impl Pipeline {
         }
     }
 
-    fn note_written(&self, written: Result<Written, JoinError>, progress: &Progress) -> Result<(), Error> {
+    fn note_written(&self, written: Result<WriteResult, JoinError>, progress: &Progress) -> Result<(), Error> {
         let order_ids = written??;
         self.held.remove(order_ids.iter());
         progress.settle(order_ids.len() as u64);
         Ok(())
     }
 
-    /// Extends all leases, and the run's own sign of life, at a third of their length, so that one missed turn loses
-    /// none. A turn that fails is not the end of the run: the stages meet the database too, and a lease that was lost
-    /// after all keeps its order from being written.
+    /// Renews all leases and the sign of life of the run, at a third of their length, so that one failed renewal loses
+    /// none. A failure does not end the run: the stages notice the database too, and an order whose lease was lost is
+    /// not written.
     pub(super) async fn stay_alive(&self, ended: &CancellationToken) {
         while ended.run_until_cancelled(tokio::time::sleep(self.lease / 3)).await.is_some() {
             if let Err(error) = self.renew().await {
-                tracing::warn!("leases were not renewed: {error}");
+                tracing::warn!(%error, "leases were not renewed");
             }
         }
     }
 
     async fn renew(&self) -> Result<(), db::Error> {
         let held = &self.held.list();
-        let renew = |mut connection: db::Link| async move {
-            runs::stay_alive(&mut *connection, self.run_id, self.lease).await?;
+        let renew = |mut transaction: db::Transaction| async move {
+            runs::stay_alive(&mut *transaction, self.run_id, self.lease).await?;
             if !held.is_empty() {
-                queue::renew(&mut *connection, held, self.lease).await?;
+                queue::renew(&mut *transaction, held, self.lease).await?;
             }
             Ok(())
         };
@@ -360,12 +367,12 @@ impl Pipeline {
 }
 
 impl Fetch {
-    /// An error stops the run; no answer leaves the order held, to be given back.
+    /// Fetches and settles one order. An error stops the run. Without a reply the order stays held and is released.
     async fn run(mut self) -> Result<(), Error> {
         if let Some(held) = &self.order.held
             && held.id_space != self.session.client().id_space(&self.order).to_string()
         {
-            // Seen on another server, or of another banner or kind of ids, it says nothing here.
+            // The held result belongs to another server, banner or kind of ids and means nothing here.
             self.order.held = None;
         }
         let fetched = self.session.fetch(&self.order).await;
@@ -383,7 +390,7 @@ impl Fetch {
             tracing::warn!(order_id = %self.order.order_id, kind, verdict = ?settlement.verdict, "{message}");
         }
         let answered = Answered { order: Box::new(self.order), settlement, reservation: fetched.reservation };
-        // Nobody receives only after the write stage has failed, which is reported there.
+        // The receiver is gone only after the write stage has failed, which is reported there.
         let _ = self.out.send(answered).await;
         Ok(())
     }

@@ -1,18 +1,18 @@
-//! How far a run is, for whoever shows it.
+//! Progress of a run, for display.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Orders expected and settled so far. Counts are for the eye; the truth is in `sync.runs`.
+/// Orders expected and settled so far. Approximate; the exact counts are in `sync.runs`.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Whether somebody wants to know how much there is to do: to count it takes a while where the queue is long.
+    /// Whether to count the due orders first, which takes a while in a long queue.
     is_counted: bool,
     expected: AtomicU64,
     settled: AtomicU64,
 }
 
 impl Progress {
-    /// For somebody who wants to know how much there is to do.
+    /// Creates a progress that counts the due orders first.
     #[must_use]
     pub fn counted() -> Self {
         Self { is_counted: true, ..Self::default() }
@@ -30,13 +30,12 @@ impl Progress {
         self.settled.fetch_add(orders, Ordering::Relaxed);
     }
 
-    /// Orders that were due when the run started, if they are counted.
+    /// Orders that were due when the run started, if counted.
     #[must_use]
     pub fn expected(&self) -> u64 {
         self.expected.load(Ordering::Relaxed)
     }
 
-    /// Orders settled by this run.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
 //! Keeps `sync.rejects` within its limits.
 //!
-//! At the end of a run, and within one as often as an eighth of `rejects.max_bytes` was added: a flood does not fill the
-//! disk before the run ends. Nothing here fails a run, or waits for a database that is away.
+//! Runs at the end of a run, and during it whenever an eighth of `rejects.max_bytes` was added: otherwise a flood could
+//! fill the disk before the run ends. Never fails a run or waits for a database that is unavailable.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::db::{self, Store, rejects};
 use crate::domain::Settlement;
 use crate::waits::Waits;
 
-/// Rejects dropped by one statement: the locks are short, even if each is as large as it may be.
+/// Rejects dropped by one statement. Few, so that locks are short even if each is large.
 const AT_ONCE: i64 = 1_000;
-/// After so long the rest is left to the next time.
+/// After this time the rest is left to the next call.
 const LONGEST: Duration = Duration::from_secs(10);
-/// What a row counts for beside its text, as in the table's `kept_bytes`.
+/// Bytes that a row counts beside its text, as in `kept_bytes` of the table.
 const ROW_BYTES: usize = 300;
 
 pub(super) struct RejectLimits {
     limits: config::RejectSettings,
-    /// Its own: what fails here must not be held against the database.
+    /// A separate store: a failure here must not count as an outage for the run.
     store: Store,
-    /// Added since they were last dropped.
+    /// Bytes added since the last drop.
     added: AtomicU64,
 }
 
@@ -36,20 +36,20 @@ impl RejectLimits {
         timeout: Duration,
         stop: CancellationToken,
     ) -> Self {
-        // Nor is it waited for.
+        // Never waits for the database.
         let patience = Patience { timeout, give_up_after: Duration::ZERO };
         let store = Store::new(pool, patience, stop, Waits::default());
         Self { limits, store, added: AtomicU64::default() }
     }
 
-    /// Notes what was written.
+    /// Counts the rejects of a written batch.
     pub(super) fn note(&self, settlements: &[&Settlement]) {
         let rejects = settlements.iter().flat_map(|settled| &settled.rejects);
         let bytes: usize = rejects.map(|(.., fault)| fault.body().len() + ROW_BYTES).sum();
         self.added.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Drops what is too much, if enough was added since the last time.
+    /// Drops rejects if enough was added since the last time.
     pub(super) async fn apply_to_flood(&self, stop: &CancellationToken) {
         let added = self.added.load(Relaxed);
         if self.limits.max_bytes.is_some_and(|max_bytes| added > 0 && added >= max_bytes / 8) {
@@ -57,12 +57,12 @@ impl RejectLimits {
         }
     }
 
-    /// Drops what is too old or too much.
+    /// Drops rejects that are too old or too many. A failure is only logged.
     pub(super) async fn apply(&self, stop: &CancellationToken) {
         self.added.store(0, Relaxed);
         let mut dropped = 0;
         if let Err(error) = self.drop_oldest(&mut dropped, stop).await {
-            tracing::warn!("sync.rejects stays larger than its limits for now: {error}");
+            tracing::warn!(%error, "sync.rejects stays larger than its limits for now");
         }
         if dropped > 0 {
             tracing::info!(rejects = dropped, "the oldest rejects dropped: rejects.keep, rejects.max_bytes");
@@ -74,15 +74,16 @@ impl RejectLimits {
         let excess = match max_bytes {
             None => None,
             Some(max_bytes) => {
-                let look =
-                    |mut connection: db::Link| async move { rejects::newest_excess(&mut *connection, max_bytes).await };
+                let look = |mut transaction: db::Transaction| async move {
+                    rejects::newest_excess(&mut *transaction, max_bytes).await
+                };
                 self.store.run_by_key(look).await?
             }
         };
         let end = Instant::now() + LONGEST;
         while (excess.is_some() || keep.is_some()) && Instant::now() < end && !stop.is_cancelled() {
-            let drop = |mut connection: db::Link| async move {
-                rejects::drop_oldest(&mut *connection, excess, keep, AT_ONCE).await
+            let drop = |mut transaction: db::Transaction| async move {
+                rejects::drop_oldest(&mut *transaction, excess, keep, AT_ONCE).await
             };
             match self.store.run_by_key(drop).await? {
                 0 => break,

@@ -1,7 +1,8 @@
-//! A run's part of the pace: taken from the database at the start, agreed upon every few seconds, kept at the end.
+//! A run's share of the pace: read from the database at the start, agreed on every few seconds, stored at the end.
 //!
-//! The pace belongs to the API; of `n` running workers each sends an `n`-th of it. Every worker finds it out from its
-//! own replies and tells the database, which keeps a mean of what was found, or the most that was served. A worker that joins or leaves changes `n`, not the pace.
+//! The pace belongs to the API; each of `n` running workers sends an `n`-th of it. Every worker finds it from its own
+//! replies and reports it to the database, which keeps a mean of the findings, or the highest rate served. A worker
+//! that joins or leaves changes `n`, not the pace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,47 +11,48 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::connect::{Client, Pace};
-use crate::db::pace::{self, Report, Shared, Total};
-use crate::db::{Link, Store};
+use crate::db::pace::{self, PaceReport, Shared, Total};
+use crate::db::{Store, Transaction};
 
-/// A worker hears of others after this long, and tells what it found.
+/// Interval of reports. Until then a worker does not know about new ones.
 const TURN: Duration = Duration::from_secs(5);
 
-/// The first time is earlier: workers that one schedule starts together come a moment apart.
+/// The first report is earlier: workers with the same schedule start a moment apart.
 const FIRST_TURN: Duration = Duration::from_secs(1);
 
 pub(super) struct Share {
     store: Store,
     client: Arc<Client>,
     run_id: Uuid,
-    /// How many shared the pace at the last turn; 0 if others were there at the start, who have not heard of it yet.
+    /// Workers at the last report; 0 if others were there at the start that do not know of this one yet.
     workers: u32,
 }
 
 impl Share {
-    /// Begins a run with its part of what is known. If that cannot be had the first turn makes up for it.
+    /// Joins with a share of the known pace. If the pace cannot be read, the first report corrects it.
     pub(super) async fn join(store: Store, client: Arc<Client>, run_id: Uuid) -> Self {
         let pace = client.pace();
         let mut workers = 0;
         let (api, initial) = (client.base_url(), pace.initial());
-        let join = |mut connection: Link| async move { pace::join(&mut connection, run_id, api, initial).await };
+        let join =
+            |mut transaction: Transaction| async move { pace::join(&mut transaction, run_id, api, initial).await };
         match store.run(join).await {
             Ok(shared) => {
                 start(pace, &shared);
                 if shared.workers == 1 {
                     workers = 1;
                 } else if pace.has_ceiling() {
-                    // The others use all of the ceiling until they have heard of this one.
+                    // The others use the whole ceiling until they know of this worker.
                     pace.hold_for(TURN + FIRST_TURN);
                 }
-                tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace to start with");
+                tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "initial pace");
             }
-            Err(error) => tracing::warn!("the pace of other runs is unknown: {error}"),
+            Err(error) => tracing::warn!(%error, "the pace of other runs is unknown"),
         }
         Self { store, client, run_id, workers }
     }
 
-    /// Keeps to the agreement until the run has ended. A turn that fails is made up for by the next.
+    /// Reports until the run has ended. The next report makes up for a failed one.
     pub(super) async fn keep(mut self, ended: &CancellationToken) {
         let mut wait = FIRST_TURN;
         while ended.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
@@ -63,11 +65,11 @@ impl Share {
         }
     }
 
-    /// Returns what is kept for the next run.
+    /// Reports, and adopts the result. Returns what is kept for the next run.
     async fn turn(&mut self) -> Option<Total> {
         let pace = self.client.pace();
         let before = self.workers;
-        let report = &Report {
+        let report = &PaceReport {
             rate: pace.rate(),
             served: pace.served(),
             found: pace.found(),
@@ -75,11 +77,12 @@ impl Share {
             initial: pace.initial(),
         };
         let (run_id, api) = (self.run_id, self.client.base_url());
-        let tell = |mut connection: Link| async move { pace::report(&mut *connection, run_id, api, report).await };
-        let shared = match self.store.run(tell).await {
+        let report_pace =
+            |mut transaction: Transaction| async move { pace::report(&mut *transaction, run_id, api, report).await };
+        let shared = match self.store.run(report_pace).await {
             Ok(shared) => shared,
             Err(error) => {
-                tracing::debug!("the pace was not shared: {error}");
+                tracing::debug!(%error, "the pace was not shared");
                 return None;
             }
         };
@@ -88,10 +91,14 @@ impl Share {
             if before == 0 {
                 start(pace, &shared);
             } else {
-                // What was found meanwhile was found against an unknown number of others.
+                // It was found against an unknown number of others, so it is dropped.
                 pace.share(shared.workers, limit);
             }
-            tracing::debug!(workers = shared.workers, requests_per_second = pace.rate(), "the pace is shared anew");
+            tracing::debug!(
+                workers = shared.workers,
+                requests_per_second = pace.rate(),
+                "the shares of the pace have changed"
+            );
         } else if let Some(limit) = limit.filter(|_| shared.workers > 1) {
             pace.approach(limit);
         }
@@ -100,7 +107,7 @@ impl Share {
     }
 }
 
-/// Starts with this worker's part of what earlier runs kept.
+/// Starts with the share of what earlier runs kept.
 fn start(pace: &Pace, shared: &Shared) {
     match shared.total {
         Some(served) if !served.is_limit => pace.search_from(shared.workers, served.per_second),

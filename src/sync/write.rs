@@ -1,7 +1,7 @@
 //! One transaction per batch: conversations, rejects, counters, and the queue rows that they settle.
 //!
-//! A batch that PostgreSQL refuses is split until the order is found whose rows it refuses; that one fails, with what
-//! the API said of it put aside in `sync.rejects` as far as that takes it, and all others are written.
+//! If PostgreSQL refuses a batch, it is split until the refused order is found. That order fails, its reply goes to
+//! `sync.rejects` as far as possible, and all others are written.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,19 +18,17 @@ use crate::domain::{
     settle,
 };
 
-/// Stored in any database.
-const NOT_STORABLE: &str = "the database refuses its rows, and what it was told of the refusal";
+const NOT_STORABLE: &str = "the database refuses its rows, and the text of the refusal";
 
-/// An order on its way into the database. It changes places many times on it, so it is small.
+/// A fetched and settled order on its way into the database. It is moved often, so it is small.
 pub(super) struct Answered {
     pub(super) order: Box<ClaimedOrder>,
     pub(super) settlement: Box<Settlement>,
-    /// The memory that the conversation takes.
+    /// The memory that its conversation occupies.
     pub(super) reservation: Reservation,
 }
 
-/// Writes the answers of one run.
-pub(super) struct Writer<'a> {
+pub(super) struct BatchWriter<'a> {
     pub(super) store: &'a Store,
     pub(super) run_id: Uuid,
     pub(super) policy: &'a QueuePolicy,
@@ -38,31 +36,32 @@ pub(super) struct Writer<'a> {
     pub(super) failures: &'a Failures,
 }
 
-impl Writer<'_> {
-    /// Writes a batch; `sent` are the requests and 429s of the run so far. Orders whose lease was lost write nothing.
+impl BatchWriter<'_> {
+    /// Writes a batch; `sent` are the requests and 429s of the run so far. Writes nothing for orders whose lease was
+    /// lost.
     pub(super) async fn write(&self, mut batch: Vec<Answered>, sent: (u64, u64)) -> Result<(), db::Error> {
-        // By key, so that concurrent workers lock rows in one order.
+        // By key, so that concurrent workers lock rows in the same order.
         batch.sort_unstable_by(|one, other| one.order.order_id.cmp(&other.order.order_id));
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
+        let mut pieces = vec![batch];
+        while let Some(mut piece) = pieces.pop() {
             let at_rejects = AtomicBool::new(false);
-            let Err(error) = self.transact(&part, sent, &at_rejects).await else { continue };
+            let Err(error) = self.transact(&piece, sent, &at_rejects).await else { continue };
             if !error.is_about_the_rows() {
                 return Err(error);
             }
-            if part.len() > 1 {
-                parts.push(part.split_off(part.len() / 2));
-                parts.push(part);
-            } else if part[0].give_way(&error, at_rejects.into_inner(), self.policy) {
-                parts.push(part);
+            if piece.len() > 1 {
+                pieces.push(piece.split_off(piece.len() / 2));
+                pieces.push(piece);
+            } else if piece[0].give_way(&error, at_rejects.into_inner(), self.policy) {
+                pieces.push(piece);
             } else {
-                self.leave(part[0].order.order_id.as_str(), error).await?;
+                self.leave(piece[0].order.order_id.as_str(), error).await?;
             }
         }
         Ok(())
     }
 
-    /// Not even its queue row accepts anything: the order stays leased, and counts as failed. Fails if there are many.
+    /// Leaves an order leased whose queue row accepts no settlement, and counts it as failed. Fails if there are many.
     async fn leave(&self, order_id: &str, error: db::Error) -> Result<(), db::Error> {
         if !self.failures.leave(order_id) {
             return Err(error);
@@ -70,30 +69,34 @@ impl Writer<'_> {
         tracing::error!(order_id, "left to a later run: its row in sync.order_queue accepts no settlement: {error}");
         self.failures.note(FailureKind::NotStorable.as_str(), order_id);
         let counters = &Counters { claimed: 1, failed: 1, ..Counters::default() };
-        let count = |mut connection: db::Link| async move { runs::count(&mut connection, self.run_id, counters).await };
+        let count = |mut transaction: db::Transaction| async move {
+            runs::count(&mut transaction, self.run_id, counters).await
+        };
         self.store.run(count).await
     }
 
-    /// Says in `at_rejects` whether it had come to them when it failed.
+    /// Writes a batch in one transaction. Sets `at_rejects` while it writes rejects, so that a failure there is
+    /// recognised.
     async fn transact(&self, batch: &[Answered], sent: (u64, u64), at_rejects: &AtomicBool) -> Result<(), db::Error> {
         let settlements: Vec<&Settlement> = batch.iter().map(|answered| &*answered.settlement).collect();
         let settlements = settlements.as_slice();
         let run_id = self.run_id;
-        let operation = |mut connection: db::Link| async move {
+        let operation = |mut transaction: db::Transaction| async move {
             at_rejects.store(false, Relaxed);
-            // The queue first: it tells whose lease still holds, and keeps everybody else away until the commit.
-            let held = queue::settle(&mut connection, settlements).await?;
+            // The queue first: it shows which leases still hold, and its row locks keep other workers away until the
+            // commit. Anything written before could belong to an order that another worker has taken over.
+            let held = queue::settle(&mut transaction, settlements).await?;
             let kept = still_held(settlements, &held);
-            let written = chat::upsert(&mut connection, &kept).await?;
+            let written = chat::upsert(&mut transaction, &kept).await?;
             at_rejects.store(true, Relaxed);
-            rejects::insert(&mut connection, run_id, &kept).await?;
+            rejects::insert(&mut transaction, run_id, &kept).await?;
             at_rejects.store(false, Relaxed);
             let mut counters = count(&kept);
             (counters.requests, counters.throttled) = sent;
             counters.messages_inserted = written.messages_inserted;
             counters.messages_updated = written.messages_updated;
             counters.users_written = written.users;
-            runs::count(&mut connection, run_id, &counters).await?;
+            runs::count(&mut transaction, run_id, &counters).await?;
             Ok(kept)
         };
         let kept = self.store.run_by_key(operation).await?;
@@ -104,14 +107,14 @@ impl Writer<'_> {
 }
 
 impl Answered {
-    /// Not believed: the order stays live and is asked for again.
+    /// Holds the result back: the order stays live and is fetched again.
     pub(super) fn hold(mut self, suspicion: Suspicion, id_space: &IdSpace) -> Self {
         self.settlement = Box::new(self.settlement.hold(&self.order, suspicion, id_space));
         self
     }
 
-    /// Takes out of the settlement what PostgreSQL refuses, a little more each time: the bodies of its rejects, the
-    /// rejects, the conversation, everything but the queue row. False if nothing is left to take out.
+    /// Removes from the settlement what PostgreSQL may refuse, a little more each time: the bodies of its rejects, the
+    /// rejects, the conversation, everything but the queue row. Returns false if nothing is left to remove.
     fn give_way(&mut self, refusal: &db::Error, at_rejects: bool, policy: &QueuePolicy) -> bool {
         let settlement = &mut self.settlement;
         let is_put_aside = |settlement: &Settlement| {
@@ -124,7 +127,7 @@ impl Answered {
             tracing::warn!(order_id = %self.order.order_id, "sync.rejects takes no row of it: {refusal}");
             settlement.rejects.clear();
         } else if refusal.is_duplicate() && !settlement.is_stored {
-            // Somebody took the order's row out of chat.orders by hand, and left others.
+            // The row in chat.orders was deleted by hand while rows in other tables were left.
             settlement.is_stored = true;
         } else if !is_put_aside(settlement) {
             self.put_aside(refusal, policy);
@@ -138,7 +141,7 @@ impl Answered {
         true
     }
 
-    /// Fails the order: PostgreSQL refuses what the API said of it, which is kept for inspection.
+    /// Fails the order, and keeps the refused reply for inspection.
     fn put_aside(&mut self, refusal: &db::Error, policy: &QueuePolicy) {
         let conversation = self.settlement.conversation.take();
         let mut rejects = std::mem::take(&mut self.settlement.rejects);

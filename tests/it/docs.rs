@@ -1,5 +1,5 @@
-//! The examples in README and docs work: shell blocks are run one after the other with the real binary, SQL and TOML
-//! blocks are used unchanged.
+//! The examples in README and docs work: shell blocks run one after the other with the real binary, SQL and TOML blocks
+//! unchanged.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -21,7 +21,7 @@ tests!(
 
 const README: &str = include_str!("../../README.md");
 
-/// In the order in which their examples build on each other.
+/// In the order in which their examples depend on each other.
 const PAGES: [&str; 8] = [
     README,
     include_str!("../../docs/operating.md"),
@@ -40,8 +40,7 @@ async fn the_examples_work(lab: Arc<Lab>) -> anyhow::Result<()> {
         script.push_str(&block);
         script.push('\n');
     }
-    // The port that the example takes for granted may be somebody else's here; and a script has no eyes to see when
-    // the simulated API is there.
+    // The port of the example may be in use here, and a script cannot see when the simulated API is up.
     let start = script.lines().find(|line| line.starts_with("chatsync simulate &")).context("the simulator's line")?;
     let wait = format!(
         "chatsync simulate --listen 127.0.0.1:{port} > simulator.log &\n\
@@ -70,7 +69,7 @@ async fn the_examples_work(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 async fn the_pages_name_what_exists(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Configuration examples are accepted, but for the files that they name.
+    // Configuration examples are valid, except for the files that they name.
     for (number, block) in all_blocks("toml").into_iter().enumerate() {
         let file = lab.home.path().join(format!("{number}.toml"));
         let secret = lab.home.path().join("secret");
@@ -86,7 +85,7 @@ async fn the_pages_name_what_exists(lab: Arc<Lab>) -> anyhow::Result<()> {
         let sources = Sources { file: ConfigFile::Given(file), environment: Vec::new() };
         config::load(&sources, Needs::Credentials)?;
     }
-    // Every key and table that is mentioned exists.
+    // Every mentioned key and table exists.
     let known = known_keys();
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('sync', 'chat')")
@@ -126,7 +125,7 @@ async fn the_documented_policy_is_the_one_in_force(_lab: Arc<Lab>) -> anyhow::Re
         .map(|line| line.split('|').map(str::trim).collect())
         .filter(|row: &Vec<&str>| row.len() == 7)
         .collect();
-    // The head, its line, and a row for each.
+    // The header, its line, and one row each.
     assert_eq!(rows.len(), FailureKind::ALL.len() + 2);
     let yes = |is_so| if is_so { "yes" } else { "no" };
     for kind in FailureKind::ALL {
@@ -147,7 +146,7 @@ fn all_blocks(language: &str) -> Vec<String> {
     PAGES.iter().flat_map(|page| blocks(page, language)).collect()
 }
 
-/// The fenced blocks of a page in one language.
+/// Returns the fenced blocks of a page in one language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
@@ -161,7 +160,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     blocks
 }
 
-/// The dotted keys of the defaults.
+/// Returns the dotted keys of the defaults.
 fn known_keys() -> BTreeSet<String> {
     let mut section = "";
     let mut keys = BTreeSet::new();

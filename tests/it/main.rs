@@ -1,8 +1,8 @@
 //! Integration tests: the real binary and engine, a real PostgreSQL, real HTTP over sockets.
 //!
-//! A harness of its own (libtest-mimic; same arguments and output as the usual one), because one server serves all
-//! tests and must be stopped after the last, also on Ctrl-C. Every test gets a [`Lab`](support::Lab) with a database
-//! of its own.
+//! A custom harness (libtest-mimic; same arguments and output as the usual one), because one server serves all tests
+//! and must be stopped after the last, also on Ctrl-C. Every test gets a [`Lab`](support::Lab) with a separate
+//! database.
 
 mod chaos;
 mod cli;
@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Most tests wait for clocks and sockets rather than for a processor.
+    // Most tests wait for clocks and sockets, not for a processor.
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     arguments.test_threads.get_or_insert(2 * processors);
     if arguments.list {
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
         eprintln!("the test database: {error:#}");
         ExitCode::FAILURE
     });
-    // After a signal the tests' thread may still be busy; nobody waits for it.
+    // After a signal the thread of the tests may still be busy; do not wait for it.
     runtime.shutdown_background();
     code
 }
 
 async fn with_server(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // Before the start, so that no moment is left in which a signal leaves a server behind.
+    // Before the start, so that no signal can leave a server behind.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start().await?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use chatsync::db::pace::{self, Report, Shared, Total};
+use chatsync::db::pace::{self, PaceReport, Shared, Total};
 use chatsync::db::runs::{self, Finish, Status, Trigger};
 use chatsync::simulator::{self, Running, Stats};
 use chatsync::sync::{Progress, Request, Worker};
@@ -280,7 +280,7 @@ async fn start_run(lab: &Lab, api: &str) -> anyhow::Result<(Uuid, Shared)> {
 async fn only_living_runs_of_the_same_api_share_its_pace(lab: Arc<Lab>) -> anyhow::Result<()> {
     let alone = Shared { workers: 1, total: None };
     let together = Shared { workers: 2, total: None };
-    let report = Report { rate: 5.0, served: None, found: None, workers: 1, initial: 20.0 };
+    let report = PaceReport { rate: 5.0, served: None, found: None, workers: 1, initial: 20.0 };
     let (first, shared) = start_run(&lab, API).await?;
     assert_eq!(shared, alone);
     assert_eq!(start_run(&lab, "http://127.0.0.1:2/").await?.1, alone);
@@ -319,7 +319,7 @@ async fn report(
     found: Option<f64>,
     workers: u32,
 ) -> anyhow::Result<Option<Total>> {
-    let report = Report { rate: 1.0, served, found, workers, initial: 20.0 };
+    let report = PaceReport { rate: 1.0, served, found, workers, initial: 20.0 };
     Ok(pace::report(&lab.pool, run_id, API, &report).await?.total)
 }
 

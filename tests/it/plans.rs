@@ -1,5 +1,5 @@
-//! What the statements about the queue cost once most of it has ended: PostgreSQL's own plans for the program's own
-//! statements, over a table that is large enough to leave it a choice; and which updates touch no index.
+//! The cost of the queue statements when most orders have ended: the plans of PostgreSQL for the real statements, on a
+//! table large enough to offer a choice; and which updates touch no index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,7 @@ tests!(
     claims_and_renewals_touch_no_index,
 );
 
-/// A statement, the types of its parameters where they do not follow from it, arguments, and the indexes of the queue
-/// that it may use.
+/// A statement, the parameter types that cannot be inferred, arguments, and the indexes of the queue that it may use.
 struct Statement {
     name: &'static str,
     sql: &'static str,
@@ -52,22 +51,22 @@ const STATEMENTS: [Statement; 15] = [
     statement!("due" "" "now(), '{live-100,live-200}', 50000, '1 minute'" [KEY]),
     statement!("count_due" "" "now(), NULL" [DUE]),
     statement!("overview" "" "" [CLAIM, ENDED]),
-    statement!("forecast_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
+    statement!("plan_near" "(interval, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz)"
         "'1 day', now(), now(), now(), now() + interval '6 hours', now() - interval '18 hours'" [CLAIM, DUE]),
-    statement!("forecast_totals" "" "'1 day', now(), NULL, NULL, NULL, now()" [CLAIM]),
-    statement!("forecast_last" "" "100, now()" [CLAIM]),
-    statement!("forecast_missed" "(bigint, interval, float8, bigint, timestamptz)" "NULL, '1 day', 0.01, 5, now()" [CLAIM]),
-    statement!("forecast_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5, now()" [CLAIM]),
+    statement!("plan_totals" "" "'1 day', now(), NULL, NULL, NULL, now()" [CLAIM]),
+    statement!("plan_last" "" "100, now()" [CLAIM]),
+    statement!("plan_missed" "(bigint, interval, float8, bigint, timestamptz)" "NULL, '1 day', 0.01, 5, now()" [CLAIM]),
+    statement!("plan_missed_later" "" "'1 day', now(), NULL, NULL, NULL, 5, now()" [CLAIM]),
     statement!("failing" "" "" [CLAIM, ENDED]),
-    statement!("life" "" "'ended-1'" [KEY]),
-    // An empty list implies every condition, so that any partial index would do for it.
+    statement!("why" "" "'ended-1'" [KEY]),
+    // An empty list implies every condition, so any partial index would do.
     statement!("retry" "" "true, '{}', NULL" [ENDED, KEY, "order_queue_held"]),
     statement!("retry" "" "false, '{ended-1}', now() - interval '2 days'" [ENDED, KEY]),
     statement!("forget" "" "'90 days', 5000" [ENDED]),
     statement!("enqueue" "" "ARRAY['ended-1', 'new'], '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', 'test', false, gen_random_uuid(), NULL, NULL, NULL, NULL" [KEY]),
 ];
 
-/// What a run does about all that is due, as it does it.
+/// The queries of a run about everything due, as it sends them.
 const OF_A_RUN: [Statement; 3] = [
     statement!("due" "" "now(), NULL, 50000, '1 minute'" [DUE]),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" [CLAIM]),
@@ -76,7 +75,7 @@ const OF_A_RUN: [Statement; 3] = [
 
 async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut connection = lab.pool.acquire().await?;
-    // Vacuum calls a page visible to all only once the commit of its rows is on disk.
+    // Vacuum marks a page as all-visible only once the commit of its rows is on disk.
     sqlx::query("SET synchronous_commit = on").execute(&mut *connection).await?;
     sqlx::query(
         "INSERT INTO sync.order_queue (order_id, state, due_at, content_hash, history)
@@ -99,21 +98,21 @@ async fn no_statement_reads_more_of_a_large_queue_than_it_needs(lab: Arc<Lab>) -
             ensure!(statement.indexes.contains(&&*scan), "{} ({}): {scan}", statement.name, statement.arguments);
         }
     }
-    // Claims go on where the last one ended, and must not sort what is due again and again.
+    // Claims continue after the last one, and must not sort all due orders each time.
     for statement in &OF_A_RUN {
         let mut transaction = connection.begin().await?;
         sqlx::raw_sql(db::BY_KEY).execute(&mut *transaction).await?;
         assert_eq!(scans(&mut transaction, statement).await?, statement.indexes, "{}", statement.name);
     }
-    // Without the index it would show.
+    // Without the index the check would fail.
     sqlx::query("DROP INDEX sync.order_queue_ended").execute(&mut *connection).await?;
     let retry = STATEMENTS.iter().find(|statement| statement.name == "retry").context("retry")?;
     assert_eq!(scans(&mut connection, retry).await?, ["Seq Scan"]);
     Ok(())
 }
 
-/// What each batch takes, from the look at what is due to the last upsert. One order each: however many there are, the
-/// plan is the same.
+/// The statements of each batch, from the first look to the last upsert. One order each: the plan is the same for any
+/// number.
 const OF_A_BATCH: [Statement; 9] = [
     statement!("due" "" "now(), NULL, 50000, '1 minute'" []),
     statement!("claim" "" "now(), -2147483648, 'epoch', '', NULL, 500, gen_random_uuid(), '1 minute'" []),
@@ -128,7 +127,7 @@ const OF_A_BATCH: [Statement; 9] = [
 
 async fn a_batch_is_written_without_reading_a_whole_table(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut connection = lab.pool.acquire().await?;
-    // With statistics of a quiet moment, as autovacuum makes them: no order is leased.
+    // With statistics from an idle moment, as autovacuum collects them: no order is leased.
     sqlx::raw_sql(
         "INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(1, 2000) AS n;
          INSERT INTO chat.orders (order_id, status, coverage)
@@ -151,20 +150,20 @@ async fn a_batch_is_written_without_reading_a_whole_table(lab: Arc<Lab>) -> anyh
         sqlx::raw_sql(db::BY_KEY).execute(&mut *transaction).await?;
         let plan = plan(&mut transaction, statement).await?;
         assert_eq!(read_whole(&plan[0]["Plan"]), Vec::<String>::new(), "{}: {plan:#}", statement.name);
-        // A reply may have 10,000 messages: nothing compares all with all.
+        // A reply may have 10,000 messages: no plan may compare all pairs.
         let is_hashed = plan.to_string().contains("NOT (hashed SubPlan");
         assert_eq!(is_hashed, statement.name == "mark_removed", "{plan:#}");
     }
-    // Without those settings it would show.
+    // Without the settings the check would fail.
     ensure!(would_read.contains(&"upsert_orders"), "only {would_read:?}");
     Ok(())
 }
 
-/// Tables, other than the columns of the batch, that are read from one end to the other.
+/// Tables that are scanned completely, except the columns of the batch.
 fn read_whole(node: &Value) -> Vec<String> {
     let is_whole = match node["Node Type"].as_str() {
         Some("Seq Scan" | "Parallel Seq Scan" | "Bitmap Heap Scan") => true,
-        // The claim walks through its index in due order, up to its limit.
+        // The claim reads its index in due order, up to its limit.
         Some("Index Scan" | "Index Only Scan") => node["Index Cond"].is_null(),
         _ => false,
     };
@@ -173,7 +172,7 @@ fn read_whole(node: &Value) -> Vec<String> {
     own.into_iter().chain(below).collect()
 }
 
-/// How a statement reads the queue: the indexes, or the kind of scan where there is none.
+/// How a statement reads the queue: the indexes, or the kind of scan.
 async fn scans(connection: &mut PgConnection, statement: &Statement) -> anyhow::Result<Vec<String>> {
     let plan = plan(connection, statement).await?;
     let mut scans = Vec::new();
@@ -195,7 +194,7 @@ fn collect(node: &Value, scans: &mut Vec<String>) {
     let text = |key: &str| node[key].as_str();
     match (text("Node Type").unwrap_or_default(), text("Index Name"), text("Relation Name")) {
         (_, Some(index), _) if index.starts_with("order_queue") => scans.push(index.to_owned()),
-        // The index is told by the node below, or the row's place by another one.
+        // The index is named by the node below, or the row is found by another node.
         ("Bitmap Heap Scan" | "Tid Scan" | "ModifyTable", ..) => {}
         (scan, None, Some("order_queue")) => scans.push(scan.to_owned()),
         _ => {}
@@ -223,7 +222,7 @@ async fn claims_and_renewals_touch_no_index(lab: Arc<Lab>) -> anyhow::Result<()>
     let ((), stayed) =
         in_place(&mut connection, async |connection| Ok(queue::renew(connection, &held, minute).await?)).await?;
     ensure!(stayed, "the renewal");
-    // The other kind of update would show.
+    // Check that an update of the other kind is detected.
     let expired = Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() }, Vec::new());
     let settlement = settle(&order, expired, Utc::now(), Utc::now(), &policy, 0.5);
     let (_, stayed) =
@@ -240,7 +239,7 @@ async fn claim(connection: &mut PgConnection) -> anyhow::Result<ClaimedOrder> {
     claimed.orders.into_iter().next().context("an order")
 }
 
-/// Does something to one row of the queue in a transaction; says also whether the row stayed in place.
+/// Changes one queue row in a transaction. Also returns whether the row stayed in place.
 async fn in_place<T>(
     connection: &mut PgConnection,
     work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<T>,

@@ -1,4 +1,4 @@
-//! What analysts find in schema `chat` after one or several replies: every value, and what a later reply may change.
+//! Schema `chat` after one or several replies: every value, and what a later reply may change.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,24 +15,24 @@ tests!(
     a_read_receipt_changes_its_row_and_no_other,
     read_never_goes_back_to_unread,
     a_message_that_vanished_stays_with_removed_at,
-    nothing_is_removed_by_a_reply_understood_in_part,
+    nothing_is_removed_by_a_partly_understood_reply,
     an_empty_expired_or_404_reply_takes_nothing_away,
-    what_the_api_no_longer_says_stays_as_it_was_said,
-    a_new_shopper_takes_over_and_the_old_one_stays_on_record,
+    what_the_api_no_longer_sends_is_kept,
+    a_new_shopper_takes_over_and_the_old_one_is_kept,
     a_name_is_replaced_by_a_newer_one_and_never_erased,
     what_postgresql_cannot_store_is_replaced_and_marked,
     unknown_fields_are_kept,
     values_of_another_type_make_the_same_rows,
-    a_field_that_cannot_be_read_costs_that_field_only,
+    an_unreadable_field_loses_only_that_field,
     an_unreadable_field_erases_nothing_and_is_forgotten_once_it_can_be_read,
     a_conversation_with_unreadable_fields_is_captured,
     messages_that_were_left_out_are_counted_until_a_reply_has_them_all,
-    what_is_unreadable_about_a_chat_user_costs_no_good_read,
+    an_unreadable_chat_user_does_not_spoil_a_good_read,
     completeness_is_stated_only_where_it_is_proven,
     an_order_never_found_has_a_row_too,
     a_conversation_of_the_older_api_becomes_quiet,
     an_order_put_back_after_its_closure_is_open_again,
-    a_rejected_part_is_kept_once,
+    a_reject_is_kept_once,
     a_reply_that_comes_back_is_written_again,
     the_same_bytes_are_known_without_being_read,
 );
@@ -49,7 +49,7 @@ async fn the_documented_reply_becomes_the_right_rows(lab: Arc<Lab>) -> anyhow::R
         r#"participants {"role": "shopper", "user_id": 123456789, "order_id": "order", "user_type": "driver", "is_current": false}"#,
         r#"participants {"role": "shopper", "user_id": 4, "order_id": "order", "user_type": "driver", "is_current": true}"#,
         r#"participants {"role": "shopper", "user_id": 55655345, "order_id": "order", "user_type": "driver", "is_current": false}"#,
-        // Five: the customer, three shoppers (one of whom is the sender), and the recipient whom metadata does not name.
+        // Five: the customer, three shoppers (one is the sender), and the recipient, whom metadata does not name.
         r#"users {"user_id": 123456789, "user_type": "driver", "avatar_url": "SomeURL2", "display_name": "SomeFirstName2"}"#,
         r#"users {"user_id": 2, "user_type": "user", "avatar_url": null, "display_name": "John"}"#,
         r#"users {"user_id": 334354343, "user_type": "user", "avatar_url": null, "display_name": null}"#,
@@ -109,7 +109,7 @@ async fn the_same_orders_again_change_nothing_at_all(lab: Arc<Lab>) -> anyhow::R
     lab.make_all_due().await?;
     let second = lab.sync(&api.base_url(), &[]).await?.run;
     api.stop().await;
-    // Not even rewritten with the same content: the rows are the very same versions.
+    // Not even rewritten: the row versions are the same.
     assert_eq!((lab.dump("chat").await?, tuples(&lab).await?), before);
     assert!(second.fetched > 250 && second.unchanged == second.fetched, "{second:?}");
     assert_eq!((second.messages_inserted, second.messages_updated, second.users_written), (0, 0, 0));
@@ -151,7 +151,7 @@ async fn a_message_that_vanished_stays_with_removed_at(lab: Arc<Lab>) -> anyhow:
     let mut shorter = three_messages();
     shorter["chat_messages"].as_array_mut().expect("a list").remove(0);
     let run = api.sync_reply(&lab, shorter).await?;
-    // The one removed; the other two moved up.
+    // The removed one; the other two moved up.
     assert_eq!(run.messages_updated, 3);
     let removed = "SELECT string_agg(message_id || ' ' || body, ',') FROM chat.messages WHERE removed_at IS NOT NULL";
     assert_eq!(lab.text(removed).await?.as_deref(), Some("1 first"));
@@ -161,7 +161,7 @@ async fn a_message_that_vanished_stays_with_removed_at(lab: Arc<Lab>) -> anyhow:
     Ok(())
 }
 
-async fn nothing_is_removed_by_a_reply_understood_in_part(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn nothing_is_removed_by_a_partly_understood_reply(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Api::start(three_messages()).await;
     api.sync(&lab).await?;
     let mut broken = three_messages();
@@ -181,7 +181,7 @@ async fn an_empty_expired_or_404_reply_takes_nothing_away(lab: Arc<Lab>) -> anyh
     let before = content().await?;
     assert_eq!(before.len(), 11);
     let status = "SELECT status || ' ' || (closed_at IS NOT NULL) FROM chat.orders";
-    let empty_metadata = json!({"customer": {"id": 99, "display_name": "Nobody"}});
+    let empty_metadata = json!({"customer": {"id": 99, "display_name": "Ghost"}});
     for (answer, expected) in [
         (Answer::json(200, &json!({"chat_messages": []})), "open false"),
         (Answer::json(200, &json!({"chat_messages": [], "metadata": empty_metadata})), "open false"),
@@ -201,7 +201,7 @@ async fn an_empty_expired_or_404_reply_takes_nothing_away(lab: Arc<Lab>) -> anyh
     Ok(())
 }
 
-async fn what_the_api_no_longer_says_stays_as_it_was_said(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn what_the_api_no_longer_sends_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let full = json!({
         "id": 1, "order_id": 5, "created_at": "2026-01-01T10:00:00Z", "sender_type": "user", "sender_id": 1,
         "recipient_type": "driver", "recipient_id": 2, "read": true, "read_at": "2026-01-01T10:01:00Z", "body": "hello",
@@ -216,11 +216,11 @@ async fn what_the_api_no_longer_says_stays_as_it_was_said(lab: Arc<Lab>) -> anyh
     Ok(())
 }
 
-async fn a_new_shopper_takes_over_and_the_old_one_stays_on_record(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_new_shopper_takes_over_and_the_old_one_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut reply = documented_reply();
     let api = Api::start(reply.clone()).await;
     api.sync(&lab).await?;
-    // The new one is not in the list, the old one no longer is.
+    // The new shopper is not in the list, the old one no longer is.
     reply["metadata"]["current_shopper"] = json!({"id": 77, "display_name": "Zoe"});
     reply["metadata"]["shoppers"].as_array_mut().expect("a list").retain(|shopper| shopper["id"] != 4);
     api.sync_reply(&lab, reply.clone()).await?;
@@ -228,7 +228,7 @@ async fn a_new_shopper_takes_over_and_the_old_one_stays_on_record(lab: Arc<Lab>)
     assert_eq!(lab.text(current).await?.as_deref(), Some("77"));
     assert_eq!(lab.count("SELECT count(*) FROM chat.participants WHERE role = 'shopper'").await?, 4);
     assert_eq!(lab.count("SELECT current_shopper_id FROM chat.orders").await?, 77);
-    // A reply that names nobody relieves nobody.
+    // A reply without a current shopper changes none.
     reply["metadata"]["current_shopper"] = Value::Null;
     api.sync_reply(&lab, reply).await?;
     assert_eq!(lab.text(current).await?.as_deref(), Some("77"));
@@ -244,7 +244,7 @@ async fn a_name_is_replaced_by_a_newer_one_and_never_erased(lab: Arc<Lab>) -> an
     assert_eq!(lab.text(user).await?.as_deref(), Some("Anne|a.jpg"));
     api.sync_reply(&lab, customer(Value::Null, json!("b.jpg"))).await?;
     assert_eq!(lab.text(user).await?.as_deref(), Some("Anne|b.jpg"));
-    // Somebody else has seen the user later than this reply was asked for.
+    // Another order has seen the user later than this request was sent.
     sqlx::query("UPDATE chat.users SET observed_at = now() + interval '1 hour'").execute(&lab.pool).await?;
     let run = api.sync_reply(&lab, customer(json!("Old"), json!("old.jpg"))).await?;
     assert_eq!(lab.text(user).await?.as_deref(), Some("Anne|b.jpg"));
@@ -304,7 +304,7 @@ async fn values_of_another_type_make_the_same_rows(lab: Arc<Lab>) -> anyhow::Res
     Ok(())
 }
 
-async fn a_field_that_cannot_be_read_costs_that_field_only(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_unreadable_field_loses_only_that_field(lab: Arc<Lab>) -> anyhow::Result<()> {
     let reply = json!({"chat_messages": [
         {"id": 1, "body": "a", "image": {"url": "1.jpg", "size": [1, 2.5]}, "read": "maybe"},
         {"id": 2, "body": {"text": "b"}, "created_at": 1_769_882_400, "order_id": 5.5, "sender_id": 1, "sender_type": 7},
@@ -337,7 +337,7 @@ async fn an_unreadable_field_erases_nothing_and_is_forgotten_once_it_can_be_read
     let odd = json!({"url": "x"});
     for (image, created_at, mood, expected) in [
         (odd.clone(), json!(5), Value::Null, r#"- {created_at,image} {"image": {"url": "x"}, "created_at": 5}"#),
-        // Silence changes nothing.
+        // Missing values change nothing.
         (Value::Null, Value::Null, Value::Null, r#"- {created_at,image} {"image": {"url": "x"}, "created_at": 5}"#),
         (json!("1.jpg"), Value::Null, json!(1), r#"1.jpg {created_at} {"mood": 1, "created_at": 5}"#),
         (json!("1.jpg"), json!("2026-01-01T00:00:00Z"), Value::Null, r#"1.jpg 2026-01-01 00:00:00+00 - {"mood": 1}"#),
@@ -397,7 +397,7 @@ async fn messages_that_were_left_out_are_counted_until_a_reply_has_them_all(lab:
     let full = three_messages();
     for (reply, expected) in [
         (&broken, "captured_open 2 2 f"),
-        // It says nothing of them.
+        // It has no messages.
         (&empty, "captured_open 2 2 f"),
         (&full, "captured_open 3 0 t"),
         (&broken, "captured_open 3 2 t"),
@@ -412,7 +412,7 @@ async fn messages_that_were_left_out_are_counted_until_a_reply_has_them_all(lab:
     Ok(())
 }
 
-async fn what_is_unreadable_about_a_chat_user_costs_no_good_read(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_unreadable_chat_user_does_not_spoil_a_good_read(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut reply = three_messages();
     reply["metadata"] = json!({
         "customer": {"id": "1", "display_name": ["Ann"], "avatar_url": "a.jpg"},
@@ -428,7 +428,7 @@ async fn what_is_unreadable_about_a_chat_user_costs_no_good_read(lab: Arc<Lab>) 
         r#"$.metadata.current_shopper.id {"display_name":"no id"}; $.metadata.customer.display_name ["Ann"]"#;
     assert_eq!(lab.text(parts).await?.as_deref(), Some(expected));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE last_fetched_at IS NOT NULL").await?, 1);
-    // Nor does it keep a message that vanished from being noticed.
+    // A vanished message is still noticed.
     reply["chat_messages"].as_array_mut().expect("a list").pop();
     api.sync_reply(&lab, reply).await?;
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages WHERE removed_at IS NOT NULL").await?, 1);
@@ -508,7 +508,7 @@ async fn an_order_put_back_after_its_closure_is_open_again(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-async fn a_rejected_part_is_kept_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_reject_is_kept_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     let reply = json!({"chat_messages": [{"id": 1, "body": "good"}, {"body": "no id"}]});
     let api = Api::start(reply.clone()).await;
     let run = api.sync(&lab).await?;
@@ -537,7 +537,7 @@ async fn a_reply_that_comes_back_is_written_again(lab: Arc<Lab>) -> anyhow::Resu
         let run = api.sync(&lab).await?;
         assert_eq!((run.fetched, run.unchanged, run.messages_updated), (1, 1, 0));
     }
-    // Put back, an order is written again, whatever became of its rows.
+    // A retried order is written again, even if its rows were changed.
     sqlx::query("UPDATE chat.messages SET body = 'spoilt by hand'").execute(&lab.pool).await?;
     put_back(&lab).await?;
     assert_eq!(api.sync(&lab).await?.unchanged, 0);
@@ -551,7 +551,7 @@ async fn the_same_bytes_are_known_without_being_read(lab: Arc<Lab>) -> anyhow::R
     for (reply, is_known) in [(speaking, true), (three_messages(), false)] {
         let api = Api::start(reply).await;
         api.sync(&lab).await?;
-        // If they were read, they would be found to differ.
+        // If they were decoded, they would differ.
         sqlx::query("UPDATE sync.order_queue SET content_hash = 'another'").execute(&lab.pool).await?;
         let run = api.sync(&lab).await?;
         assert_eq!((run.fetched, run.unchanged == 1), (1, is_known));
@@ -559,7 +559,7 @@ async fn the_same_bytes_are_known_without_being_read(lab: Arc<Lab>) -> anyhow::R
     Ok(())
 }
 
-/// An API that gives one answer for every order, until told otherwise.
+/// An API that gives one answer for every order, until it changes.
 struct Api {
     server: Recorder,
     answer: Arc<Mutex<Answer>>,
@@ -581,7 +581,7 @@ impl Api {
         *self.answer.lock().expect("not poisoned") = answer;
     }
 
-    /// Syncs the order `order`, enqueued if need be.
+    /// Syncs the order `order`, and enqueues it if necessary.
     async fn sync(&self, lab: &Lab) -> anyhow::Result<chatsync::db::runs::Run> {
         lab.enqueue(&["order"]).await?;
         lab.make_all_due().await?;
@@ -601,7 +601,7 @@ async fn put_back(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where each row of schema chat lies, and which transaction wrote it: moves when a row is rewritten or even locked.
+/// Position and transaction of each row of schema chat: changes when a row is rewritten or locked.
 async fn tuples(lab: &Lab) -> anyhow::Result<Vec<String>> {
     let rows = sqlx::query_scalar(
         "SELECT concat_ws(' ', 'm', ctid, xmin, xmax) FROM chat.messages
@@ -615,13 +615,13 @@ async fn tuples(lab: &Lab) -> anyhow::Result<Vec<String>> {
     Ok(rows)
 }
 
-/// A time to the microsecond, which is what PostgreSQL keeps.
+/// A time in microseconds, the precision of PostgreSQL.
 fn moment(value: &Value) -> Option<i64> {
     let time = value.as_str()?;
     Some(chrono::DateTime::parse_from_rfc3339(time).expect("RFC 3339").timestamp_micros())
 }
 
-/// The example of the API's own documentation.
+/// The example of the API documentation.
 fn documented_reply() -> Value {
     json!({
         "chat_messages": [{

@@ -1,5 +1,5 @@
-//! `chatsync status`: what is wrong and what helps; the queue by state, the orders by coverage, what is due, the latest
-//! runs, the next tick. Fits into 80 columns.
+//! `chatsync status`: problems with the commands that help, the queue by state, the orders by coverage, what is due,
+//! the latest runs, the next tick. Fits into 80 columns.
 
 mod problems;
 mod runs_table;
@@ -19,18 +19,18 @@ use crate::config::{Needs, Settings};
 use crate::db::queue::{self, Failing, Overview};
 use crate::db::rejects::{self, Dropped};
 use crate::db::runs::{self, IdleRuns, Losses, Run, Trigger};
-use crate::db::{self, insight};
+use crate::db::{self, demo};
 use crate::domain::{HeldKind, OrderState};
 use crate::sync::outlook::{Foresight, Outlook};
 use problems::Problem;
 
-/// Losses older than this are known; they stay in the counts by coverage.
+/// Older losses are not shown as problems; they stay in the counts by coverage.
 const RECENT: TimeDelta = TimeDelta::days(7);
 
-/// Columns of a terminal that everybody has.
+/// Width that every terminal has.
 const WIDTH: usize = 80;
 
-/// Show what is wrong, the queue and the latest runs.
+/// Show problems, the queue and the latest runs.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print one JSON object
@@ -41,25 +41,22 @@ pub(super) struct Args {
     #[arg(long)]
     failing: bool,
 
-    /// How many runs to show; those in which nothing was due are folded and not counted
+    /// How many runs to show; those in which nothing was due are grouped and not counted
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
 }
 
-/// All that is shown.
-struct Status {
+struct StatusReport {
     overview: Overview,
-    /// Orders that the guard holds back, by kind.
     held: BTreeMap<HeldKind, u64>,
-    /// Rejects that are not kept any more.
     dropped: Vec<Dropped>,
     coverage: Vec<(String, i64)>,
-    /// The latest runs, but for those in which nothing was due.
+    /// The latest runs in which something was due.
     runs: Vec<Run>,
     idle_runs: Vec<IdleRuns>,
-    /// What the runs of the last days found lost.
+    /// Losses found by the runs of the last days.
     losses: Losses,
-    /// `None`: it would have taken too long.
+    /// `None` if it took too long.
     outlook: Option<Outlook>,
     nearest_deadline: Option<DateTime<Utc>>,
     next_tick: Option<DateTime<Utc>>,
@@ -69,30 +66,30 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     if args.failing {
-        let look = |mut connection: db::Link| async move { queue::failing(&mut *connection).await };
+        let look = |mut transaction: db::Transaction| async move { queue::failing(&mut *transaction).await };
         let failing = database.store.run(look).await?;
         if args.json { print_json(&json!({ "failing": failing }))? } else { print(failing_text(&failing))? }
     } else {
-        let status = Status::look(&settings, &database, args.runs.into()).await?;
+        let status = StatusReport::look(&settings, &database, args.runs.into()).await?;
         if args.json { print_json(&status.as_json())? } else { print(status.text())? }
     }
     database.close().await?;
     Ok(End::Good)
 }
 
-impl Status {
+impl StatusReport {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
-        let look = |mut connection: db::Link| async move {
-            let overview = queue::overview(&mut *connection).await?;
-            let latest = runs::latest(&mut *connection, 1).await?;
+        let look = |mut transaction: db::Transaction| async move {
+            let overview = queue::overview(&mut *transaction).await?;
+            let latest = runs::latest(&mut *transaction, 1).await?;
             let window = settings.queue.policy.readable_window;
             let status = Self {
-                held: queue::count_held(&mut *connection).await?,
-                dropped: rejects::dropped(&mut *connection).await?,
-                coverage: insight::coverage(&mut *connection).await?,
-                runs: runs::busy(&mut *connection, limit).await?,
-                idle_runs: runs::idle(&mut *connection, limit).await?,
-                losses: runs::losses_since(&mut *connection, Utc::now() - RECENT).await?,
+                held: queue::count_held(&mut *transaction).await?,
+                dropped: rejects::dropped(&mut *transaction).await?,
+                coverage: demo::coverage(&mut *transaction).await?,
+                runs: runs::busy(&mut *transaction, limit).await?,
+                idle_runs: runs::idle(&mut *transaction, limit).await?,
+                losses: runs::losses_since(&mut *transaction, Utc::now() - RECENT).await?,
                 outlook: None,
                 nearest_deadline: overview.nearest_deadline_base.map(|base| base + window),
                 next_tick: settings.schedule.ticks.next_after(Utc::now()),
@@ -103,7 +100,8 @@ impl Status {
         let (status, after) = database.store.run(look).await?;
         let outlook = match Foresight::new(settings).outlook(&database.pool, after).await {
             Ok(outlook) => Some(outlook),
-            // Too long, or not now. Any other failure, such as that of a pooler, would come again and must be seen.
+            // It took too long, or the database is unavailable. Other failures, such as those of a pooler, would repeat
+            // and must be seen.
             Err(error) if error.is_outage() => None,
             Err(error) => return Err(error),
         };
@@ -160,7 +158,7 @@ impl Status {
         )
     }
 
-    /// Orders by state, and by coverage beside them.
+    /// Orders by state, with orders by coverage beside them.
     fn counts(&self) -> Table {
         let states: Vec<_> = state_rows(&self.overview).collect();
         let lines = states.len().max(self.coverage.len());
@@ -190,13 +188,11 @@ impl Status {
     }
 }
 
-/// Rejects that are not kept any more, for people.
 fn dropped_text(dropped: &Dropped) -> String {
     let Dropped { reason, rejects, last_dropped_at, .. } = dropped;
     format!("rejects        {rejects} dropped (rejects.{reason}), the last {}\n", time(Some(*last_dropped_at)))
 }
 
-/// The queue by state, for people.
 pub(super) fn queue_text(overview: &Overview) -> String {
     format!("{}\n\n{}", table(&["state", "orders"], state_rows(overview)), due_text(overview))
 }
@@ -210,7 +206,6 @@ fn due_text(overview: &Overview) -> String {
     format!("due now        {}{since}, {} held by a worker", overview.due, overview.leased)
 }
 
-/// Orders that fail, for people.
 fn failing_text(failing: &[Failing]) -> String {
     if failing.is_empty() {
         return "no order fails".to_owned();

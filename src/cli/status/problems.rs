@@ -1,4 +1,4 @@
-//! What is wrong, the worst first, each with the command that helps.
+//! Problems, the worst first, each with the command that helps.
 
 use std::collections::BTreeMap;
 
@@ -13,33 +13,31 @@ use crate::db::runs::{Losses, Run};
 use crate::domain::HeldKind;
 use crate::sync::outlook::Outlook;
 
-/// Something that is wrong.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    /// For machines: does not change.
+    /// For machines: stable.
     kind: &'static str,
-    /// How many orders; `None` where they cannot be counted.
+    /// `None` if they cannot be counted.
     orders: Option<u64>,
     text: String,
-    /// What helps, if a command does.
+    /// The command that helps, if there is one.
     command: Option<&'static str>,
 }
 
-/// What problems are found in.
 pub(super) struct Facts<'a> {
     pub(super) dead: u64,
     pub(super) failing: u64,
     pub(super) held: &'a BTreeMap<HeldKind, u64>,
     pub(super) dropped: &'a [Dropped],
-    /// What happened before is known.
+    /// Older events are known already.
     pub(super) since: DateTime<Utc>,
-    /// The latest runs in which something was due, the latest first.
+    /// The latest runs in which something was due, newest first.
     pub(super) runs: &'a [Run],
     pub(super) losses: Losses,
     pub(super) outlook: Option<Outlook>,
 }
 
-/// The problems, the worst first.
+/// Returns the problems, the worst first.
 pub(super) fn of(facts: &Facts) -> Vec<Problem> {
     let mut problems: Vec<Problem> = facts.runs.iter().filter_map(waits).collect();
     problems.extend(facts.runs.iter().find(|run| !is_going_on(run)).and_then(went_wrong));
@@ -74,14 +72,15 @@ pub(super) fn of(facts: &Facts) -> Vec<Problem> {
     problems
 }
 
-/// Those that are dropped for their age are no problem.
+/// Returns a problem unless the rejects were dropped for their age.
 fn too_many(dropped: &Dropped) -> Option<Problem> {
     let text = format!("{} reject(s) dropped: more than rejects.max_bytes came", dropped.rejects);
     let command = Some("chatsync status --failing");
     (dropped.reason == "max_bytes").then_some(Problem { kind: "rejects_dropped", orders: None, text, command })
 }
 
-/// Its worker is alive. One that fell silent is called abandoned by the next run, and here before that.
+/// Whether the worker of the run is alive. The next run marks a silent one as abandoned; here it counts as such before
+/// that.
 fn is_going_on(run: &Run) -> bool {
     run.status == "running" && run.alive_until > Utc::now()
 }
@@ -109,7 +108,6 @@ fn went_wrong(run: &Run) -> Option<Problem> {
     Some(Problem { kind, orders: None, text, command: Some("chatsync sync") })
 }
 
-/// Problems for people.
 pub(super) fn text(problems: &[Problem]) -> String {
     if problems.is_empty() {
         return "nothing is wrong".to_owned();

@@ -1,4 +1,4 @@
-//! The latest runs, a line each; those in which nothing was due are folded, so that a failed one stays in view.
+//! The latest runs, one line each. Runs in which nothing was due are grouped, so that a failed run stays in view.
 
 use super::WIDTH;
 use crate::cli::table::wrapped;
@@ -7,10 +7,10 @@ use crate::db::runs::{IdleRuns, Run};
 
 const HEADER: [&str; 8] = ["started", "trigger", "status", "fetched", "closed", "failed", "lost", "messages"];
 
-/// Columns of words; the others are numbers.
+/// Number of text columns; the others are numbers.
 const WORDS: usize = 3;
 
-/// Lines that an error takes at most; `--json` has all of it.
+/// Most lines of an error; `--json` prints all of it.
 const ERROR_LINES: usize = 3;
 
 pub(super) fn text(runs: &[Run], idle_runs: &[IdleRuns]) -> String {
@@ -22,7 +22,7 @@ pub(super) fn text(runs: &[Run], idle_runs: &[IdleRuns]) -> String {
             *width = cell.chars().count().max(*width);
         }
     }
-    // Large numbers take the space between the columns.
+    // Large numbers use the space between the columns.
     let gap = if widths.iter().sum::<usize>() + 2 * (widths.len() - 1) <= WIDTH { "  " } else { " " };
     let mut lines = vec![line(&header, &widths, gap)];
     for place in 0..=runs.len() {

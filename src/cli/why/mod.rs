@@ -1,6 +1,6 @@
-//! `chatsync why`: the life of one order, for whoever has to explain at night where its conversation is.
+//! `chatsync why`: explains one order to an operator who has to find its conversation.
 //!
-//! Only looks. Tells counts and times, never what was said or by whom. The sentences are in [`words`].
+//! Only reads. Prints counts and times, never chat text or names. The sentences are in [`words`].
 
 mod words;
 
@@ -12,16 +12,16 @@ use super::table::{self, one_line, table};
 use super::times::{distance, span, time};
 use super::{End, Environment};
 use crate::config::{Needs, Settings};
-use crate::db::life::{self, Attempt, Life, Reject};
+use crate::db::why::{self, Attempt, OrderReport, Reject};
 use crate::domain::HeldKind;
 
-/// Rejects that are listed; the others are counted.
+/// Rejects that are listed; the others are only counted.
 const REJECTS: i64 = 10;
 
-/// Tell the life of one order: what was done, what is known, what comes next.
+/// Explain one order: what was done, what is known, what comes next.
 ///
-/// The last 8 attempts are listed, each with the messages that it added and changed. Of several changes to a message
-/// only the last is on record, so a later attempt may hide a change by an earlier one.
+/// Lists the last 8 attempts, each with the messages that it added and changed. Of several changes to a message only
+/// the last is recorded, so a later attempt may hide an earlier change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The order, as it was enqueued
@@ -36,35 +36,35 @@ pub(super) struct Args {
 pub(super) async fn why(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
-    let life = life::life(&database.pool, &args.order, REJECTS).await?;
+    let report = why::order_report(&database.pool, &args.order, REJECTS).await?;
     database.close().await?;
-    let Some(life) = life else {
+    let Some(report) = report else {
         anyhow::bail!("order {} is not in the queue: add it with `chatsync enqueue`", one_line(&args.order));
     };
     if args.json {
-        print_json(&as_json(&life, &settings))?;
+        print_json(&as_json(&report, &settings))?;
     } else {
-        print(format!("{}\n", facts(&life, &settings)))?;
-        print(format!("{}\n", attempts(&life.attempts)))?;
-        print(rejects(&life))?;
+        print(format!("{}\n", facts(&report, &settings)))?;
+        print(format!("{}\n", attempts(&report.attempts)))?;
+        print(rejects(&report))?;
     }
     Ok(End::Good)
 }
 
-fn as_json(life: &Life, settings: &Settings) -> Value {
-    let (order, policy) = (&life.order, &settings.queue.policy);
-    let next = words::next(life, policy, &settings.schedule.ticks);
-    let held = order.leased_until.filter(|until| *until > life.now);
+fn as_json(report: &OrderReport, settings: &Settings) -> Value {
+    let (order, policy) = (&report.order, &settings.queue.policy);
+    let next = words::next(report, policy, &settings.schedule.ticks);
+    let held = order.leased_until.filter(|until| *until > report.now);
     json!({
-        "at": life.now,
+        "at": report.now,
         "order_id": order.order_id,
         "state": order.state.as_str(),
         "state_means": words::state(order.state),
-        "coverage": life.coverage.as_str(),
-        "coverage_means": words::coverage(life.coverage),
+        "coverage": report.coverage.as_str(),
+        "coverage_means": words::coverage(report.coverage),
         "next": { "due_at": next.at, "means": next.text },
-        "deadline": { "at": words::deadline(order, policy), "means": words::deadline_means(order, policy, life.now) },
-        "held": held.map(|until| json!({ "lease_id": order.lease_id, "until": until, "running_workers": life.workers })),
+        "deadline": { "at": words::deadline(order, policy), "means": words::deadline_means(order, policy, report.now) },
+        "held": held.map(|until| json!({ "lease_id": order.lease_id, "until": until, "running_workers": report.workers })),
         "held_back": words::held_back(order).map(|means| json!({
             "kind": order.held_kind.map(HeldKind::as_str),
             "since": order.held_since,
@@ -87,23 +87,22 @@ fn as_json(life: &Life, settings: &Settings) -> Value {
         "failures_in_a_row": order.failures,
         "last_error_kind": order.last_error_kind,
         "last_error": order.last_error,
-        "stored": life.stored,
-        "attempts": life.attempts,
-        "rejects": { "count": life.reject_count, "latest": life.rejects },
+        "stored": report.stored,
+        "attempts": report.attempts,
+        "rejects": { "count": report.reject_count, "latest": report.rejects },
     })
 }
 
-/// What is known, a line each.
-fn facts(life: &Life, settings: &Settings) -> String {
-    let (order, policy, now) = (&life.order, &settings.queue.policy, life.now);
+fn facts(report: &OrderReport, settings: &Settings) -> String {
+    let (order, policy, now) = (&report.order, &settings.queue.policy, report.now);
     let when = |at: chrono::DateTime<chrono::Utc>| format!("{} ({})", time(Some(at)), distance(now, at));
     let mut lines: Vec<(&str, String)> = vec![
         ("order", one_line(&order.order_id)),
         ("state", format!("{}: {}", order.state.as_str(), words::state(order.state))),
-        ("coverage", format!("{}: {}", life.coverage.as_str(), words::coverage(life.coverage))),
-        ("next", words::next(life, policy, &settings.schedule.ticks).text),
+        ("coverage", format!("{}: {}", report.coverage.as_str(), words::coverage(report.coverage))),
+        ("next", words::next(report, policy, &settings.schedule.ticks).text),
         ("deadline", words::deadline_means(order, policy, now)),
-        ("held", held(life)),
+        ("held", held(report)),
         ("held back", words::held_back(order).unwrap_or_else(|| "nothing".to_owned())),
         ("enqueued", {
             let source = order.source.as_deref().map_or_else(|| "an unnamed source".to_owned(), one_line);
@@ -129,7 +128,7 @@ fn facts(life: &Life, settings: &Settings) -> String {
         let text = order.last_error.as_deref().map(one_line).unwrap_or_default();
         lines.push(("last error", format!("{}: {text} ({} failures in a row)", one_line(kind), order.failures)));
     }
-    let stored = &life.stored;
+    let stored = &report.stored;
     lines.push((
         "stored",
         match (stored.first_message_at, stored.last_message_at) {
@@ -147,14 +146,14 @@ fn facts(life: &Life, settings: &Settings) -> String {
     table::facts(&lines)
 }
 
-fn held(life: &Life) -> String {
-    let Some(until) = life.order.leased_until else { return "by nobody".to_owned() };
-    if until <= life.now {
-        return format!("by nobody: its worker fell silent, its lease ended at {}", time(Some(until)));
+fn held(report: &OrderReport) -> String {
+    let Some(until) = report.order.leased_until else { return "by no worker".to_owned() };
+    if until <= report.now {
+        return format!("by no worker: the lease ended at {} and was not renewed", time(Some(until)));
     }
-    let workers = life.workers.iter().map(|worker| one_line(worker)).collect::<Vec<_>>().join(" or ");
+    let workers = report.workers.iter().map(|worker| one_line(worker)).collect::<Vec<_>>().join(" or ");
     let who = if workers.is_empty() { "a worker without a run".to_owned() } else { workers };
-    format!("until {} ({}), unless the lease is renewed, by {who}", time(Some(until)), distance(life.now, until))
+    format!("until {} ({}), unless the lease is renewed, by {who}", time(Some(until)), distance(report.now, until))
 }
 
 fn attempts(attempts: &[Attempt]) -> String {
@@ -178,13 +177,13 @@ fn attempts(attempts: &[Attempt]) -> String {
     format!("{table}\na later change to a message hides an earlier one")
 }
 
-fn rejects(life: &Life) -> String {
-    if life.rejects.is_empty() {
+fn rejects(report: &OrderReport) -> String {
+    if report.rejects.is_empty() {
         return "nothing in sync.rejects".to_owned();
     }
     let row = |reject: &Reject| {
         [time(Some(reject.received_at)), one_line(&reject.kind), one_line(&reject.json_path), one_line(&reject.reason)]
     };
-    let table = table(&["rejected", "kind", "part", "reason"], life.rejects.iter().map(row));
-    format!("{table}\n{} in sync.rejects in all, with the parts themselves", life.reject_count)
+    let table = table(&["rejected", "kind", "path", "reason"], report.rejects.iter().map(row));
+    format!("{table}\n{} in sync.rejects in all, with their bodies", report.reject_count)
 }

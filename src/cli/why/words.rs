@@ -1,19 +1,19 @@
-//! What is known of an order, in plain sentences: its state, its coverage, its token, its deadline, what comes next.
+//! Describes an order in plain sentences: its state, coverage, token, deadline, and what comes next.
 //!
-//! Pure functions of what the database and the configuration say. They restate the policy in `domain`, they make none.
+//! Pure functions of the database row and the configuration. They describe the policy of `domain` and decide nothing.
 
 use chrono::{DateTime, Utc};
 
 use crate::cli::table::one_line;
 use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
-use crate::db::life::{Life, QueuedOrder};
+use crate::db::why::{OrderReport, QueuedOrder};
 use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule, TokenKind};
 use crate::visible::is_hidden;
 
 pub(super) const fn state(state: OrderState) -> &'static str {
     match state {
-        OrderState::Pending => "it has never been answered for",
+        OrderState::Pending => "never fetched",
         OrderState::Open => "it was read, and is read again whenever it is due",
         OrderState::Closed => "the API answered that it does not know the order (404, code 4000)",
         OrderState::Expired => "the API said that the conversation is expired; it is not read any more",
@@ -27,7 +27,7 @@ pub(super) const fn coverage(coverage: Coverage) -> &'static str {
         Coverage::Pending => "nothing is stored yet",
         Coverage::Captured => "the conversation is stored and proven complete",
         Coverage::CapturedOpen => "the conversation is stored as last read, and may still grow",
-        Coverage::NoChat => "proven complete: nobody wrote",
+        Coverage::NoChat => "proven complete: no messages",
         Coverage::ExpiredPartial => {
             "what was read is stored, but the last good read was too early to prove that nothing came after"
         }
@@ -37,7 +37,7 @@ pub(super) const fn coverage(coverage: Coverage) -> &'static str {
     }
 }
 
-/// Whose token reads the order.
+/// Describes the token that reads the order.
 pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
     let mode_is = mode.as_str();
     let why = |default| {
@@ -67,13 +67,13 @@ pub(super) fn token(order: &QueuedOrder, mode: AuthMode) -> String {
     }
 }
 
-/// When the order has to be read; `None` where it is not read any more.
+/// Returns when the order must be read; `None` if it is not read any more.
 pub(super) fn deadline(order: &QueuedOrder, policy: &QueuePolicy) -> Option<DateTime<Utc>> {
     let is_live = matches!(order.state, OrderState::Pending | OrderState::Open | OrderState::Dead);
     is_live.then(|| order.deadline_base + policy.readable_window)
 }
 
-/// What the deadline is counted from, and what is at stake.
+/// Describes where the deadline comes from, and what is at stake.
 pub(super) fn deadline_means(order: &QueuedOrder, policy: &QueuePolicy, now: DateTime<Utc>) -> String {
     let window = setting(policy.readable_window);
     let Some(at) = deadline(order, policy) else { return "none: it is not read any more".to_owned() };
@@ -90,7 +90,7 @@ pub(super) fn deadline_means(order: &QueuedOrder, policy: &QueuePolicy, now: Dat
     )
 }
 
-/// What the storm guard holds back of the order.
+/// Describes the result that the storm guard holds back.
 pub(super) fn held_back(order: &QueuedOrder) -> Option<String> {
     let what = match order.held_kind? {
         HeldKind::Closed => "the API answered that it does not know the order (404, code 4000)",
@@ -106,32 +106,32 @@ pub(super) fn held_back(order: &QueuedOrder) -> Option<String> {
     ))
 }
 
-/// What comes next, and when.
+/// The next step of an order.
 pub(super) struct Next {
-    /// When it is due, if it is read any more and nobody holds it.
+    /// When it is due, if it is live and not leased.
     pub(super) at: Option<DateTime<Utc>>,
     pub(super) text: String,
 }
 
-pub(super) fn next(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
-    let order = &life.order;
+pub(super) fn next(report: &OrderReport, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let order = &report.order;
     let nothing = |why: &str, then: &str| Next {
         at: None,
         text: format!("nothing: {why}; `chatsync retry --order {}` {then}", quoted(&order.order_id)),
     };
     match order.state {
-        OrderState::Pending | OrderState::Open => until_read(life, policy, schedule),
+        OrderState::Pending | OrderState::Open => next_read(report, policy, schedule),
         OrderState::Closed => nothing("closed", "puts it back"),
         OrderState::Expired => nothing("expired", "asks once more, though the API will hardly show it again"),
         OrderState::Quiet => {
             nothing(&format!("quiet for queue.quiet_after = {}", setting(policy.quiet_after)), "puts it back")
         }
-        OrderState::Dead => nothing("given up", "puts it back once the cause is mended"),
+        OrderState::Dead => nothing("given up", "puts it back once the cause is fixed"),
     }
 }
 
-fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
-    let (order, now) = (&life.order, life.now);
+fn next_read(report: &OrderReport, policy: &QueuePolicy, schedule: &Schedule) -> Next {
+    let (order, now) = (&report.order, report.now);
     if let Some(until) = order.leased_until.filter(|until| *until > now) {
         let text = format!(
             "the worker that holds it settles it; if that died, another takes it over from {} on",
@@ -145,14 +145,14 @@ fn until_read(life: &Life, policy: &QueuePolicy, schedule: &Schedule) -> Next {
     let text = if order.due_at <= now {
         format!("{due}: the next run takes it, by schedule.cron at {}", time(tick))
     } else {
-        format!("{due}, {}; {taken}", because(life, policy))
+        format!("{due}, {}; {taken}", reason_for_waiting(report, policy))
     };
     Next { at: Some(order.due_at), text }
 }
 
-/// Why an order is not due yet.
-fn because(life: &Life, policy: &QueuePolicy) -> String {
-    let order = &life.order;
+/// Returns the reason why an order is not due yet.
+fn reason_for_waiting(report: &OrderReport, policy: &QueuePolicy) -> String {
+    let order = &report.order;
     if order.held_kind.is_some() {
         return "because its last result is held back: it is asked for after 1h, 6h, then every 24h".to_owned();
     }
@@ -164,17 +164,17 @@ fn because(life: &Life, policy: &QueuePolicy) -> String {
             setting(policy.retry_backoff_max),
         );
     }
-    let settled_at = life.attempts.last().and_then(|attempt| attempt.settled_at);
+    let settled_at = report.attempts.last().and_then(|attempt| attempt.settled_at);
     if settled_at.is_some_and(|settled| settled + policy.refresh_after == order.due_at) {
         return format!("because queue.refresh_after = {}", setting(policy.refresh_after));
     }
     if order.state == OrderState::Pending {
-        return "as whoever enqueued it wished".to_owned();
+        return "as its feeder asked".to_owned();
     }
     format!("as it was set when queue.refresh_after was another than the present {}", setting(policy.refresh_after))
 }
 
-/// An id as an argument of a shell command.
+/// Quotes an id as an argument of a shell command.
 fn quoted(id: &str) -> String {
     let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@%+".contains(&byte));
     if is_plain && !id.starts_with('-') {
@@ -183,7 +183,7 @@ fn quoted(id: &str) -> String {
     if !id.contains(is_hidden) {
         return format!("'{}'", id.replace('\'', r"'\''"));
     }
-    // As bash, zsh and ksh read it.
+    // The syntax of bash, zsh and ksh.
     let character = |c| match c {
         '\'' | '\\' => format!("\\{c}"),
         c if is_hidden(c) => format!("\\U{:08x}", u32::from(c)),

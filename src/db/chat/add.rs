@@ -1,12 +1,12 @@
-//! Orders that have no row in schema `chat` yet: whoever holds such an order's lease knows that none of its rows can be
-//! there, and copies them in.
+//! Orders that have no row in schema `chat` yet. The holder of their leases knows that none of their rows exist, so
+//! they are copied in without looking.
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::people::{self, Part};
+use super::people::{self, Participation};
 use super::{Error, messages_left_out, read};
-use crate::db::copy::{Row, copy};
+use crate::db::copy::{CopyRow, copy};
 use crate::domain::{Conversation, Message, OrderChange, Settlement, UserType};
 
 const MESSAGES: &str = "
@@ -24,12 +24,12 @@ const ORDERS: &str = "
         first_message_at, last_message_at, messages_left_out
     ) FROM STDIN (FORMAT binary)";
 
-/// Adds orders with their messages and participants; returns how many messages.
+/// Adds orders with their messages and participants. Returns how many messages.
 pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -> Result<u64, Error> {
     let read = read(new);
     let messages: Vec<_> =
         read.iter().flat_map(|(settled, read)| read.messages.iter().map(|message| (*settled, message))).collect();
-    let participants: Vec<_> = people::parts(&read).into_iter().collect();
+    let participants: Vec<_> = people::participations(&read).into_iter().collect();
     let orders: Vec<_> = new.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
     let inserted = copy(connection, MESSAGES, &messages, put_message).await?;
     copy(connection, PARTICIPANTS, &participants, put_participant).await?;
@@ -37,7 +37,7 @@ pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -
     Ok(inserted)
 }
 
-fn put_message(row: &mut Row, (settled, message): &(&Settlement, &Message)) -> Result<(), Error> {
+fn put_message(row: &mut CopyRow, (settled, message): &(&Settlement, &Message)) -> Result<(), Error> {
     let length = message.body.as_ref().map(|body| i32::try_from(body.chars().count()).unwrap_or(i32::MAX));
     row.put(settled.order_id.as_str())?
         .put(message.id)?
@@ -60,14 +60,14 @@ fn put_message(row: &mut Row, (settled, message): &(&Settlement, &Message)) -> R
 }
 
 fn put_participant(
-    row: &mut Row,
-    ((order_id, user, role), is_current): &(Part<'_>, Option<bool>),
+    row: &mut CopyRow,
+    ((order_id, user, role), is_current): &(Participation<'_>, Option<bool>),
 ) -> Result<(), Error> {
     row.put(*order_id)?.put(user.user_type.as_str())?.put(user.id)?.put(*role)?.put(is_current.unwrap_or(false))?;
     Ok(())
 }
 
-fn put_order(row: &mut Row, (settled, order): &(&Settlement, OrderChange)) -> Result<(), Error> {
+fn put_order(row: &mut CopyRow, (settled, order): &(&Settlement, OrderChange)) -> Result<(), Error> {
     let nothing = &Conversation::default();
     let conversation = settled.conversation.as_ref().unwrap_or(nothing);
     let times = || conversation.messages.iter().filter_map(|message| message.created_at);

@@ -1,4 +1,4 @@
-//! Orders that have rows already: each table's rows are compared with what is stored, and written if they differ.
+//! Orders that have rows already: rows are compared with the stored ones and written only if they differ.
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -8,17 +8,17 @@ use sqlx::types::Json;
 use super::{Error, Read, messages_left_out, people, read};
 use crate::domain::{Conversation, Message, Settlement, UserType};
 
-/// Completes orders with their messages and participants; returns how many messages were added, and how many changed.
+/// Updates orders with their messages and participants. Returns how many messages were added and changed.
 pub(super) async fn orders(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(u64, u64), Error> {
     let read = read(stored);
     let (inserted, updated) = messages(connection, &read).await?;
     let removed = mark_removed(connection, &read).await?;
     participants(connection, &read).await?;
-    faces(connection, stored).await?;
+    update_orders(connection, stored).await?;
     Ok((inserted, updated + removed))
 }
 
-/// Completes chat users; returns how many rows were written.
+/// Adds and updates chat users. Returns how many rows were written.
 pub(super) async fn users(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<u64, Error> {
     let users = people::users(read);
     if users.is_empty() {
@@ -52,7 +52,7 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
     if rows.is_empty() {
         return Ok((0, 0));
     }
-    let column = Column(&rows);
+    let column = MessageColumns(&rows);
     let counts = sqlx::query_file!(
         "src/db/sql/upsert_messages.sql",
         &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>() as &[&str],
@@ -69,7 +69,7 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
         &column.of(|message| message.body.as_deref()) as &[Option<&str>],
         &column.of(|message| message.image_url.as_deref()) as &[Option<&str>],
         &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))) as &[Option<Json<&RawValue>>],
-        // An array of arrays would have to be a rectangle.
+        // PostgreSQL accepts only rectangular arrays of arrays.
         &column.of(|message| (!message.unreadable.is_empty()).then(|| message.unreadable.join(",")))
             as &[Option<String>],
         &column.of(|message| message.is_altered),
@@ -80,9 +80,9 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
 }
 
 /// The messages of a batch, one column at a time.
-struct Column<'a>(&'a [(&'a str, &'a Message)]);
+struct MessageColumns<'a>(&'a [(&'a str, &'a Message)]);
 
-impl<'a> Column<'a> {
+impl<'a> MessageColumns<'a> {
     fn of<T>(&self, value: impl Fn(&'a Message) -> T) -> Vec<T> {
         self.0.iter().map(|(_, message)| value(message)).collect()
     }
@@ -125,15 +125,15 @@ async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
             .execute(&mut *connection)
             .await?;
     }
-    let parts = people::parts(read);
-    if parts.is_empty() {
+    let participations = people::participations(read);
+    if participations.is_empty() {
         return Ok(());
     }
-    let order_ids: Vec<&str> = parts.keys().map(|(order_id, _, _)| *order_id).collect();
-    let types: Vec<&str> = parts.keys().map(|(_, id, _)| id.user_type.as_str()).collect();
-    let ids: Vec<i64> = parts.keys().map(|(_, id, _)| id.id).collect();
-    let roles: Vec<&str> = parts.keys().map(|(_, _, role)| *role).collect();
-    let current: Vec<Option<bool>> = parts.values().copied().collect();
+    let order_ids: Vec<&str> = participations.keys().map(|(order_id, _, _)| *order_id).collect();
+    let types: Vec<&str> = participations.keys().map(|(_, id, _)| id.user_type.as_str()).collect();
+    let ids: Vec<i64> = participations.keys().map(|(_, id, _)| id.id).collect();
+    let roles: Vec<&str> = participations.keys().map(|(_, _, role)| *role).collect();
+    let current: Vec<Option<bool>> = participations.values().copied().collect();
     sqlx::query_file!(
         "src/db/sql/upsert_participants.sql",
         &order_ids as &[&str],
@@ -147,8 +147,8 @@ async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
     Ok(())
 }
 
-/// The rows of `chat.orders`.
-async fn faces(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(), Error> {
+/// Must run last: it counts the rows of `chat.messages`.
+async fn update_orders(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(), Error> {
     let changes: Vec<_> = stored.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
     if changes.is_empty() {
         return Ok(());

@@ -1,9 +1,9 @@
 //! Schema `chat`: the conversations that analysts query.
 //!
-//! [`upsert`] writes those of a batch of settled orders set by set: one statement per table, rows sorted by key so
-//! that concurrent workers lock them in one order, and no row touched whose content is the same. Orders that have no
-//! row yet are added without looking (`add`); known ones are merged (`merge`). Chat users are shared by orders and
-//! always merged. Facts only grow: see the comments in the statements.
+//! [`upsert`] writes the conversations of a batch of settled orders, one statement per table. Rows are sorted by key,
+//! so that concurrent workers lock them in the same order, and unchanged rows are not touched. Orders without a row are
+//! copied in (`add`), known ones are merged (`merge`). Chat users are shared by orders and always merged. Facts only
+//! grow: see the comments in the statements.
 
 mod add;
 mod merge;
@@ -17,22 +17,19 @@ use crate::domain::{Conversation, Settlement};
 /// Rows that a batch changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Added to `chat.messages`.
     pub messages_inserted: u64,
-    /// Changed in `chat.messages`, marked as removed included.
+    /// Rows of `chat.messages` marked as removed are included.
     pub messages_updated: u64,
-    /// Added to or changed in `chat.users`.
     pub users: u64,
 }
 
-/// A read order with its conversation.
 type Read<'a> = (&'a Settlement, &'a Conversation);
 
-/// Writes what the settlements bring. The caller holds their queue rows locked, in the same transaction.
+/// Writes the conversations of the settlements. The caller has locked their queue rows in the same transaction.
 ///
-/// Where row level security is in force for this role, nothing can be copied: then all are merged.
+/// COPY does not work where row level security applies to this role; then all orders are merged.
 ///
-/// Fails with a unique violation if an order that is not stored has one of these rows nevertheless.
+/// Fails with a unique violation if an order without a row in `chat.orders` has rows in other tables.
 pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<Written, Error> {
     let (stored, new): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().copied().partition(|settled| settled.is_stored);
@@ -40,7 +37,7 @@ pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) 
     let (stored, new) = if is_copied { (stored, new) } else { (settlements.to_vec(), Vec::new()) };
     let added = add::orders(connection, &new).await?;
     let (inserted, updated) = merge::orders(connection, &stored).await?;
-    // Last: these rows are shared, and whoever writes the same ones next waits for the commit.
+    // Last: orders of other workers share these rows, and a worker that writes the same ones waits until this commit.
     let users = merge::users(connection, &read(settlements)).await?;
     Ok(Written { messages_inserted: added + inserted, messages_updated: updated, users })
 }
@@ -53,7 +50,7 @@ async fn is_row_security_active(connection: &mut PgConnection) -> Result<bool, E
     Ok(is_active.fetch_one(connection).await?)
 }
 
-/// What `chat.orders` says of messages that could not be stored; `None` leaves what it says: the reply held no message.
+/// The new value of the column; `None` keeps the old one: the reply had no messages.
 fn messages_left_out(settled: &Settlement) -> Option<i32> {
     settled.has_messages().then(|| i32::try_from(settled.messages_left_out).unwrap_or(i32::MAX))
 }

@@ -1,4 +1,4 @@
-//! Who takes part in the conversations of a batch: each chat user once, each role once, sorted by key.
+//! The participants of the conversations of a batch: each chat user once, each role once, sorted by key.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use chrono::{DateTime, Utc};
 use super::Read;
 use crate::domain::{ChatUser, ChatUserId, Conversation, Message, UserType};
 
-/// What a batch says of one chat user.
+/// What a batch says about one chat user.
 pub(super) struct Sighting<'a> {
     pub(super) display_name: Option<&'a str>,
     pub(super) avatar_url: Option<&'a str>,
     pub(super) observed_at: DateTime<Utc>,
 }
 
-/// A chat user's part in an order: order id, user, role.
-pub(super) type Part<'a> = (&'a str, ChatUserId, &'static str);
+/// Order id, user and role.
+pub(super) type Participation<'a> = (&'a str, ChatUserId, &'static str);
 
-/// Everybody that a batch mentions. The latest reply wins, but says nothing by silence.
+/// All chat users of a batch. The latest reply wins; a missing name or picture erases none.
 pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>> {
     let mut by_age: Vec<_> = read.iter().collect();
     by_age.sort_by_key(|(settled, _)| settled.asked_at);
@@ -40,36 +40,35 @@ pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>>
     users
 }
 
-/// Every part with whether its user is in charge of the order now; `None` where the reply does not say who is.
-pub(super) fn parts<'a>(read: &[Read<'a>]) -> BTreeMap<Part<'a>, Option<bool>> {
-    let mut parts = BTreeMap::new();
+/// All roles, and whether the user is in charge of the order now; `None` if the reply does not say.
+pub(super) fn participations<'a>(read: &[Read<'a>]) -> BTreeMap<Participation<'a>, Option<bool>> {
+    let mut participations = BTreeMap::new();
     for (settled, conversation) in read {
         let order_id = settled.order_id.as_str();
         let metadata = &conversation.metadata;
         let named: Vec<ChatUserId> = named(conversation).map(|(id, _)| id).collect();
         if let Some(user) = &metadata.customer {
-            parts.insert((order_id, customer_id(user), "customer"), Some(false));
+            participations.insert((order_id, customer_id(user), "customer"), Some(false));
         }
         for user in metadata.all_shoppers() {
             let is_current = metadata.current_shopper.as_ref().map(|current| current.id == user.id);
-            parts.insert((order_id, shopper_id(user), "shopper"), is_current);
+            participations.insert((order_id, shopper_id(user), "shopper"), is_current);
         }
         for id in correspondents(conversation).into_iter().filter(|id| !named.contains(id)) {
-            parts.insert((order_id, id, "correspondent"), Some(false));
+            participations.insert((order_id, id, "correspondent"), Some(false));
         }
     }
-    parts
+    participations
 }
 
-/// Everybody whom `metadata` names, with what it says of them.
+/// The users that `metadata` names.
 fn named(conversation: &Conversation) -> impl Iterator<Item = (ChatUserId, &ChatUser)> {
     let metadata = &conversation.metadata;
     let customer = metadata.customer.iter().map(|user| (customer_id(user), user));
     customer.chain(metadata.all_shoppers().map(|user| (shopper_id(user), user)))
 }
 
-/// Everybody who wrote or was written to, each once. Sorted and thinned out in the end: cheaper than a set for the few
-/// messages that most conversations have.
+/// Senders and recipients, each once. Sorted and deduplicated at the end: cheaper than a set for few messages.
 fn correspondents(conversation: &Conversation) -> Vec<ChatUserId> {
     let mut mentioned = Vec::with_capacity(conversation.messages.len() * 2);
     mentioned.extend(conversation.messages.iter().flat_map(Message::correspondents));

@@ -1,7 +1,8 @@
-//! The account that runs the server where chatsync itself is root, as in a container: PostgreSQL refuses to be root.
+//! The account that runs the server if chatsync is root, for instance in a container: PostgreSQL refuses to run as
+//! root.
 //!
-//! Used by `server`. What the account must write (the data, the socket's directory) is given to it when it is made; the
-//! directory around them stays root's, so that the account cannot lead root astray with links.
+//! Used by `server`. The account owns what it must write (the data, the directory of the socket). The directory around
+//! them stays owned by root: otherwise the account could mislead root with links.
 
 use std::{
     os::unix::{
@@ -14,15 +15,15 @@ use std::{
 
 use nix::unistd::{Uid, User, geteuid};
 
-use super::{Place, error::Error};
+use super::{DataDir, error::Error};
 
-/// Taken in this order.
+/// Candidates, in this order.
 const NAMES: [&str; 3] = ["chatsync", "postgres", "nobody"];
 
-/// Fails if the user who is to make a database has no name: PostgreSQL's `initdb` asks for it.
-pub(super) fn check_name(place: &Place) -> Result<(), Error> {
-    let is_made = matches!(place, Place::Kept(path) if path.join("data").exists());
-    // As root another account makes it, which was found by its name.
+/// Fails if the user who would create a database has no name: `initdb` needs it.
+pub(super) fn check_name(data_dir: &DataDir) -> Result<(), Error> {
+    let is_made = matches!(data_dir, DataDir::Kept(path) if path.join("data").exists());
+    // As root another account creates it, which was found by name.
     match User::from_uid(geteuid()) {
         Ok(None) if !is_made && !geteuid().is_root() => Err(Error::NoPasswdEntry { uid: geteuid().as_raw() }),
         _ => Ok(()),
@@ -38,8 +39,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account for the server on `root`; none if chatsync is not root and the server can run as the same user.
-    /// Whoever owns the data already keeps it, and after that the owner of the directory.
+    /// Returns the account for the server on `root`; `None` if chatsync is not root, so that the server can run as the
+    /// same user. Prefers the owner of the data, then the owner of the directory.
     pub(super) fn for_server(root: &Path) -> Result<Option<Self>, Error> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -57,19 +58,18 @@ impl Account {
             .ok_or_else(|| Error::NoAccount { tried: NAMES.join(", ") })
     }
 
-    /// Gives `path` to the account.
-    pub(super) fn own(&self, path: &Path) -> Result<(), Error> {
+    /// Makes the account the owner of `path`.
+    pub(super) fn chown(&self, path: &Path) -> Result<(), Error> {
         lchown(path, Some(self.uid), Some(self.gid)).map_err(Error::io("change the owner of", path))
     }
 
-    /// Fails unless the account may enter `directory`, an absolute path, and every directory above it. Access lists are
-    /// not looked at.
+    /// Fails unless the account may enter `directory`, an absolute path, and all its parents. Ignores access lists.
     pub(super) fn check_reach(&self, directory: &Path) -> Result<(), Error> {
         let mut above: Vec<_> = directory.ancestors().collect();
         above.reverse();
         for directory in above {
             let metadata = directory.metadata().map_err(Error::io("look at", directory))?;
-            // std drops root's supplementary groups along with the user id, so these three cases are all.
+            // std drops the supplementary groups of root, so these three cases are complete.
             let may_enter = if metadata.uid() == self.uid {
                 0o100
             } else if metadata.gid() == self.gid {
@@ -84,12 +84,12 @@ impl Account {
         Ok(())
     }
 
-    /// Lets `command` run as the account.
+    /// Makes `command` run as the account.
     pub(super) fn apply(&self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
     }
 
-    /// What to put before a shell command so that root runs it as this account.
+    /// Prefix of a shell command that root runs as this account.
     pub(super) fn prefix(&self) -> String {
         if cfg!(target_os = "linux") {
             format!("runuser -u {} -- ", self.name)

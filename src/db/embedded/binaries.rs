@@ -1,7 +1,7 @@
-//! Finds PostgreSQL's programs on this machine: the newest version that will do, or the one that made the data.
+//! Finds the PostgreSQL programs on this machine: the newest supported version, or the one that created the data.
 //!
-//! Called by the parent before every start. Only folders that hold all of [`PROGRAMS`] count, and each is asked for its
-//! version. If there is none, [`download`] gets one.
+//! Called by the parent before every start. Only folders with all [`PROGRAMS`] count, and each is asked for its
+//! version. If there is none, [`download`] fetches one.
 
 use std::{
     cmp::Reverse,
@@ -17,19 +17,18 @@ use super::{
     error::{DownloadError, Error},
 };
 
-/// The oldest major version that chatsync is tested with.
 pub(super) const OLDEST_MAJOR: u32 = 15;
 
-/// The major version to download where the data does not need a certain one.
+/// The major version to download if the data needs no specific one.
 const DOWNLOADED_MAJOR: u32 = 17;
 
-/// What a folder must have to be of use.
+/// Programs that a folder must contain.
 const PROGRAMS: [&str; 3] = ["postgres", "initdb", "pg_ctl"];
 
-/// How long a program may take to tell its version.
+/// How long a program may take to print its version.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where systems put each version into a folder of its own: above it, how its name starts, and what follows.
+/// Where systems install versions side by side: the folder above, and the prefix of the version folder.
 const VERSION_FOLDERS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", ""),                          // Debian, Ubuntu
     ("/usr", "pgsql-"),                                   // Fedora, RHEL
@@ -38,7 +37,6 @@ const VERSION_FOLDERS: [(&str, &str); 5] = [
     ("/Applications/Postgres.app/Contents/Versions", ""), // Postgres.app
 ];
 
-/// A version of PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version {
     pub(super) major: u32,
@@ -46,7 +44,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// From `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; an `18beta1` counts as 18.0.
+    /// Parses `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`. An `18beta1` counts as 18.0.
     fn parse(text: &str) -> Option<Self> {
         let (_, number) = text.split_once("(PostgreSQL) ")?;
         let (major, rest) = leading_number(number)?;
@@ -61,14 +59,13 @@ impl fmt::Display for Version {
     }
 }
 
-/// A folder with the programs of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Binaries {
     pub(super) dir: PathBuf,
     pub(super) version: Version,
 }
 
-/// The programs to use for the directory `data`, which the version `required` made, if any did yet.
+/// Returns the programs for the directory `data`; `required` is the version that created it, if it exists.
 pub(super) async fn provide(required: Option<u32>, data: &Path) -> Result<Binaries, Error> {
     let look = || {
         // Programs write into temporary files. Without one, none would seem to be there.
@@ -82,7 +79,7 @@ pub(super) async fn provide(required: Option<u32>, data: &Path) -> Result<Binari
     download::fetch(required.unwrap_or(DOWNLOADED_MAJOR)).await.map_err(|cause| missing(&found, required, data, cause))
 }
 
-/// The newest, or the one of the required major version.
+/// Returns the newest, or the one of the required major version.
 pub(super) fn choose(found: &[Binaries], required: Option<u32>) -> Option<&Binaries> {
     found.iter().find(|binaries| {
         let major = binaries.version.major;
@@ -100,7 +97,7 @@ pub(super) fn missing(found: &[Binaries], required: Option<u32>, data: &Path, ca
     }
 }
 
-/// The usable ones of `folders`, each once, the newest first. Blocks.
+/// Returns the usable folders, each once, the newest version first. Blocks.
 pub(super) fn inspect(folders: &[PathBuf]) -> Vec<Binaries> {
     let mut found: Vec<Binaries> = Vec::new();
     for dir in folders.iter().filter_map(|folder| complete(folder)) {
@@ -112,7 +109,7 @@ pub(super) fn inspect(folders: &[PathBuf]) -> Vec<Binaries> {
     found
 }
 
-/// Asks the programs in `dir` for their version; none if they do not run.
+/// Asks the programs in `dir` for their version; `None` if they do not run.
 pub(super) fn probe(dir: PathBuf) -> Option<Binaries> {
     let mut postgres = prepare(&dir.join("postgres"));
     postgres.arg("--version");
@@ -121,8 +118,8 @@ pub(super) fn probe(dir: PathBuf) -> Option<Binaries> {
     Some(Binaries { dir, version })
 }
 
-/// The real folder behind `folder`, if all the programs are there. `postgres` is often a link into a folder that has
-/// more than is linked.
+/// Returns the real folder behind `folder` if it has all programs. `postgres` is often a link into a folder with more
+/// programs.
 fn complete(folder: &Path) -> Option<PathBuf> {
     let postgres = folder.join("postgres").canonicalize().ok()?;
     let real = postgres.parent()?.to_owned();
@@ -131,7 +128,7 @@ fn complete(folder: &Path) -> Option<PathBuf> {
         .find(|dir| PROGRAMS.iter().all(|program| dir.join(program).is_file()))
 }
 
-/// Every folder where PostgreSQL may be. Blocks.
+/// Lists the folders where PostgreSQL may be. Blocks.
 fn usual_folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<_> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
@@ -191,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_postgres_is_told_what_to_install() {
+    fn without_postgres_the_error_says_what_to_install() {
         let empty = tempfile::tempdir().unwrap();
         let found = inspect(&[empty.path().to_owned(), PathBuf::from("/nowhere")]);
         let error = missing(&found, None, Path::new("/x/data"), not_downloaded());

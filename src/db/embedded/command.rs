@@ -1,7 +1,7 @@
-//! Runs PostgreSQL's own programs: bounded in time, apart from the terminal, and without chatsync's environment.
+//! Runs the PostgreSQL programs with a time limit, detached from the terminal, and without the environment of chatsync.
 //!
-//! Used by `binaries` and `server`, on blocking threads. Output goes to an unnamed file and never to a pipe or to
-//! chatsync's own output: a postmaster that inherited those would keep their readers waiting for as long as it lives.
+//! Used by `binaries` and `server`, on blocking threads. Output goes to an unnamed file, not to a pipe: a postmaster
+//! would inherit the pipe and keep its reader waiting for as long as it runs.
 
 use std::{
     fs::File,
@@ -20,25 +20,23 @@ use nix::{
 
 use super::{account::Account, error::Error};
 
-/// How often a blocking wait looks again.
+/// Interval of blocking waits.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
-/// How much of a program's output or of the server's log an error repeats.
+/// How many lines of output or log an error repeats.
 const TAIL_LINES: usize = 10;
 
-/// PostgreSQL's programs, run by the right account in the right directory.
 #[derive(Debug)]
 pub(super) struct Tools {
-    /// The folder of the programs.
     pub(super) bin: PathBuf,
-    /// Who runs them, if it is not the user that runs chatsync.
+    /// The account that runs them, if it differs from the user of chatsync.
     pub(super) account: Option<Account>,
-    /// Their working directory. All arguments are relative to it, because `pg_ctl` does not quote paths for the shell.
+    /// Working directory. All arguments are relative to it, because `pg_ctl` does not quote paths for the shell.
     pub(super) root: PathBuf,
 }
 
 impl Tools {
-    /// Runs `program` to its end, with `input` to read.
+    /// Runs `program` to its end, with `input` on standard input.
     pub(super) fn run(
         &self,
         program: &'static str,
@@ -54,13 +52,13 @@ impl Tools {
         run(command, program, input, limit).map(drop)
     }
 
-    /// Gives a new directory to the account.
-    pub(super) fn own(&self, directory: &Path) -> Result<(), Error> {
-        self.account.as_ref().map_or(Ok(()), |account| account.own(directory))
+    /// Makes the account the owner of a new directory.
+    pub(super) fn chown(&self, directory: &Path) -> Result<(), Error> {
+        self.account.as_ref().map_or(Ok(()), |account| account.chown(directory))
     }
 }
 
-/// A command that knows nothing of chatsync: the server's account could read secrets in the environment, and `PG*`
+/// Creates a command without the environment of chatsync: the account of the server could read secrets there, and `PG*`
 /// variables would change settings.
 pub(super) fn prepare(program: &Path) -> Command {
     let mut command = Command::new(program);
@@ -68,13 +66,12 @@ pub(super) fn prepare(program: &Path) -> Command {
     for name in ["PATH", "LD_LIBRARY_PATH"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
-    // Apart from the terminal's process group, so that Ctrl-C does not cut an orderly stop.
+    // A separate process group, so that Ctrl-C does not interrupt an orderly stop.
     command.process_group(0);
     command
 }
 
-/// Runs a [`prepare`]d command, called `program` in errors, and returns what it wrote to standard output and standard
-/// error.
+/// Runs a [`prepare`]d command, named `program` in errors. Returns its standard output and standard error.
 pub(super) fn run(mut command: Command, program: &'static str, input: &str, limit: Duration) -> Result<String, Error> {
     let cannot = |source| Error::Run { program, source };
     let mut output = tempfile::tempfile().map_err(cannot)?;
@@ -96,19 +93,19 @@ pub(super) fn run(mut command: Command, program: &'static str, input: &str, limi
     }
 }
 
-/// The last lines of `text`, if there are any.
+/// Returns the last lines of `text`, if any.
 pub(super) fn tail(text: &str) -> Option<String> {
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let lines = &lines[lines.len().saturating_sub(TAIL_LINES)..];
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// The last lines of the file, if it has any.
+/// Returns the last lines of the file, if any.
 pub(super) fn tail_of_file(path: &Path) -> Option<String> {
     tail(&String::from_utf8_lossy(&std::fs::read(path).ok()?))
 }
 
-/// None if the child had to be killed for taking too long.
+/// Returns `None` if the child was killed for taking too long.
 fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
@@ -116,7 +113,7 @@ fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
             return Ok(Some(status));
         }
         if Instant::now() >= deadline {
-            // The group, because initdb has children; a postmaster has left it. It may just have gone by itself.
+            // Kill the group, because initdb has children; a postmaster has left the group. It may have ended already.
             let _gone = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
             child.wait()?;
             return Ok(None);

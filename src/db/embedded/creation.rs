@@ -1,6 +1,6 @@
-//! Makes the database in a directory that has none. Called by `server` before each start, under the start lock.
+//! Creates the database in an empty directory. Called by `server` before each start, under the start lock.
 //!
-//! Invariant: `data/` appears by a rename, when it is complete, so a first start that was cut leaves nothing to repair.
+//! Invariant: `data/` appears by a rename when it is complete, so an interrupted first start leaves nothing to repair.
 
 use std::{
     fs::{self, Permissions},
@@ -11,16 +11,16 @@ use std::{
 
 use super::{command::Tools, error::Error, root::Root};
 
-/// How the directories in which the next `data` is made start.
+/// Prefix of directories with unfinished data.
 const UNFINISHED: &str = "data.new-";
 
-/// How long each step may take.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Written into a new data directory. The socket's directory is relative to `data`, so that the whole can be moved.
+/// Settings of a new data directory. The directory of the socket is relative to `data`, so that everything can be
+/// moved.
 ///
-/// The last group keeps the log free of what is stored: statements and the messages of their errors quote chats. The
-/// client is told about errors anyway.
+/// The last group keeps stored text out of the log: statements and their errors quote chats. The client receives the
+/// errors anyway.
 const SETTINGS: [(&str, &str); 11] = [
     ("listen_addresses", ""),
     ("unix_socket_directories", "../socket"),
@@ -35,14 +35,14 @@ const SETTINGS: [(&str, &str); 11] = [
     ("log_error_verbosity", "terse"),
 ];
 
-/// Settings where the data is kept.
+/// Settings if the data is kept.
 const KEPT_SETTINGS: [(&str, &str); 1] = [("max_connections", "50")];
 
-/// Settings where a crash may cost the data, and many tests share the server.
+/// Settings if a crash may lose the data. Many tests share the server.
 const THROW_AWAY_SETTINGS: [(&str, &str); 4] =
     [("max_connections", "200"), ("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
 
-/// Makes `data/` if it is not there.
+/// Creates `data/` if it is missing.
 pub(super) fn ensure(root: &Root, tools: &Tools) -> Result<(), Error> {
     remove_unfinished(&root.path);
     let data = root.data();
@@ -54,7 +54,7 @@ pub(super) fn ensure(root: &Root, tools: &Tools) -> Result<(), Error> {
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&root.path)
         .map_err(Error::io("create a directory in", &root.path))?;
-    tools.own(unfinished.path())?;
+    tools.chown(unfinished.path())?;
     let name = unfinished.path().file_name().and_then(|name| name.to_str());
     let name = name.expect("the prefix and tempfile's suffix are ASCII");
 
@@ -71,12 +71,12 @@ pub(super) fn ensure(root: &Root, tools: &Tools) -> Result<(), Error> {
     tools.run("postgres", &single, &input, LIMIT)?;
 
     fs::rename(unfinished.path(), &data).map_err(Error::io("create", data))?;
-    // Nothing is there any more for the guard to remove.
+    // The rename has moved it, so the guard must not remove anything.
     let _moved = unfinished.keep();
     Ok(())
 }
 
-/// Removes what a first start that was killed left behind. Not worth a failure.
+/// Removes what an interrupted first start left. A failure is only logged.
 fn remove_unfinished(root: &Path) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     for entry in entries {
@@ -89,7 +89,7 @@ fn remove_unfinished(root: &Path) {
     }
 }
 
-/// What a new data directory is told, one statement a line as the single-user server reads them.
+/// The first statements, one per line as the single-user server reads them.
 fn first_statements(throw_away: bool) -> String {
     let more: &[_] = if throw_away { &THROW_AWAY_SETTINGS } else { &KEPT_SETTINGS };
     let mut statements = "CREATE DATABASE chatsync;\n".to_owned();

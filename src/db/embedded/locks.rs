@@ -1,8 +1,8 @@
-//! The locks that let several processes share one directory.
+//! Locks that let several processes share one directory.
 //!
-//! `start.lock` is held, exclusively, while the server is started or stopped. Every user of the server holds
-//! `users.lock`, shared; who can take it exclusively is the last one. Used by `server`. The kernel frees the lock of a
-//! process that dies, so nothing is ever left locked.
+//! `start.lock` is held exclusively while the server is started or stopped. Every user of the server holds `users.lock`
+//! in shared mode; the process that can take it exclusively is the last user. The kernel releases the locks of a
+//! process that dies. Used by `server`.
 
 use std::{
     fs::{File, TryLockError},
@@ -18,16 +18,14 @@ use super::{
     error::Error,
 };
 
-/// Guards starting and stopping.
 pub(super) const START: &str = "start.lock";
 
-/// Counts the users.
 const USERS: &str = "users.lock";
 
-/// Longer than anything that is done under the lock: making the database, starting, stopping.
+/// Longer than anything that is done under the lock: creating the database, starting, stopping.
 const PATIENCE: Duration = Duration::from_secs(400);
 
-/// Waits for the right to start or stop the server, which lasts until the file is dropped.
+/// Waits for the lock to start or stop the server. Dropping the file releases it.
 pub(super) fn start(tools: &Tools) -> Result<File, Error> {
     let path = tools.root.join(START);
     let file = open(&path, tools)?;
@@ -44,7 +42,8 @@ pub(super) fn start(tools: &Tools) -> Result<File, Error> {
     }
 }
 
-/// Counts this process among the users until the file is dropped or [`is_last`]. Never waits, under the start lock.
+/// Counts this process as a user until the file is dropped or [`is_last`] is called. Call it under the start lock; then
+/// it never waits.
 pub(super) fn join(tools: &Tools) -> Result<File, Error> {
     let path = tools.root.join(USERS);
     let file = open(&path, tools)?;
@@ -52,8 +51,8 @@ pub(super) fn join(tools: &Tools) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Gives up the place among the users; true if it was the last. Call it under the start lock, so that nobody joins
-/// in between.
+/// Stops counting this process as a user. Returns true if it was the last. Call it under the start lock, so that no
+/// process joins meanwhile.
 pub(super) fn is_last(users: &File, root: &Path) -> Result<bool, Error> {
     let failed = || Error::io("lock", root.join(USERS));
     users.unlock().map_err(failed())?;
@@ -64,12 +63,12 @@ pub(super) fn is_last(users: &File, root: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Opens the file for locking, for which reading is enough. Nobody else may read it: whoever can open it could hold the
-/// lock for ever. It is the account's, which may run chatsync itself another time.
+/// Opens the file for locking, for which reading is enough. Private: any process that can open it could hold the lock
+/// for ever. Owned by the account, which may run chatsync itself later.
 fn open(path: &Path, tools: &Tools) -> Result<File, Error> {
     let opened = match File::options().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
-            tools.own(path)?;
+            tools.chown(path)?;
             Ok(file)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => File::open(path),

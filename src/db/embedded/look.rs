@@ -7,14 +7,11 @@ use super::{
     server::{LOG, is_usable_for_socket, socket_directory},
 };
 
-/// Commands for a POSIX shell, to be given in this order.
+/// Commands for a POSIX shell, to be run in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookCommands {
-    /// Starts the server again.
     pub start: String,
-    /// Opens `psql` on the database.
     pub psql: String,
-    /// Stops the server.
     pub stop: String,
 }
 
@@ -29,7 +26,7 @@ impl LookCommands {
         let (before, option, socket, after) = if is_usable_for_socket(&socket) {
             (String::new(), "", quote(&socket), String::new())
         } else {
-            // As `server` does it: the usual path is too long.
+            // As `server` does it, if the usual path is too long.
             let make = format!("SOCKET=$({prefix}mktemp -d /tmp/chatsync-XXXXXX) && ");
             let remove = format!(r#" && {prefix}rmdir "$SOCKET""#);
             (make, r#" -o "-k $SOCKET""#, r#""$SOCKET""#.to_owned(), remove)
@@ -42,13 +39,13 @@ impl LookCommands {
     }
 }
 
-/// The program in `bin`, which Debian puts into another package, or the one on the search path.
+/// Returns the psql in `bin`, or the one on the search path: Debian packages it separately.
 pub(super) fn psql(bin: &Path) -> PathBuf {
     let psql = bin.join("psql");
     if psql.exists() { psql } else { PathBuf::from("psql") }
 }
 
-/// The path as one word of a shell command.
+/// Quotes the path as one word of a shell command.
 fn quote(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);

@@ -1,11 +1,9 @@
-//! A PostgreSQL of chatsync's own, for machines where nobody set one up (`database.url = "embedded"`), for the demo and
-//! for the tests.
+//! A private PostgreSQL, for machines without one (`database.url = "embedded"`), for the demo and for the tests.
 //!
-//! The server's programs are taken from the machine or downloaded once. It listens on a Unix socket only, in a
-//! directory that no other account may enter. [`Embedded`] is a guard: as long as one lives the server runs, and the
-//! last guard on a directory, of whatever process, stops it, also when it is merely dropped. Whatever starts or stops
-//! a process runs on a blocking thread that cannot be cancelled half-way: a `start` whose future is dropped finishes
-//! there and is undone there.
+//! Uses the PostgreSQL programs of the machine, or downloads them once. The server listens only on a Unix socket, in a
+//! directory that no other account may enter. [`Embedded`] is a guard: the server runs while one exists, and the last
+//! guard on a directory, in any process, stops it, even if it is only dropped. Processes are started and stopped on
+//! blocking threads that cannot be cancelled: a `start` whose future is dropped completes there and is undone there.
 
 mod account;
 mod binaries;
@@ -31,19 +29,19 @@ pub use self::{
     look::LookCommands,
 };
 
-/// Where the server's data lives.
+/// Where the data of the server lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In this directory, created if missing, and kept after the server stops.
+pub enum DataDir {
+    /// In this directory. Created if missing, and kept after the server stops.
     Kept(PathBuf),
-    /// In a fresh temporary directory, removed when the server stops. Trades durability for speed.
+    /// In a temporary directory, removed when the server stops. Faster, but not durable.
     ThrowAway,
 }
 
-/// A running server, started or joined by this process.
+/// A running server that this process started or joined.
 ///
-/// Prefer [`stop`](Self::stop), which waits without blocking the runtime and reports what went wrong. Dropping the
-/// guard does the same as well as it can, and blocks meanwhile.
+/// Prefer [`stop`](Self::stop): it does not block the runtime, and it reports errors. Dropping the guard stops the
+/// server too, but blocks and only logs errors.
 #[derive(Debug)]
 pub struct Embedded {
     server: Arc<Server>,
@@ -51,12 +49,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the server on `place`, or joins the one that runs there. The first start on a directory makes the
-    /// database. Fails if no PostgreSQL can be found or downloaded, or if the server does not start.
-    pub async fn start(place: Place) -> Result<Self, Error> {
+    /// Starts the server on `data_dir`, or joins the one that runs there. The first start creates the database. Fails
+    /// if no PostgreSQL can be found or downloaded, or if the server does not start.
+    pub async fn start(data_dir: DataDir) -> Result<Self, Error> {
         let (root, required) = blocking(move || {
-            account::check_name(&place)?;
-            let root = Root::open(place)?;
+            account::check_name(&data_dir)?;
+            let root = Root::open(data_dir)?;
             let major = root.major_version()?;
             Ok::<_, Error>((root, major))
         })
@@ -70,64 +68,64 @@ impl Embedded {
         .await
     }
 
-    /// The URL for sqlx, with the database and the role `chatsync`. It holds no secret: the directory of the socket
-    /// keeps other accounts out.
+    /// Returns the URL, with database and role `chatsync`. It contains no secret: the directory of the socket keeps
+    /// other accounts out.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Starts the server again if it has gone, as after a `kill -9`; returns the URL, which may be another one then.
+    /// Starts the server again if it has died, for instance by `kill -9`. Returns the URL, which may have changed.
     pub async fn revive(&self) -> Result<String, Error> {
         let server = Arc::clone(&self.server);
         blocking(move || Ok(server.revive()?.url())).await
     }
 
-    /// The program psql that goes with the server.
+    /// The psql program that belongs to the server.
     #[must_use]
     pub fn psql(&self) -> PathBuf {
         self.server.psql()
     }
 
-    /// The directory that [`Place`] named, or the temporary one, without symbolic links.
+    /// The directory of the data, without symbolic links.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         self.server.root()
     }
 
-    /// The server's version and where it was found, for logs: `PostgreSQL 15.18 from /usr/lib/postgresql/15/bin`.
+    /// Version and origin of the server, for logs: `PostgreSQL 15.18 from /usr/lib/postgresql/15/bin`.
     #[must_use]
     pub fn description(&self) -> String {
         let binaries = self.server.binaries();
         format!("PostgreSQL {} from {}", binaries.version, binaries.dir.display())
     }
 
-    /// Shell commands to look at the data of a [`Place::Kept`] directory after [`stop`](Self::stop).
+    /// Shell commands to look at the data of a [`DataDir::Kept`] after [`stop`](Self::stop).
     #[must_use]
     pub fn look_commands(&self) -> LookCommands {
         self.server.look_commands()
     }
 
-    /// Stops the server unless another process still uses it, waits for the end of that, and removes a
-    /// [`Place::ThrowAway`] directory. Open connections are cut, open transactions rolled back.
+    /// Stops the server unless another process still uses it, and waits for that. Closes connections, rolls back
+    /// transactions, and removes a [`DataDir::ThrowAway`] directory.
     pub async fn stop(self) -> Result<(), Error> {
         blocking(move || match Arc::try_unwrap(self.server) {
             Ok(server) => server.finish(),
-            // Somebody cancelled a `revive` that still works: its end stops the server.
+            // A cancelled `revive` is still working. It stops the server when it ends.
             Err(_) => Ok(()),
         })
         .await
     }
 }
 
-/// Whether [`Embedded::start`] on this directory would find a database there.
+/// Whether the directory contains a database.
 #[must_use]
 pub fn exists(data_dir: &Path) -> bool {
     data_dir.join("data").is_dir()
 }
 
-/// The directory for [`Place::Kept`] where nothing else is configured: `/var/lib/chatsync` for root, otherwise
-/// `chatsync` in the user's data directory (`~/.local/share`). Fails if the user has no home directory.
+/// The default directory for [`DataDir::Kept`]: `/var/lib/chatsync` for root, otherwise `chatsync` in the data
+/// directory of the user (`~/.local/share`). Fails if the user has no home directory.
 pub fn default_data_dir() -> Result<PathBuf, Error> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/chatsync"));
@@ -136,7 +134,7 @@ pub fn default_data_dir() -> Result<PathBuf, Error> {
     Ok(etcetera::BaseStrategy::data_dir(&strategy).join("chatsync"))
 }
 
-/// Runs `work` on a blocking thread, to its end even if the caller no longer waits for it.
+/// Runs `work` on a blocking thread, to its end even if the caller is dropped.
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,

@@ -8,9 +8,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Place, error::Error};
+use super::{DataDir, error::Error};
 
-/// The directory, which is there. A temporary one is removed on drop.
+/// An existing directory. A temporary one is removed on drop.
 #[derive(Debug)]
 pub(super) struct Root {
     /// Absolute, without links.
@@ -19,14 +19,14 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn open(place: Place) -> Result<Self, Error> {
-        let (path, fresh, temporary) = match place {
-            Place::Kept(path) => {
+    pub(super) fn open(data_dir: DataDir) -> Result<Self, Error> {
+        let (path, fresh, temporary) = match data_dir {
+            DataDir::Kept(path) => {
                 let fresh = !path.exists();
                 fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
                 (path, fresh, None)
             }
-            Place::ThrowAway => {
+            DataDir::ThrowAway => {
                 let directory = tempfile::Builder::new()
                     .prefix("chatsync-")
                     .tempdir()
@@ -35,7 +35,7 @@ impl Root {
             }
         };
         if fresh {
-            // The server's account may be another one; what is inside is private to it.
+            // The account of the server may differ; the contents are private to it.
             fs::set_permissions(&path, Permissions::from_mode(0o711))
                 .map_err(Error::io("change the permissions of", &path))?;
         }
@@ -43,15 +43,14 @@ impl Root {
         Ok(Self { path, temporary })
     }
 
-    /// PostgreSQL's data directory.
     pub(super) fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
-    /// The major version of PostgreSQL that made the data, if there is any yet.
+    /// The major version of PostgreSQL that created the data, if it exists.
     pub(super) fn major_version(&self) -> Result<Option<u32>, Error> {
         let data = self.data();
-        // Looked for through the directory: once it is there, it is complete.
+        // The directory is complete once it exists.
         if !data.try_exists().map_err(Error::io("look at", &data))? {
             return Ok(None);
         }
@@ -61,12 +60,12 @@ impl Root {
         major.map(Some).map_err(Error::io("understand", path))
     }
 
-    /// Whether the data need not survive.
+    /// Whether the data may be lost.
     pub(super) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 
-    /// Removes a temporary directory now, to learn if that fails.
+    /// Removes a temporary directory now, so that a failure can be reported.
     pub(super) fn remove_temporary(&mut self) -> Result<(), Error> {
         self.temporary
             .take()

@@ -1,7 +1,7 @@
-//! Starts the server and stops it. All of it blocks; called from the parent on blocking threads.
+//! Starts and stops the server. Everything here blocks; the parent calls it on blocking threads.
 //!
-//! Invariants: the server is started and stopped only under the start lock; who started it does not matter, the last
-//! user stops it.
+//! Invariants: the server is started and stopped only under the start lock. The last user stops it, no matter which
+//! process started it.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -23,30 +23,30 @@ use super::{
     locks,
     look::{self, LookCommands},
     root::Root,
-    state::{self, Endpoint, State},
+    state::{self, Endpoint, ServerState},
 };
 
-/// The server's log, relative to the root. Its predecessor is kept beside it.
+/// Log of the server, relative to the root. The previous one is kept beside it.
 pub(super) const LOG: &str = "data/server.log";
 
-/// The longest path of a socket that every system takes (Linux 107, macOS 103), its name `/.s.PGSQL.5432` included.
+/// Longest socket path that every system accepts (Linux 107, macOS 103), with the name `/.s.PGSQL.5432`.
 const LONGEST_SOCKET_PATH: usize = 100;
 
-/// How long `pg_ctl` waits for the server to come up, or to go in an orderly stop.
+/// How long `pg_ctl` waits for a start or an orderly stop.
 const PATIENCE_SECS: u32 = 60;
 
-/// How long a mere drop waits for an orderly stop before it insists.
+/// How long a drop waits for an orderly stop before it forces one.
 const DROP_PATIENCE_SECS: u32 = 10;
 
-/// How long the processes of a killed server may take to notice; until then PostgreSQL does not start.
+/// How long the processes of a killed server may take to end; PostgreSQL does not start before.
 const ORPHANS_PATIENCE: Duration = Duration::from_secs(20);
 
-/// One use of a server. Dropping it ends the use, and with it the server if it was the last.
+/// One use of a server. Dropping it ends the use, and stops the server if it was the last.
 #[derive(Debug)]
 pub(super) struct Server {
     tools: Tools,
     binaries: Binaries,
-    /// The place among the users, until it is given up.
+    /// The lock of a user, until it is released.
     users: Option<File>,
     root: Root,
 }
@@ -66,7 +66,7 @@ impl Server {
             root,
         };
         let endpoint = {
-            // Freed before `server` is dropped after a failure: that takes the lock again.
+            // Released before `server` is dropped after a failure, which takes the lock again.
             let _changing = locks::start(&server.tools)?;
             server.users = Some(locks::join(&server.tools)?);
             creation::ensure(&server.root, &server.tools)?;
@@ -75,13 +75,13 @@ impl Server {
         Ok((server, endpoint))
     }
 
-    /// Starts the server again if it has gone: killed, or stopped by hand. Returns where it listens.
+    /// Starts the server again if it was killed or stopped by hand. Returns where it listens.
     pub(super) fn revive(&self) -> Result<Endpoint, Error> {
-        if let State::Up(endpoint) = state::of(&self.root.data())? {
+        if let ServerState::Up(endpoint) = state::of(&self.root.data())? {
             return Ok(endpoint);
         }
         let _changing = locks::start(&self.tools)?;
-        tracing::warn!(directory = %self.root().display(), "the embedded PostgreSQL has gone: starting it again");
+        tracing::warn!(directory = %self.root().display(), "the embedded PostgreSQL has stopped, starting it again");
         let deadline = Instant::now() + ORPHANS_PATIENCE;
         loop {
             match self.launch() {
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// The program psql of the server's version, or any other.
+    /// The psql of the same version, or any other.
     pub(super) fn psql(&self) -> PathBuf {
         look::psql(&self.binaries.dir)
     }
@@ -109,16 +109,16 @@ impl Server {
         LookCommands::new(&self.binaries.dir, self.root(), account)
     }
 
-    /// Ends this use and waits for what follows from it.
+    /// Ends this use, and waits until the server has stopped if it was the last.
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.leave(PATIENCE_SECS)?;
         self.root.remove_temporary()
     }
 
-    /// Joins the server that runs, or starts it.
+    /// Joins the running server, or starts it.
     fn launch(&self) -> Result<Endpoint, Error> {
         let data = self.root.data();
-        if let State::Up(endpoint) = self.settled_state()? {
+        if let ServerState::Up(endpoint) = self.settled_state()? {
             return Ok(endpoint);
         }
         let log = self.root().join(LOG);
@@ -133,13 +133,13 @@ impl Server {
         let short = self.prepare_socket_directory()?;
         let patience = PATIENCE_SECS.to_string();
         let mut start = vec!["start", "-D", "data", "-l", LOG, "-w", "-s", "-t", &patience];
-        // pg_ctl hands this to a shell as it is.
+        // pg_ctl passes this to a shell.
         let socket = short.as_ref().map(|short| format!("-k {}", short.path().display()));
         start.extend(socket.iter().flat_map(|socket| ["-o", socket]));
         let outcome = self.tools.run("pg_ctl", &start, "", pg_ctl_limit(PATIENCE_SECS));
         let log = || tail_of_file(&log);
         match (outcome, state::of(&data)?) {
-            (Ok(()), State::Up(endpoint)) => {
+            (Ok(()), ServerState::Up(endpoint)) => {
                 // The last user removes it.
                 let _kept = short.map(TempDir::keep);
                 Ok(endpoint)
@@ -151,15 +151,15 @@ impl Server {
         }
     }
 
-    /// Waits for the end of a start or stop that somebody without the lock began, such as a killed chatsync.
-    fn settled_state(&self) -> Result<State, Error> {
+    /// Waits for a start or stop that a process without the lock began, such as a killed chatsync.
+    fn settled_state(&self) -> Result<ServerState, Error> {
         let data = self.root.data();
         let patience = Duration::from_secs(PATIENCE_SECS.into());
         let deadline = Instant::now() + patience;
         loop {
             match state::of(&data)? {
-                State::Changing if Instant::now() < deadline => thread::sleep(POLL),
-                State::Changing => {
+                ServerState::Changing if Instant::now() < deadline => thread::sleep(POLL),
+                ServerState::Changing => {
                     return Err(Error::Busy { root: self.root().to_owned(), waited: patience });
                 }
                 state => return Ok(state),
@@ -167,12 +167,13 @@ impl Server {
         }
     }
 
-    /// Makes the socket's directory, or a short one instead if its path is too long or not UTF-8, as a URL must be.
+    /// Creates the directory of the socket. Creates a short one instead if its path is too long, or not UTF-8 as a URL
+    /// needs.
     fn prepare_socket_directory(&self) -> Result<Option<TempDir>, Error> {
         let usual = socket_directory(self.root());
         if is_usable_for_socket(&usual) {
             match DirBuilder::new().mode(0o700).create(&usual) {
-                Ok(()) => self.tools.own(&usual)?,
+                Ok(()) => self.tools.chown(&usual)?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("create", usual)(error)),
             }
@@ -183,11 +184,11 @@ impl Server {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in("/tmp")
             .map_err(Error::io("create a directory in", "/tmp"))?;
-        self.tools.own(short.path())?;
+        self.tools.chown(short.path())?;
         Ok(Some(short))
     }
 
-    /// Gives up the place among the users and stops the server if nobody else has one.
+    /// Ends the use, and stops the server if there is no other user.
     fn leave(&mut self, patience_secs: u32) -> Result<(), Error> {
         let Some(users) = self.users.take() else {
             return Ok(());
@@ -199,25 +200,25 @@ impl Server {
         Ok(())
     }
 
-    /// Stops the server: in order, or by force after `patience_secs`. PostgreSQL recovers from the latter.
+    /// Stops the server in order, or by force after `patience_secs`. PostgreSQL recovers from that.
     fn shut_down(&self, patience_secs: u32) -> Result<(), Error> {
         let data = self.root.data();
         let before = state::of(&data)?;
-        if before == State::Down {
+        if before == ServerState::Down {
             return Ok(());
         }
         let outcome = self.pg_ctl_stop("fast", patience_secs).or_else(|error| {
             tracing::warn!(%error, "PostgreSQL does not stop in order, stopping it at once");
             self.pg_ctl_stop("immediate", DROP_PATIENCE_SECS)
         });
-        // A server that went by itself meanwhile makes pg_ctl fail, too.
-        if state::of(&data)? != State::Down {
+        // pg_ctl also fails if the server has just stopped.
+        if state::of(&data)? != ServerState::Down {
             return outcome;
         }
-        if let State::Up(endpoint) = before
+        if let ServerState::Up(endpoint) = before
             && endpoint.directory != socket_directory(self.root())
         {
-            // A short directory: empty now, unless somebody else chose it, who then keeps it.
+            // Remove a short directory, which is empty now. One chosen by another process is kept if in use.
             let _kept_if_in_use = fs::remove_dir(endpoint.directory);
         }
         Ok(())
@@ -231,7 +232,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Blocks. The way out when `finish` is not reached: an error, a panic, a cancelled task.
+    /// Blocks. Used if `finish` is not reached: after an error, a panic, or a cancelled task.
     fn drop(&mut self) {
         if let Err(error) = self.leave(DROP_PATIENCE_SECS) {
             tracing::warn!(%error, "cannot stop the embedded PostgreSQL");
@@ -239,7 +240,7 @@ impl Drop for Server {
     }
 }
 
-/// Where the socket is, if the path is not too long.
+/// The usual directory of the socket.
 pub(super) fn socket_directory(root: &Path) -> PathBuf {
     root.join("socket")
 }
@@ -250,7 +251,7 @@ pub(super) fn is_usable_for_socket(directory: &Path) -> bool {
     directory.to_str().is_some_and(|path| path.len() + name.len() <= LONGEST_SOCKET_PATH)
 }
 
-/// A little more than what `pg_ctl` itself was given.
+/// A little more time than `pg_ctl` itself gets.
 fn pg_ctl_limit(patience_secs: u32) -> Duration {
     Duration::from_secs(u64::from(patience_secs) + 15)
 }

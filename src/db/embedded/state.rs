@@ -1,7 +1,7 @@
-//! Whether a server runs on a directory, and where it listens: read from the `postmaster.pid` that PostgreSQL keeps.
+//! Whether a server runs on a directory, and where it listens, by the `postmaster.pid` of PostgreSQL.
 //!
-//! Used by `server`. A file left behind by a crash is recognised because nobody answers on its socket; PostgreSQL
-//! itself decides whether it may be replaced, but it takes a zombie for a server: see [`release_from_zombie`].
+//! Used by `server`. If nothing answers on its socket, the file was left by a crash. PostgreSQL decides whether it may
+//! be replaced, but it takes a zombie for a running server: see [`release_from_zombie`].
 
 use std::{
     fs,
@@ -16,32 +16,28 @@ use url::form_urlencoded::byte_serialize;
 
 use super::{command::Tools, error::Error};
 
-/// A process id that no system gives away.
+/// A process id that no process has.
 const NO_PROCESS: i32 = i32::MAX;
 
-/// A server, or none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// None runs.
+pub(super) enum ServerState {
     Down,
-    /// One is starting or stopping.
+    /// Starting or stopping.
     Changing,
-    /// One answers.
     Up(Endpoint),
 }
 
-/// Where a server listens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// The directory of the Unix socket, absolute.
+    /// Directory of the Unix socket, absolute.
     pub(super) directory: PathBuf,
-    /// Part of the socket's name.
+    /// The name of the socket contains it.
     port: u16,
 }
 
 impl Endpoint {
-    /// For sqlx. The host before the path is a placeholder that the parameter replaces; the port and `sslmode` are
-    /// given lest `PGPORT` and `PGSSLMODE` speak.
+    /// Returns the URL for sqlx. The parameter `host` replaces the placeholder host. Port and `sslmode` are explicit,
+    /// so that `PGPORT` and `PGSSLMODE` cannot override them.
     pub(super) fn url(&self) -> String {
         let directory: String = byte_serialize(self.directory.as_os_str().as_bytes()).collect();
         format!("postgres://chatsync@localhost:{}/chatsync?host={directory}&sslmode=disable", self.port)
@@ -56,7 +52,7 @@ impl Endpoint {
     }
 }
 
-/// The contents of `postmaster.pid`, which come one by one as the server starts.
+/// The contents of `postmaster.pid`, which the server writes line by line as it starts.
 #[derive(Debug, PartialEq, Eq)]
 struct PidFile {
     pid: i32,
@@ -85,41 +81,41 @@ impl PidFile {
     }
 }
 
-/// Whether a process has ended and waits for its parent to take note. Linux shows it; elsewhere the answer is no.
+/// Whether a process has ended but was not reaped by its parent. Always false except on Linux.
 fn is_zombie(pid: i32) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the name, which is in brackets and may hold any characters.
+    // The state follows the name, which is in parentheses and may contain any characters.
     String::from_utf8_lossy(&stat).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// The state of the server on the directory `data`.
-pub(super) fn of(data: &Path) -> Result<State, Error> {
+/// Returns the state of the server on the directory `data`.
+pub(super) fn of(data: &Path) -> Result<ServerState, Error> {
     let path = data.join("postmaster.pid");
     let bytes = match fs::read(&path) {
-        Err(error) if is_absent(&error) => return Ok(State::Down),
+        Err(error) if is_absent(&error) => return Ok(ServerState::Down),
         result => result.map_err(Error::io("read", path))?,
     };
-    // The path of the data in it need not be UTF-8; what is used here is.
+    // The path of the data need not be UTF-8; the rest is.
     let text = String::from_utf8_lossy(&bytes);
     Ok(match PidFile::parse(&text, data) {
-        Some(PidFile { endpoint: Some(endpoint), ready: true, .. }) if endpoint.answers() => State::Up(endpoint),
-        Some(file) if !file.ready && file.is_alive() => State::Changing,
-        _ => State::Down,
+        Some(PidFile { endpoint: Some(endpoint), ready: true, .. }) if endpoint.answers() => ServerState::Up(endpoint),
+        Some(file) if !file.ready && file.is_alive() => ServerState::Changing,
+        _ => ServerState::Down,
     })
 }
 
-/// Takes a zombie's process id out of the lock files of the server on the directory `data`, so that another can start.
+/// Removes the process id of a zombie from the lock files of the server on `data`, so that a new server can start.
 ///
-/// PostgreSQL does not start while the process exists, and a zombie exists until its parent takes note of its end, which a
-/// process 1 that is no init never does. The rest of the files stays: by it PostgreSQL finds out whether other processes of
-/// the killed server still use its memory. Call it under the start lock.
+/// PostgreSQL does not start while that process exists, and a zombie exists until its parent reaps it, which a process
+/// 1 that is no init never does. The rest of the files stays: from it PostgreSQL learns whether other processes of the
+/// killed server still use its memory. Call it under the start lock.
 pub(super) fn release_from_zombie(data: &Path, tools: &Tools) -> Result<(), Error> {
     let path = data.join("postmaster.pid");
     let Ok(bytes) = fs::read(&path) else { return Ok(()) };
     let Some(file) = PidFile::parse(&String::from_utf8_lossy(&bytes), data).filter(|file| is_zombie(file.pid)) else {
         return Ok(());
     };
-    // That of the socket first: it is found by way of the other one.
+    // The lock file of the socket first: it is found through the other one.
     let of_socket = file.endpoint.map(|endpoint| endpoint.socket().with_added_extension("lock"));
     for path in of_socket.into_iter().chain([path]) {
         if let Ok(bytes) = fs::read(&path) {
@@ -129,13 +125,14 @@ pub(super) fn release_from_zombie(data: &Path, tools: &Tools) -> Result<(), Erro
     Ok(())
 }
 
-/// Writes a lock file of the process `pid` anew. Not in place: its directory is the account's, and so may be a link there.
+/// Rewrites a lock file of process `pid`. Not in place: the directory belongs to the account, which could have put a
+/// link there.
 fn replace_pid(path: &Path, pid: i32, bytes: &[u8], tools: &Tools) -> Result<(), Error> {
     let Some(rest) = bytes.strip_prefix(format!("{pid}\n").as_bytes()) else { return Ok(()) };
     let failed = || Error::io("replace", path);
     let mut file = NamedTempFile::new_in(path.parent().unwrap_or(path)).map_err(failed())?;
     file.write_all(&[format!("{NO_PROCESS}\n").as_bytes(), rest].concat()).map_err(failed())?;
-    tools.own(file.path())?;
+    tools.chown(file.path())?;
     file.persist(path).map_err(|error| failed()(error.error))?;
     Ok(())
 }
@@ -151,7 +148,7 @@ mod tests {
     const READY: &str = "4711\n/x/data\n1795371748\n5432\n../socket\n\n 10167042        11\nready   \n";
 
     #[test]
-    fn a_pid_file_tells_process_socket_and_state() {
+    fn a_pid_file_contains_process_socket_and_state() {
         let file = PidFile::parse(READY, Path::new("/x/data")).unwrap();
         let endpoint = file.endpoint.unwrap();
         assert_eq!((file.pid, file.ready), (4711, true));

@@ -1,4 +1,4 @@
-//! The real thing: these tests run PostgreSQL's programs, as root as well as as an ordinary user.
+//! These tests run real PostgreSQL programs, as root or as an ordinary user.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ fn parent() -> TempDir {
     parent
 }
 
-async fn start(place: Place) -> Embedded {
-    Embedded::start(place).await.unwrap()
+async fn start(data_dir: DataDir) -> Embedded {
+    Embedded::start(data_dir).await.unwrap()
 }
 
 async fn connect(database: &Embedded) -> PgConnection {
@@ -37,7 +37,7 @@ fn pid(root: &Path) -> Option<i32> {
 
 #[tokio::test]
 async fn a_throw_away_server_answers_and_is_gone_after_stop() {
-    let database = start(Place::ThrowAway).await;
+    let database = start(DataDir::ThrowAway).await;
     let root = database.data_dir().to_owned();
     let mut connection = connect(&database).await;
     let (one, encoding, fsync): (i32, String, String) =
@@ -57,7 +57,7 @@ async fn a_throw_away_server_answers_and_is_gone_after_stop() {
 
 #[tokio::test]
 async fn the_server_is_out_of_reach_of_the_terminal() {
-    let database = start(Place::ThrowAway).await;
+    let database = start(DataDir::ThrowAway).await;
     let server = Pid::from_raw(pid(database.data_dir()).unwrap());
     assert_eq!(getsid(Some(server)), Ok(server));
     assert_ne!(getsid(Some(server)), getsid(None));
@@ -66,7 +66,7 @@ async fn the_server_is_out_of_reach_of_the_terminal() {
 
 #[tokio::test]
 async fn dropping_the_guard_stops_the_server_and_removes_the_directory() {
-    let database = start(Place::ThrowAway).await;
+    let database = start(DataDir::ThrowAway).await;
     let root = database.data_dir().to_owned();
     let url = database.url().to_owned();
     drop(database);
@@ -75,11 +75,11 @@ async fn dropping_the_guard_stops_the_server_and_removes_the_directory() {
 }
 
 #[tokio::test]
-async fn a_start_that_nobody_waits_for_is_undone() {
+async fn a_dropped_start_is_undone() {
     let parent = parent();
     let root = parent.path().join("kept");
-    let mut starting = Box::pin(Embedded::start(Place::Kept(root.clone())));
-    // Up to the moment when the lock is taken: from then on it runs to its end on its own.
+    let mut starting = Box::pin(Embedded::start(DataDir::Kept(root.clone())));
+    // Poll until the lock is taken: from then on the start runs to its end.
     while !root.join(locks::START).exists() {
         tokio::select! {
             biased;
@@ -88,8 +88,8 @@ async fn a_start_that_nobody_waits_for_is_undone() {
         }
     }
     drop(starting);
-    // Waits for the lock, and so for the end of the other.
-    let database = start(Place::Kept(root.clone())).await;
+    // Waits for the lock, and so for the end of the first start.
+    let database = start(DataDir::Kept(root.clone())).await;
     connect(&database).await.close().await.unwrap();
     database.stop().await.unwrap();
 }
@@ -97,9 +97,9 @@ async fn a_start_that_nobody_waits_for_is_undone() {
 #[tokio::test]
 async fn a_kept_directory_keeps_its_data_and_is_durable() {
     let parent = parent();
-    let place = Place::Kept(parent.path().join("new/kept"));
+    let data_dir = DataDir::Kept(parent.path().join("new/kept"));
 
-    let database = start(place.clone()).await;
+    let database = start(data_dir.clone()).await;
     let mut connection = connect(&database).await;
     sqlx::query("CREATE TABLE kept AS SELECT current_setting('fsync') AS fsync")
         .execute(&mut connection)
@@ -107,7 +107,7 @@ async fn a_kept_directory_keeps_its_data_and_is_durable() {
         .unwrap();
     database.stop().await.unwrap();
 
-    let database = start(place).await;
+    let database = start(data_dir).await;
     let fsync: String =
         sqlx::query_scalar("SELECT fsync FROM kept").fetch_one(&mut connect(&database).await).await.unwrap();
     assert_eq!(fsync, "on");
@@ -117,14 +117,14 @@ async fn a_kept_directory_keeps_its_data_and_is_durable() {
 #[tokio::test]
 async fn a_killed_server_is_started_again_with_its_data() {
     let parent = parent();
-    let database = start(Place::Kept(parent.path().join("kept"))).await;
+    let database = start(DataDir::Kept(parent.path().join("kept"))).await;
     let mut connection = connect(&database).await;
     sqlx::query("CREATE TABLE kept AS SELECT 1 AS one").execute(&mut connection).await.unwrap();
     let first = pid(database.data_dir()).unwrap();
     assert_eq!(database.revive().await.unwrap(), database.url(), "it runs");
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
-    // The kernel takes its time.
-    while state::of(&database.data_dir().join("data")).unwrap() != state::State::Down {
+    // The kernel needs some time.
+    while state::of(&database.data_dir().join("data")).unwrap() != state::ServerState::Down {
         tokio::task::yield_now().await;
     }
     let url = database.revive().await.unwrap();
@@ -138,12 +138,12 @@ async fn a_killed_server_is_started_again_with_its_data() {
 #[tokio::test]
 async fn a_killed_server_that_is_still_a_zombie_is_started_again() {
     let parent = parent();
-    // As in a container whose process 1 is no init. It is for all servers of these tests, and does them no harm.
+    // As in a container whose process 1 is no init. It applies to all servers of these tests, without harm.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
-    let database = start(Place::Kept(parent.path().join("kept"))).await;
+    let database = start(DataDir::Kept(parent.path().join("kept"))).await;
     let killed = Pid::from_raw(pid(database.data_dir()).unwrap());
     kill(killed, Signal::SIGKILL).unwrap();
-    while state::of(&database.data_dir().join("data")).unwrap() != state::State::Down {
+    while state::of(&database.data_dir().join("data")).unwrap() != state::ServerState::Down {
         tokio::task::yield_now().await;
     }
     let url = database.revive().await.unwrap();
@@ -155,7 +155,7 @@ async fn a_killed_server_that_is_still_a_zombie_is_started_again() {
 
 #[tokio::test]
 async fn no_other_account_can_hold_the_locks() {
-    let database = start(Place::ThrowAway).await;
+    let database = start(DataDir::ThrowAway).await;
     for lock in ["start.lock", "users.lock"] {
         assert!(is_private(&database.data_dir().join(lock)), "{lock}");
     }
@@ -165,8 +165,8 @@ async fn no_other_account_can_hold_the_locks() {
 #[tokio::test]
 async fn the_last_of_two_users_stops_the_server() {
     let parent = parent();
-    let place = Place::Kept(parent.path().join("kept"));
-    let (first, second) = tokio::join!(start(place.clone()), start(place));
+    let data_dir = DataDir::Kept(parent.path().join("kept"));
+    let (first, second) = tokio::join!(start(data_dir.clone()), start(data_dir));
     let server = pid(first.data_dir());
     assert_eq!(first.url(), second.url());
 
@@ -182,15 +182,15 @@ async fn the_last_of_two_users_stops_the_server() {
 #[tokio::test]
 async fn a_server_that_was_left_running_is_joined_and_stopped() {
     let parent = parent();
-    let place = Place::Kept(parent.path().join("kept"));
-    let database = start(place.clone()).await;
+    let data_dir = DataDir::Kept(parent.path().join("kept"));
+    let database = start(data_dir.clone()).await;
     let look = database.look_commands();
     let root = database.data_dir().to_owned();
     database.stop().await.unwrap();
     shell(&format!("{} >/dev/null", look.start)).await;
     let left = pid(&root).unwrap();
 
-    let database = start(place).await;
+    let database = start(data_dir).await;
     assert_eq!(pid(&root), Some(left));
     connect(&database).await.close().await.unwrap();
     database.stop().await.unwrap();
@@ -198,11 +198,11 @@ async fn a_server_that_was_left_running_is_joined_and_stopped() {
 }
 
 #[tokio::test]
-async fn a_first_start_that_was_cut_is_begun_again() {
+async fn an_interrupted_first_start_begins_again() {
     let parent = parent();
     let root = parent.path().join("kept");
     fs::create_dir_all(root.join("data.new-cut/base")).unwrap();
-    let database = start(Place::Kept(root.clone())).await;
+    let database = start(DataDir::Kept(root.clone())).await;
     connect(&database).await.close().await.unwrap();
     database.stop().await.unwrap();
     assert!(!root.join("data.new-cut").exists());
@@ -215,7 +215,7 @@ async fn awkward_and_long_paths_work() {
     let long = parent.path().join("long".repeat(30));
     let not_utf8 = parent.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
     for root in [awkward, long, not_utf8] {
-        let database = start(Place::Kept(root)).await;
+        let database = start(DataDir::Kept(root)).await;
         connect(&database).await.close().await.unwrap();
         let socket = socket_of(&database);
         assert!(is_private(&socket), "{}", socket.display());
@@ -226,13 +226,13 @@ async fn awkward_and_long_paths_work() {
 }
 
 #[tokio::test]
-async fn what_statements_say_never_reaches_the_log() {
-    let database = start(Place::ThrowAway).await;
+async fn statement_text_never_reaches_the_log() {
+    let database = start(DataDir::ThrowAway).await;
     let mut connection = connect(&database).await;
     for statement in
         ["SELECT 'a secret' FROM nowhere", "SELECT 'a secret'::uuid", "DO $$ BEGIN RAISE WARNING 'a secret'; END $$"]
     {
-        // Two of them fail, which is the point.
+        // Two of them fail on purpose.
         let _outcome = sqlx::query(statement).execute(&mut connection).await;
     }
     let log = fs::read_to_string(database.data_dir().join(server::LOG)).unwrap();
@@ -247,21 +247,21 @@ fn the_version_that_made_the_data_is_known() {
     let data = parent.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("PG_VERSION"), "9\n").unwrap();
-    let root = Root::open(Place::Kept(parent.path().to_owned())).unwrap();
+    let root = Root::open(DataDir::Kept(parent.path().to_owned())).unwrap();
     assert_eq!(root.major_version().unwrap(), Some(9));
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_start_says_why() {
     let parent = parent();
-    let place = Place::Kept(parent.path().join("kept"));
-    let database = start(place.clone()).await;
+    let data_dir = DataDir::Kept(parent.path().join("kept"));
+    let database = start(data_dir.clone()).await;
     let settings = database.data_dir().join("data/postgresql.auto.conf");
     database.stop().await.unwrap();
 
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text + "shared_buffers = nonsense\n").unwrap();
-    let error = Embedded::start(place).await.unwrap_err();
+    let error = Embedded::start(data_dir).await.unwrap_err();
     assert!(matches!(error, Error::NotStarted { .. }), "{error:?}");
     assert!(error.to_string().contains("shared_buffers"), "{error}");
 }
@@ -270,7 +270,7 @@ async fn a_server_that_does_not_start_says_why() {
 async fn the_commands_to_look_around_work() {
     let parent = parent();
     for name in ["it's kept".to_owned(), "long".repeat(30)] {
-        let database = start(Place::Kept(parent.path().join(name))).await;
+        let database = start(DataDir::Kept(parent.path().join(name))).await;
         let look = database.look_commands();
         database.stop().await.unwrap();
         let script =
@@ -287,7 +287,7 @@ async fn shell(script: &str) -> String {
 }
 
 fn socket_of(database: &Embedded) -> PathBuf {
-    let state::State::Up(endpoint) = state::of(&database.data_dir().join("data")).unwrap() else {
+    let state::ServerState::Up(endpoint) = state::of(&database.data_dir().join("data")).unwrap() else {
         panic!("the server does not run");
     };
     endpoint.directory

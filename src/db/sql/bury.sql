@@ -1,5 +1,5 @@
--- Gives up claimed orders whose rows cannot be used, by their keys alone: what is wrong with a row may be any of its
--- columns. Locks the rows, which the claim has locked before.
+-- Settles claimed orders whose rows cannot be used as dead. Finds them by key only, because any other column may be
+-- bad. The claim has locked the rows already.
 UPDATE sync.order_queue AS q
 SET state           = 'dead',
     due_at          = now(),

@@ -1,20 +1,20 @@
--- Claims the next orders in due order, after a cursor. Committed before any HTTP goes on.
--- Locks only rows that nobody else holds; an expired lease is taken over here and nowhere else. So is one that ends later
--- than any worker could have written: the clock was set back, or it was written by hand.
+-- Claims the next orders after a cursor, in due order. Must be committed before any HTTP request: another worker could
+-- otherwise claim the same orders. Skips locked rows. Takes over expired leases; no other statement does. A lease that
+-- ends later than any worker could have written counts as expired: the clock was set back, or it was written by hand.
 WITH claimed AS (
     UPDATE sync.order_queue AS q
     SET lease_id = $7,
         leased_until = now() + $8
-    -- By their places: they are locked where they are, and need no second search.
+    -- By ctid: the rows are locked where they are, without a second search.
     WHERE q.ctid = ANY (ARRAY (
         SELECT ctid
         FROM sync.order_queue
         WHERE state IN ('pending', 'open')
           AND due_at <= $1
-          -- A new order (due since the epoch) that was fed after the run started is the next run's; one that was fed in
-          -- time to come was not: the clock was set back.
+          -- A new order (due since the epoch) enqueued after the start belongs to the next run. One enqueued in the
+          -- future belongs to this run: the clock was set back.
           AND (due_at > 'epoch' OR enqueued_at <= $1 OR enqueued_at > now())
-          -- Under this very lease: claimed by an earlier try of this statement, whose answer was lost.
+          -- Under the same lease: claimed by an earlier try of this statement whose reply was lost.
           AND (leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $8::interval OR lease_id = $7)
           AND (-priority::integer, deadline_base, order_id) > ($2, coalesce($3::timestamptz, '-infinity'), $4)
           AND ($5::text[] IS NULL OR order_id = ANY ($5))
@@ -52,7 +52,7 @@ SELECT
         IS NOT DISTINCT FROM
         (t.last_fetched_at, t.last_changed_at, t.expired_at, t.enqueued_at, t.completed_at, t.held_since)
         AS "is_in_calendar!",
-    -- Read before, its rows are there even if somebody took this one away.
+    -- An order that was read before has rows, even if its row in chat.orders was deleted by hand.
     o.order_id IS NOT NULL OR c.last_changed_at IS NOT NULL AS "is_stored!",
     coalesce(o.message_count > 0, false) AS "has_messages!",
     sync.within_calendar(o.last_message_at) AS last_message_at,
@@ -67,10 +67,10 @@ CROSS JOIN LATERAL (
         sync.within_calendar(c.enqueued_at) AS enqueued_at,
         sync.within_calendar(c.completed_at) AS completed_at,
         sync.within_calendar(c.held_since) AS held_since,
-        -- None: before all times.
+        -- Null: before all times.
         CASE WHEN c.deadline_base > '-infinity' THEN sync.within_calendar(c.deadline_base) END AS deadline_base
 ) AS t
--- LIMIT, so that each is looked up by its key.
+-- LIMIT forces one lookup by key per order.
 LEFT JOIN LATERAL (
     SELECT order_id, status, message_count, last_message_at, coverage FROM chat.orders WHERE order_id = c.order_id LIMIT 1
 ) AS o ON true

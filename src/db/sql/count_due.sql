@@ -1,4 +1,4 @@
--- How many orders a run is about, leased ones included.
+-- Counts the orders of a run, leased ones included.
 SELECT count(*) AS "count!"
 FROM sync.order_queue
 WHERE ended_at IS NULL

@@ -1,5 +1,5 @@
--- Drops up to $3 of the oldest rejects: those up to $1, which no longer fit, and those older than $2. Counts them by
--- reason. Locks the dropped rows and the counts until the transaction ends; rows that a session has locked stay.
+-- Drops rejects among the $3 oldest: those up to $1, which no longer fit, and those older than $2. Counts them by
+-- reason. Locks the dropped rows and the counts until the transaction ends. Skips locked rows.
 WITH dropped AS (
     DELETE FROM sync.rejects
     WHERE ctid = ANY (ARRAY(
@@ -7,7 +7,7 @@ WITH dropped AS (
         FROM sync.rejects
         WHERE ctid = ANY (ARRAY(
             SELECT oldest.ctid
-            -- Ids rise with time, so that no index over times is needed.
+            -- Ids rise with time, so no index on times is needed.
             FROM (SELECT ctid, reject_id, received_at FROM sync.rejects ORDER BY reject_id LIMIT $3) AS oldest
             WHERE oldest.reject_id <= $1 OR oldest.received_at < now() - $2::interval
         ))
@@ -25,7 +25,7 @@ counted AS (
 noted AS (
     INSERT INTO sync.rejects_dropped AS d (reason, rejects, kept_bytes, last_dropped_at)
     SELECT reason, rejects, kept_bytes, now() FROM counted
-    -- As every worker does, so that no two of them wait for each other.
+    -- Sorted as in every worker, so that two of them cannot deadlock.
     ORDER BY reason
     ON CONFLICT (reason) DO UPDATE
     SET rejects = d.rejects + excluded.rejects,

@@ -1,13 +1,13 @@
--- What is left of a run, by a look at up to $3 of its orders: how many there are and how many nobody holds, a place in
--- due order before all of them, and the seconds until the first lease ends, if any is held. $4: the length of a lease; one
--- that ends after twice that time is none.
+-- Looks at up to $3 of the orders that are left of a run: how many there are, how many are free, a position before all
+-- of them in due order, and the seconds until the first lease ends. $4: length of a lease; a lease that ends after
+-- twice that time does not count.
 SELECT
     count(*) AS "orders!",
     count(*) FILTER (
         WHERE leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $4::interval
     ) AS "free!",
     min(rank) AS rank,
-    -- None: before all times.
+    -- Null: before all times.
     CASE WHEN min(deadline_base) > '-infinity' THEN sync.within_calendar(min(deadline_base)) END AS deadline_base,
     extract(epoch FROM min(leased_until) FILTER (
         WHERE leased_until > now() AND leased_until <= now() + 2 * $4::interval

@@ -1,10 +1,10 @@
--- Adds orders, each once and sorted as a batch is that is settled, so that neither two feeders with the same orders nor
--- a feeder and a run deadlock. $7 to $13: source, reopen, the feed, its defaults (user, kind of ids, banner, priority).
+-- Adds orders, each once. Sorted as settled batches are, so that feeders and runs cannot deadlock. $7 to $13: source,
+-- reopen, feed id, and the defaults of the feed (user, kind of ids, banner, priority).
 --
--- A known order keeps what it has, and what was missing is filled in: feeders often learn facts later. The end of an
--- order may be corrected at any time. What this feed said before (fed_by, fed_facts), its later lines replace; a default
--- replaces nothing that a line said. With reopen a known order is fetched again, whatever its state, with what the line
--- says, or else the defaults.
+-- A known order keeps its values, and missing ones are filled in, because feeders often learn facts later. completed_at
+-- may always be corrected. Later lines of the same feed replace its earlier ones (fed_by, fed_facts), but a default
+-- never replaces the value of a line. With reopen, a known order is fetched again, whatever its state, with the values
+-- of the line or else the defaults.
 WITH incoming AS (
     SELECT order_id,
            coalesce(connect_user_id, $10) AS connect_user_id,
@@ -20,7 +20,7 @@ written AS (
         (order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, source, fed_by, fed_facts)
     SELECT order_id, connect_user_id, ids_internal, retailer_id, priority, completed_at, $7, $9, 15
     FROM incoming AS i
-    -- An order that has ended is known even if its row was deleted since (queue.retention).
+    -- An order in chat.orders that has ended is known even if queue.retention deleted its queue row.
     WHERE $8
        OR NOT EXISTS (SELECT FROM chat.orders AS o WHERE o.order_id = i.order_id AND o.status <> 'open')
        OR EXISTS (SELECT FROM sync.order_queue AS known WHERE known.order_id = i.order_id)
@@ -47,12 +47,12 @@ written AS (
         priority = CASE
             WHEN q.fed_by = $9 AND q.fed_facts & 8 <> 0
             THEN coalesce(nullif(excluded.priority, coalesce($13, 0)), q.priority)
-            -- Put back without a word of its priority, it keeps it.
+            -- Reopened without a priority, it keeps its old one.
             WHEN $8 AND (excluded.priority <> 0 OR $13 IS NOT NULL) THEN excluded.priority
             ELSE q.priority
         END,
         completed_at = coalesce(excluded.completed_at, q.completed_at),
-        -- Given up for want of a user, or waiting for that reason, it comes back with one.
+        -- An order that failed for lack of a user becomes due again once it has one.
         (state, due_at, failures, counted_failures) = (
             SELECT
                 CASE
@@ -69,7 +69,7 @@ written AS (
             )) AS t (has_its_user)
         ),
         fed_by = excluded.fed_by,
-        -- What it filled in, or with reopen may have replaced.
+        -- Facts that this feed filled in, or may have replaced with reopen.
         fed_facts = CASE WHEN q.fed_by = $9 THEN q.fed_facts ELSE 0 END
             | CASE WHEN $8 THEN 15 ELSE 0 END
             | CASE WHEN q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL THEN 1 ELSE 0 END
@@ -80,9 +80,9 @@ written AS (
         held_since = CASE WHEN $8 THEN NULL ELSE q.held_since END,
         held_times = CASE WHEN $8 THEN NULL ELSE q.held_times END,
         held_id_space = CASE WHEN $8 THEN NULL ELSE q.held_id_space END,
-        -- The next good read then writes the order's status again even if the conversation is the same.
+        -- Without the hash, the next good read writes the status of the order even if the conversation is the same.
         content_hash = CASE WHEN $8 THEN NULL ELSE q.content_hash END,
-        -- Whoever holds it now asked for the old facts: its lease is void.
+        -- The current holder fetched with the old facts, so its lease is void.
         lease_id = CASE WHEN $8 THEN NULL ELSE q.lease_id END,
         leased_until = CASE WHEN $8 THEN NULL ELSE q.leased_until END
     WHERE $8

@@ -1,4 +1,4 @@
--- Orders that fail, or were given up, by kind, with a few examples of each.
+-- Groups failing and dead orders by kind, with a few examples of each.
 SELECT
     kind AS "kind!",
     count(*) FILTER (WHERE state <> 'dead') AS "failing!",
@@ -9,7 +9,7 @@ FROM (
     FROM (
         SELECT last_error_kind AS kind, state, order_id
         FROM sync.order_queue
-        -- What the storm guard holds back is counted by itself.
+        -- Held orders are counted separately.
         WHERE state IN ('pending', 'open') AND last_error_kind IS NOT NULL AND held_kind IS NULL
         UNION ALL
         SELECT coalesce(last_error_kind, 'unknown'), state, order_id

@@ -1,10 +1,10 @@
--- Deletes up to $2 orders that ended longer ago than $1, oldest first in each state. Dead ones stay: they need a
--- person. Rows that somebody has locked are left to the next run.
+-- Deletes up to $2 orders that ended longer ago than $1, oldest first in each state. Keeps dead ones: they need a
+-- person. Skips locked rows.
 DELETE FROM sync.order_queue
 WHERE ctid = ANY (ARRAY(
     SELECT old.ctid
-    -- State by state: otherwise the index would give them in no order, and a plan that reads the whole table, again
-    -- for every batch, would look cheaper.
+    -- State by state: over several states the index gives no order by time, and the planner would scan the whole table
+    -- for every batch.
     FROM unnest(ARRAY['closed', 'expired', 'quiet']) AS ended (state)
     CROSS JOIN LATERAL (
         SELECT q.ctid

@@ -1,5 +1,5 @@
--- The runs in which nothing was due, folded: how many between two of the latest $1 others, and when. `newer` is how many
--- of those others came after them.
+-- Groups the runs in which nothing was due: how many between two of the latest $1 other runs, and when. `newer` counts
+-- the other runs after them.
 WITH busy AS (
     SELECT started_at
     FROM sync.runs
@@ -16,7 +16,7 @@ FROM sync.runs AS r
 CROSS JOIN LATERAL (SELECT count(*) AS newer FROM busy AS b WHERE b.started_at > r.started_at) AS n
 WHERE r.status = 'succeeded'
   AND r.claimed = 0
-  -- What is older than the oldest of those shown is not.
+  -- Leave out what is older than the oldest run shown.
   AND r.started_at >= coalesce((SELECT min(started_at) FROM busy HAVING count(*) = $1), '-infinity')
 GROUP BY n.newer
 ORDER BY n.newer

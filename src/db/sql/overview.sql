@@ -1,4 +1,4 @@
--- The queue at a glance: the live orders through the claim index, those at their end counted in their own index alone.
+-- Counts the queue: live orders through the claim index, ended ones in their own index only.
 SELECT
     state AS "state!",
     count(*) AS "orders!",
@@ -7,7 +7,7 @@ SELECT
     count(*) FILTER (WHERE last_error_kind IS NOT NULL AND held_kind IS NULL) AS "failing!",
     -- New orders are due since the epoch.
     sync.within_calendar(min(greatest(due_at, enqueued_at)) FILTER (WHERE due_at <= now())) AS oldest_due_at,
-    -- A good read since then proves as much, for as long.
+    -- A good read restarts the window.
     sync.within_calendar(min(greatest(deadline_base, last_fetched_at))) AS nearest_deadline_base
 FROM sync.order_queue
 WHERE state IN ('pending', 'open')

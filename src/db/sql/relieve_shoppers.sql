@@ -1,10 +1,10 @@
--- A reply named another shopper as the current one: whoever it no longer lists is not in charge either.
+-- Shoppers are no longer current if the reply names another current shopper, even if it does not list them.
 UPDATE chat.participants AS p
 SET is_current = false,
     updated_at = now()
 FROM unnest($1::text[], $2::bigint[]) AS c (order_id, current_shopper_id)
 WHERE p.order_id = c.order_id
-  -- Said twice: whichever side a plan begins with, it reads no rows of other orders.
+  -- Redundant, so that no plan can read rows of other orders, whichever side it starts with.
   AND p.order_id = ANY ($1)
   AND p.role = 'shopper'
   AND p.is_current

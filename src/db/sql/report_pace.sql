@@ -1,5 +1,5 @@
--- $1 run_id, $2 api, $3 own rate, $4 rate that the run was served or null, $5 limit that it found or null, $6 number of
--- workers it shares with, $7 initial rate
+-- Reports the pace of a run and returns that of all. $1 run_id, $2 api, $3 own rate, $4 rate that the run was served or
+-- null, $5 limit that it found or null, $6 number of workers that it shares with, $7 initial rate.
 WITH me AS (
     UPDATE sync.runs SET requests_per_second = $3, served_per_second = $4 WHERE run_id = $1 RETURNING run_id
 ),
@@ -13,9 +13,9 @@ known AS (
     WHERE known.api = $2
     FOR UPDATE OF known
 ),
-news AS (
-    -- Each worker's finding moves the common one by the worker's part: a mean of the latest findings. Without a 429
-    -- nothing lowers it; what is served confirms it.
+finding AS (
+    -- Each finding moves the common pace by the share of its worker: a mean of the latest findings. Without a 429
+    -- nothing lowers it, and the served rate confirms it.
     SELECT
         CASE
             WHEN $5::double precision IS NULL THEN greatest(known.requests_per_second, $4 + others.served)
@@ -28,7 +28,7 @@ news AS (
 ),
 kept AS (
     INSERT INTO sync.pace (api, requests_per_second, is_limit)
-    SELECT $2, requests_per_second, is_limit FROM news
+    SELECT $2, requests_per_second, is_limit FROM finding
     ON CONFLICT (api) DO UPDATE
     SET requests_per_second = EXCLUDED.requests_per_second, is_limit = EXCLUDED.is_limit, found_at = now()
     RETURNING requests_per_second, is_limit

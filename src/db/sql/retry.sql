@@ -1,4 +1,4 @@
--- Puts orders back: due now, no failures counted. Each of the three ways has an index of its own.
+-- Makes orders due now, with no failures counted. Each of the three conditions has an index.
 UPDATE sync.order_queue
 SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,
     due_at = now(),
@@ -9,11 +9,11 @@ SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'p
     held_since = NULL,
     held_times = NULL,
     held_id_space = NULL,
-    -- The next good read then writes the order's status again even if the conversation is the same.
+    -- Without the hash, the next good read writes the status of the order even if the conversation is the same.
     content_hash = NULL,
     lease_id = NULL,
     leased_until = NULL
 WHERE ($1 AND state = 'dead' AND ended_at IS NOT NULL)
    OR order_id = ANY ($2)
-   -- The answer came before it was recorded: whatever was closed since then has ended since then.
+   -- An order ends after its reply came, so the condition on ended_at only makes the index usable.
    OR (state = 'closed' AND ended_at >= $3 AND closed_at >= $3)

@@ -1,5 +1,5 @@
--- Settles the queue rows of a batch, each under its lease. A row whose lease was lost is left alone and not returned:
--- its order writes nothing. Locks the rows until the transaction ends.
+-- Settles the queue rows of a batch, each under its lease. A row whose lease was lost is neither changed nor returned,
+-- and nothing may be written for its order. Locks the rows until the transaction ends.
 UPDATE sync.order_queue AS q
 SET state            = b.state,
     due_at           = now() + b.due_in,
@@ -12,15 +12,15 @@ SET state            = b.state,
     content_hash     = coalesce(b.content_hash, q.content_hash),
     reply_hash       = b.reply_hash,
     token_kind       = b.token_kind,
-    -- A good read of a conversation that is not expired: whatever was said of expiry before no longer holds.
+    -- A good read of a conversation that is not expired refutes an earlier expiry.
     expired_at       = CASE WHEN b.fetched_at IS NULL THEN coalesce(b.expired_at, q.expired_at) END,
     closed_at        = b.closed_at,
     held_kind        = b.held_kind,
     held_since       = b.held_since,
     held_times       = b.held_times,
     held_id_space    = b.held_id_space,
-    -- The last 8 attempts: 7 of those before (a slice may reach below the first element), and this one. Joining two
-    -- arrays copies bytes; appending an element would take the old array apart first.
+    -- Keep 8 attempts: the last 7 (a slice may start below the first element) and this one. Joining arrays copies
+    -- bytes; appending an element would decode the old array first.
     history          = q.history[cardinality(q.history) - 6:]
                        || ARRAY[ROW (b.asked_at, now(), b.latency_ms, b.requests, b.http_status, b.outcome)::sync.attempt],
     lease_id         = NULL,
@@ -37,9 +37,9 @@ FROM unnest(
     held_kind, held_since, held_times, held_id_space
 )
 WHERE q.order_id = b.order_id
-  -- Said twice: whichever side a plan begins with, it reads no rows of other orders.
+  -- Redundant, so that no plan can read rows of other orders, whichever side it starts with.
   AND q.order_id = ANY ($1)
-  -- A worker that was paused beyond its lease writes nothing, even if nobody has taken the order over yet. CASE, because
-  -- statistics know nothing of leases: the planner would expect one leased row, and search the queue for it.
+  -- A worker that was paused beyond its lease writes nothing, even if the order was not taken over yet. CASE hides the
+  -- lease from the planner: its statistics know no leases, and it would search the queue for one leased row.
   AND CASE WHEN q.lease_id = b.lease_id THEN q.leased_until > now() END
 RETURNING q.order_id

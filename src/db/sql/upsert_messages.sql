@@ -1,4 +1,4 @@
--- Adds new messages and completes known ones. A row whose content is the same is not touched at all.
+-- Adds new messages and updates known ones. Rows with the same content are not touched.
 WITH incoming AS (
     SELECT *
     FROM unnest(
@@ -15,14 +15,14 @@ merged AS (
         i.order_id,
         i.message_id,
         i.position,
-        -- What the API no longer says stays as it was said.
+        -- A value that the API no longer sends is kept.
         coalesce(i.instacart_order_id, m.instacart_order_id) AS instacart_order_id,
         coalesce(i.created_at, m.created_at) AS created_at,
         coalesce(i.sender_type, m.sender_type) AS sender_type,
         coalesce(i.sender_id, m.sender_id) AS sender_id,
         coalesce(i.recipient_type, m.recipient_type) AS recipient_type,
         coalesce(i.recipient_id, m.recipient_id) AS recipient_id,
-        -- Never back to false.
+        -- Never goes back to false.
         CASE WHEN m.is_read THEN true ELSE coalesce(i.is_read, m.is_read) END AS is_read,
         coalesce(i.read_at, m.read_at) AS read_at,
         coalesce(i.body, m.body) AS body,
@@ -34,8 +34,8 @@ merged AS (
     FROM incoming AS i
     LEFT JOIN chat.messages AS m USING (order_id, message_id)
     CROSS JOIN LATERAL (
-        -- Of the unknown fields, what is said again replaces what was said. A raw value that could not be read goes once
-        -- its field is said in a way that can be.
+        -- Newly sent unknown fields replace stored ones. An undecodable value is removed once its field is sent in a
+        -- form that can be decoded.
         SELECT CASE WHEN m.extra IS NOT NULL THEN
             m.extra - ARRAY[
                 CASE WHEN i.instacart_order_id IS NOT NULL THEN 'order_id' END,
@@ -59,7 +59,7 @@ merged AS (
         END AS extra
     ) AS e
     CROSS JOIN LATERAL (
-        -- A documented name is in extra if and only if its value could not be read.
+        -- A documented name is in extra if and only if its value could not be decoded.
         SELECT CASE WHEN i.unreadable IS NOT NULL OR m.unreadable IS NOT NULL THEN (
             SELECT array_agg(DISTINCT name COLLATE "C")
             FROM unnest(string_to_array(i.unreadable, ',') || m.unreadable) AS names (name)
@@ -67,7 +67,7 @@ merged AS (
         ) END AS unreadable
     ) AS u
     CROSS JOIN LATERAL (
-        -- Altered before, altered still, as long as a replacement stays in what the API no longer says.
+        -- Stays altered as long as a replacement character remains in a value that the API no longer sends.
         SELECT i.is_altered OR (
             coalesce(m.is_altered, false) AND (
                 e.extra IS DISTINCT FROM i.extra
@@ -84,7 +84,7 @@ merged AS (
         ) AS is_altered
     ) AS a
     WHERE m.message_id IS NULL
-       -- It is there again.
+       -- The message was marked as removed and is returned again.
        OR m.removed_at IS NOT NULL
        OR ROW (
               i.position,
@@ -117,7 +117,7 @@ written AS (
         recipient_id, is_read, read_at, body, body_length, image_url, extra, unreadable, is_altered
     FROM merged
     ORDER BY order_id COLLATE "C", message_id
-    -- Only the holder of the order's lease writes its messages, so merged still holds.
+    -- Only the holder of the lease writes messages of the order, so merged is still current.
     ON CONFLICT (order_id, message_id) DO UPDATE
     SET instacart_order_id = excluded.instacart_order_id,
         position           = excluded.position,

@@ -1,5 +1,5 @@
--- The face of each order, after its messages were written: their count and times are read back from the table, so
--- they hold whatever was stored before. A row that stays the same is not touched.
+-- Writes chat.orders. Must run after the messages: counts and times are read back from their table, so they include
+-- what was stored before. Unchanged rows are not touched.
 WITH incoming AS (
     SELECT
         i.order_id, i.status, i.coverage, i.closed_at,

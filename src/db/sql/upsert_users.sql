@@ -1,12 +1,12 @@
--- Adds chat users and keeps name and picture as the latest reply shows them. A missing name or picture erases none;
--- a reply older than the one they come from overwrites none, but fills in what is missing.
--- Sorted: users are shared by orders, and two workers that write the same ones must lock them in one order.
+-- Adds chat users, with name and picture from the latest reply. A missing name or picture erases none. An older reply
+-- overwrites nothing but fills in what is missing. Sorted: users are shared by orders, and two workers could deadlock
+-- if they locked them in different orders.
 WITH incoming AS (
     SELECT *
     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
          AS t (user_type, user_id, display_name, avatar_url, observed_at)
 ),
-news AS (
+changed AS (
     SELECT i.*
     FROM incoming AS i
     LEFT JOIN chat.users AS u USING (user_type, user_id)
@@ -19,7 +19,7 @@ news AS (
 written AS (
     INSERT INTO chat.users AS u (user_type, user_id, display_name, avatar_url, observed_at)
     SELECT user_type, user_id, display_name, avatar_url, observed_at
-    FROM news
+    FROM changed
     ORDER BY user_type COLLATE "C", user_id
     ON CONFLICT (user_type, user_id) DO UPDATE
     SET display_name = CASE WHEN excluded.observed_at > u.observed_at
@@ -31,7 +31,7 @@ written AS (
         observed_at  = greatest(excluded.observed_at, u.observed_at),
         -- Not overwritten: first_seen_at.
         updated_at   = now()
-    -- Another worker may have written the same news since news was read.
+    -- Another worker may have written the same changes since they were compared.
     WHERE (excluded.display_name <> u.display_name AND excluded.observed_at > u.observed_at)
        OR (excluded.avatar_url <> u.avatar_url AND excluded.observed_at > u.observed_at)
        OR (excluded.display_name IS NOT NULL AND u.display_name IS NULL)

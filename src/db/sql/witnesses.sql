@@ -1,9 +1,13 @@
--- Orders that may be asked to learn something about an id space or a user. With $5 (the readable window) those of the id
--- space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones) that are known to be readable, those of the users
--- $7 first; without it others
--- than $6: first those of other users than $7, then those that were read well, then those that would be claimed last,
--- because bad ones often stand together at the head. At most $8 live orders are looked at from each end: those that are
--- due last, which were settled last and most likely well, and those that would be claimed last.
+-- Returns orders that are fetched only to learn something about an id space or a user.
+--
+-- With $5 (the readable window): orders of the id space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones)
+-- that are known to be readable, those of the users $7 first.
+--
+-- Without $5: orders other than $6. First those of users other than $7, then well read ones, then those that would be
+-- claimed last, because bad orders often stand together at the head.
+--
+-- Looks at up to $8 live orders from each end: those due last, which were most likely settled well last, and those that
+-- would be claimed last.
 WITH looked_at AS (
     (SELECT order_id FROM sync.order_queue WHERE ended_at IS NULL ORDER BY due_at DESC LIMIT $8)
     UNION
@@ -23,7 +27,7 @@ WHERE q.held_kind IS NULL
   AND CASE
       WHEN $5::interval IS NULL THEN q.order_id <> ALL ($6::text[])
       ELSE q.state = 'open'
-          -- Not one of those that are doubted: they are claimed.
+          -- Doubtful orders are leased at this moment; skip them.
           AND (q.leased_until IS NULL OR q.leased_until <= now())
           AND q.last_fetched_at > now() - $5
           AND (q.completed_at IS NULL OR q.completed_at > now() - $5)
@@ -31,7 +35,7 @@ WHERE q.held_kind IS NULL
           AND coalesce(q.ids_internal, $4) = $2::boolean
   END
 ORDER BY
-    -- Readable ones of these users, or others of other users, first.
+    -- Readable orders of these users first, or other orders of other users first.
     coalesce(q.connect_user_id = ANY ($7::text[]), false) = ($5 IS NULL),
     q.last_fetched_at DESC NULLS LAST,
     -q.priority::integer DESC, q.deadline_base DESC, q.order_id DESC

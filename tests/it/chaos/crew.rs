@@ -1,7 +1,7 @@
-//! The workers of a trial, real processes that are started again however they end, and their ways to the database.
+//! The workers of a trial: real processes that are restarted after every end, and their connections to the database.
 //!
-//! What ends a worker must be the plan, a failure that it reports, or the end of its work: anything else, a panic above
-//! all, fails the trial.
+//! A worker may end only by the plan, by a failure that it reports, or after its work. Anything else, such as a panic,
+//! fails the trial.
 
 use std::convert::Infallible;
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,7 +19,7 @@ use crate::support::Lab;
 use crate::support::proxy::{Ending, Proxy};
 use crate::sync::{PATIENCE, Process};
 
-/// Between the end of a worker and the start of the next: what supervisors do.
+/// Pause between the end of a worker and the next start, as supervisors have.
 const REST: Duration = Duration::from_millis(300);
 
 pub(super) struct Crew {
@@ -32,12 +32,11 @@ struct Worker {
     settings: Vec<(&'static str, String)>,
     way: Proxy,
     process: Option<Process>,
-    /// When the next one starts.
     starts_at: Instant,
 }
 
 impl Crew {
-    /// Workers that start as soon as they are waited for.
+    /// Workers that start at the next wait.
     pub(super) fn hire(lab: &Arc<Lab>, base_url: &str, settings: &[(&'static str, String)]) -> anyhow::Result<Self> {
         let worker = |_| {
             let way = Proxy::start(lab.url())?;
@@ -49,7 +48,7 @@ impl Crew {
         Ok(Self { workers: (0..WORKERS).map(worker).collect::<anyhow::Result<_>>()? })
     }
 
-    /// Lets them work until then, each followed by another when it ends.
+    /// Runs the workers until then, and restarts each when it ends.
     pub(super) async fn work_until(&mut self, moment: Instant) -> anyhow::Result<()> {
         let work = try_join_all(self.workers.iter_mut().map(Worker::keep_working));
         match timeout_at(moment, work).await {
@@ -90,7 +89,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Opens every way, wakes everybody and has them end in good order.
+    /// Opens every connection, resumes all workers and ends them in order.
     pub(super) async fn dismiss(&mut self) -> anyhow::Result<()> {
         for number in 0..self.workers.len() {
             self.change_way(number, &Way::Open).await?;
@@ -111,7 +110,7 @@ impl Crew {
 }
 
 impl Worker {
-    /// Can be dropped and called again at any time.
+    /// Cancel-safe.
     async fn keep_working(&mut self) -> anyhow::Result<Infallible> {
         loop {
             if let Some(process) = &mut self.process {
@@ -133,7 +132,7 @@ impl Worker {
     }
 
     fn accept(&self, ended: ExitStatus) -> anyhow::Result<()> {
-        // A signal that comes before the program listens for it ends it at once.
+        // A signal before the program listens for it ends it at once.
         let is_early_end = ended.signal() == Some(Signal::SIGTERM as i32);
         let is_reported = matches!(ended.code(), Some(0 | 1 | 3));
         let log = self.process.as_ref().map(Process::log).transpose()?.unwrap_or_default();

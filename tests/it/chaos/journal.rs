@@ -1,8 +1,8 @@
-//! A journal of the queue, kept by triggers: every claim and every settlement, in the transaction that does it.
+//! A journal of the queue, kept by triggers: every claim and every settlement, in the same transaction.
 //!
-//! So nothing escapes it, however short it was there, and what was rolled back is not in it. It shows that no order was
-//! claimed while somebody held it, before it was due or after its end. (A *request* after the end proves nothing: a
-//! worker that was paused with a claimed order in its hands may send it late, and then writes nothing.)
+//! It records every committed change and nothing that was rolled back. It shows that no order was claimed while it was
+//! leased, before it was due or after its end. (A *request* after the end is allowed: a paused worker may send it late,
+//! and then writes nothing.)
 
 use anyhow::ensure;
 
@@ -34,14 +34,14 @@ const KEEP: &str = "
     WHEN (NEW.history IS DISTINCT FROM OLD.history OR NEW.state IS DISTINCT FROM OLD.state)
     EXECUTE FUNCTION journal.note_settlement();";
 
-/// What must not be, and how to find it.
+/// Forbidden events, and the queries that find them.
 const FAULTS: [(&str, &str); 13] = [
     (
         "orders claimed that were held, not due, or at their end",
         "SELECT count(*) FROM journal.claims WHERE state NOT IN ('pending', 'open') OR NOT is_due OR NOT is_free",
     ),
     (
-        "orders settled by nobody who held them, or after their end",
+        "orders settled without a lease, or after their end",
         "SELECT count(*) FROM journal.settlements WHERE NOT is_held OR was NOT IN ('pending', 'open')",
     ),
     (
@@ -98,13 +98,13 @@ const FAULTS: [(&str, &str); 13] = [
     ),
 ];
 
-/// From now on everything is noted.
+/// Starts the journal.
 pub(super) async fn keep(lab: &Lab) -> anyhow::Result<()> {
     sqlx::raw_sql(KEEP).execute(&lab.pool).await?;
     Ok(())
 }
 
-/// Fails if anything was done that must not be.
+/// Fails if a forbidden event happened.
 pub(super) async fn check(lab: &Lab) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for (fault, query) in FAULTS {
@@ -117,7 +117,7 @@ pub(super) async fn check(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What went on, in a line.
+/// Summarises what happened in one line.
 pub(super) async fn summary(lab: &Lab) -> anyhow::Result<String> {
     let summary = lab.text(
         "SELECT concat_ws('; ',

@@ -1,11 +1,11 @@
-//! Chaos: whatever fails, the tables end as after a calm run.
+//! Chaos: after any failures, the tables end as after a calm run.
 //!
-//! Two workers, each behind a way of its own to the database, read a simulated shop while a plan drawn from a seed lets
-//! the API fail and lie, kills and pauses workers, cuts and stalls ways, ends sessions and locks tables. Then calm
-//! returns, a last run is made, and schema `chat` must be what one run without any trouble makes of the same shop.
+//! Two workers, each with a separate connection to the database, read a simulated shop. A plan drawn from a seed makes
+//! the API fail and lie, kills and pauses workers, breaks and stalls connections, ends sessions and locks tables. Then
+//! a last calm run is made, and schema `chat` must be the same as after one undisturbed run.
 //!
-//! `cargo test` takes one short trial with a random seed, which it prints, so that each time looks elsewhere.
-//! `CHATSYNC_CHAOS_SEED=n` repeats one; `CHATSYNC_CHAOS_SEEDS=30` takes so many whole trials, from seed 1 or that one on.
+//! `cargo test` runs one short trial with a random seed, which it prints. `CHATSYNC_CHAOS_SEED=n` repeats one;
+//! `CHATSYNC_CHAOS_SEEDS=30` runs that many long trials, from seed 1 or that one on.
 
 mod crew;
 mod journal;
@@ -29,12 +29,12 @@ use crate::sync::until;
 use crew::Crew;
 use plan::{Event, Plan, Weather};
 
-/// How much there is to do, and for how long it goes wrong.
+/// Amount of work and duration of the failures.
 #[derive(Clone, Copy)]
 struct Form {
     orders: u64,
     lasts: Duration,
-    /// Requests that a worker has under way: with the API's latency the work lasts about as long as the trouble.
+    /// Requests in flight per worker: with the latency of the API the work lasts about as long as the failures.
     in_flight: u64,
 }
 
@@ -42,7 +42,7 @@ const SHORT: Form = Form { orders: 400, lasts: Duration::from_secs(12), in_fligh
 const WHOLE: Form = Form { orders: 3_000, lasts: Duration::from_secs(45), in_flight: 8 };
 const LATENCY: Duration = Duration::from_millis(50);
 
-/// The columns of schema `chat` that tell when it was written, and what the API said later than the rest.
+/// Columns of schema `chat` with the time of writing, or that the API fills in later.
 const TIMES: [&str; 5] = ["first_synced_at", "updated_at", "first_seen_at", "observed_at", "closed_at"];
 const RECEIPTS: [&str; 2] = ["is_read", "read_at"];
 
@@ -92,7 +92,7 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     let options = shop(form, plan);
     let calm = calm(lab, &options).await?;
     journal::keep(lab).await?;
-    // An order just completed cannot have expired: by that the guard sees a lie.
+    // An order that was just completed cannot have expired: this shows the guard a lie.
     enqueue(lab, &options, plan.weather == Weather::Lies).await?;
     let api = simulator::start(([127, 0, 0, 1], 0).into(), Options { latency: LATENCY, ..options }).await?;
     let settings = settings(form, plan);
@@ -108,11 +108,11 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     api.set_faults([]);
     api.set_max_requests_per_second(None);
     crew.dismiss().await?;
-    // The pace found in the storm would be right to start with, and take its time to grow.
+    // The pace found during the failures would take time to grow.
     sqlx::query("DELETE FROM sync.pace").execute(&lab.pool).await?;
     last_run(lab, &api, &settings).await?;
     ensure!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'pending'").await? == 0, "orders left over");
-    // Those read before the receipts appeared and not after lack these alone.
+    // Orders read only before the receipts appeared lack only these.
     agree(&dump(lab, &RECEIPTS).await?, &calm.without_receipts)?;
 
     api.show_read_receipts();
@@ -121,7 +121,7 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     let before = api.stats();
     last_run(lab, &api, &settings).await?;
     let after = api.stats();
-    // A token that lives only seconds may end on the way to the API: that request is made again.
+    // A token that lives for seconds may expire on the way to the API: that request is repeated.
     let again = after.unauthorized - before.unauthorized;
     let asked = i64::try_from(after.chat_requests - before.chat_requests - again)?;
     ensure!(asked == open, "{asked} requests for {open} open orders: others are not asked for any more");
@@ -135,14 +135,14 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The shop without anything wrong.
+/// The shop without failures.
 fn shop(form: Form, plan: &Plan) -> Options {
     let usual = Options::default();
     let has_ends = plan.weather != Weather::Lies;
     Options {
         seed: plan.seed,
         orders: form.orders,
-        // Fewer orders each than a user is judged by.
+        // Fewer orders per user than the guard judges a user by.
         users: form.orders / 4,
         not_found_share: if has_ends { usual.not_found_share } else { 0.0 },
         expired_share: if has_ends { usual.expired_share } else { 0.0 },
@@ -151,7 +151,7 @@ fn shop(form: Form, plan: &Plan) -> Options {
     }
 }
 
-/// Schema `chat` after one run without any trouble.
+/// Schema `chat` after one undisturbed run.
 struct Calm {
     whole: BTreeSet<String>,
     without_receipts: BTreeSet<String>,
@@ -166,7 +166,7 @@ async fn calm(lab: &Lab, options: &Options) -> anyhow::Result<Calm> {
     let calm = Calm { whole: dump(&other, &[]).await?, without_receipts: dump(&other, &RECEIPTS).await? };
     other.close(lab.url()).await?;
     api.stop().await;
-    // Partial, if some orders had expired before they were fed.
+    // Partial if some orders had expired before they were enqueued.
     ensure!(run.failed + run.dead + run.held == 0 && run.claimed == i64::try_from(options.orders)?, "{run:?}");
     Ok(calm)
 }
@@ -181,7 +181,7 @@ fn settings(form: Form, plan: &Plan) -> Vec<(&'static str, String)> {
     let seconds = |time: Duration| format!("{}s", time.as_secs());
     let (max_failures, share, block) = match plan.weather {
         Weather::Outages => ("1", "0.5", "100"),
-        // No order meets garbage in so many runs.
+        // No order meets garbage in that many runs.
         Weather::Garbage => ("1000", "0.5", "100"),
         Weather::Lies => ("1000", "0", "1"),
     };
@@ -189,7 +189,7 @@ fn settings(form: Form, plan: &Plan) -> Vec<(&'static str, String)> {
     settings.extend([
         ("api.connect_timeout", "1s".to_owned()),
         ("api.timeout", "2s".to_owned()),
-        // Below what the simulator calls huge.
+        // Below the size that the simulator calls huge.
         ("api.max_response_bytes", (256 * 1024).to_string()),
         ("pace.max_in_flight", form.in_flight.to_string()),
         ("queue.lease", seconds(plan.lease)),
@@ -216,7 +216,7 @@ async fn enqueue(lab: &Lab, options: &Options, are_completed: bool) -> anyhow::R
     Ok(())
 }
 
-/// Lets the plan happen while the crew works.
+/// Executes the plan while the workers run.
 async fn endure(lab: &Arc<Lab>, api: &Running, crew: &mut Crew, plan: &Plan) -> anyhow::Result<()> {
     let start = Instant::now();
     for (at, event) in &plan.events {
@@ -251,7 +251,7 @@ async fn endure(lab: &Arc<Lab>, api: &Running, crew: &mut Crew, plan: &Plan) -> 
     crew.work_until(start + plan.lasts).await
 }
 
-/// One run in all calm, once everything that failed is due again and every dead worker's run is over.
+/// One calm run, after all failed orders are due again and all runs of dead workers are over.
 async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)]) -> anyhow::Result<()> {
     until(
         lab,
@@ -270,7 +270,7 @@ async fn last_run(lab: &Lab, api: &Running, settings: &[(&'static str, String)])
     let mut more: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     more.extend(patient);
     let run = Finished::of(lab.configured(&["sync"], &api.base_url(), &more)).await?;
-    // Some orders had expired before they were fed: the run that finds it is not quite well, but all of its orders are.
+    // Some orders had expired before they were enqueued, so the run may be partial, but every order is settled.
     let is_well = "SELECT status = 'succeeded' OR (status = 'partial' AND lost > 0 AND failed + dead + held = 0)
                    FROM sync.runs ORDER BY started_at DESC LIMIT 1";
     let is_well: bool = sqlx::query_scalar(is_well).fetch_one(&lab.pool).await?;
@@ -296,7 +296,7 @@ fn agree(is: &BTreeSet<String>, should_be: &BTreeSet<String>) -> anyhow::Result<
     Ok(())
 }
 
-/// Garbage and errors of all kinds went by: none of them may have taken a secret, a chat text or a name into a log.
+/// After garbage and errors of all kinds no secret, chat text or name may be in a log.
 async fn nothing_private_was_logged(lab: &Lab) -> anyhow::Result<()> {
     let mut private: Vec<String> = sqlx::query_scalar(
         "(SELECT DISTINCT body FROM chat.messages WHERE body_length > 15 LIMIT 300)

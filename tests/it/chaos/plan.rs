@@ -1,8 +1,8 @@
-//! What goes wrong in a trial, and when: a pure function of the seed.
+//! What fails in a trial, and when: a pure function of the seed.
 //!
-//! Independent lanes (the API, each worker, each worker's way to the database, the server behind it) are drawn one after
-//! the other and then merged, so that every fault comes to overlap every other. How events fall into the work of real
-//! processes differs from one time to the next; the plan does not.
+//! Independent lanes (the API, each worker, the connection of each worker, the server) are drawn one after the other
+//! and merged, so that every fault can overlap every other. The plan is repeatable; how it meets the work of real
+//! processes is not.
 
 use std::time::Duration;
 
@@ -10,41 +10,41 @@ use fastrand::Rng;
 
 use crate::support::proxy::Ending;
 
-/// How many workers share the queue.
 pub(super) const WORKERS: usize = 2;
 
-/// Which faults of the API a trial knows, and so how sharply its end can be judged.
+/// The faults of the API in a trial, which decide how strictly its end can be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weather {
-    /// What every order may meet. Nothing of it counts against an order, so a single counted failure may be deadly.
+    /// Faults that affect every order. They do not count against an order, so one counted failure may already make it
+    /// dead.
     Outages,
-    /// Also replies and tokens that make no sense. They count, so that many must be allowed.
+    /// Also replies and tokens without sense. They count as failures, so many must be allowed.
     Garbage,
-    /// Also storms of well-made lies: closed, expired, refused. A lie about a few orders, or new ones, must be believed
+    /// Also storms of plausible lies: closed, expired, refused. Lies about a few orders, or new ones, must be believed
     /// beside good replies. So here all orders were read before, the API has none that is truly closed or expired, and
-    /// the guard is set to believe nothing of the kind.
+    /// the guard believes none of this.
     Lies,
 }
 
-/// Something that happens.
+/// An event.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
-    /// From now on the API has these faults and no others.
+    /// The API has these faults from now on.
     Faults(Vec<String>),
-    /// And this limit of requests per second.
+    /// The limit of requests per second.
     Limit(Option<u32>),
     RevokeTokens,
-    /// All messages are read now: conversations change.
+    /// All messages are read now, so conversations change.
     ShowReceipts,
     Kill(usize),
     Pause(usize, Duration),
-    /// Asks for an orderly end, once or, to insist, twice.
+    /// Sends one signal to stop, or two.
     Interrupt(usize, u32),
-    /// On a worker's way to the database.
+    /// A fault of the connection of a worker.
     Way(usize, Way),
     /// The server ends all sessions, as an administrator may.
     EndSessions,
-    /// Somebody else locks a table of the analysts.
+    /// Another session locks a table of the analysts.
     Lock(Duration),
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Event {
 pub(super) enum Way {
     Cut(Ending),
     CutAfter(u64, Ending),
-    /// As in a restart: everything is cut, nobody listens until the way is open again.
+    /// As in a restart: connections break and are refused until the end.
     Close,
     Stall,
     Open,
@@ -69,7 +69,7 @@ pub(super) struct Plan {
     pub(super) database_timeout: Duration,
     pub(super) token_lifetime: Duration,
     pub(super) refresh_after: Duration,
-    /// In the order of time.
+    /// In order of time.
     pub(super) events: Vec<(Duration, Event)>,
 }
 
@@ -77,14 +77,14 @@ const RARELY: &[f64] = &[0.02, 0.05, 0.1];
 const OFTEN: &[f64] = &[0.1, 0.3, 0.6];
 const MOSTLY: &[f64] = &[0.3, 0.8, 1.0];
 
-/// Faults of the API, `{}` being how often they strike.
+/// Faults of the API; `{}` is their probability.
 type Pool = &'static [(&'static str, &'static [f64])];
 
 const OUTAGES: Pool = &[
     ("latency={}:200ms", MOSTLY),
     ("latency-spike={}:1s", OFTEN),
     ("latency-spike={}:3s", RARELY),
-    // They may ask for a wait of a year, which holds a worker back for a minute.
+    // They may ask for a wait of a year, which delays a worker by a minute.
     ("errors={}", RARELY),
     ("burst={}", RARELY),
     ("status={}:500", MOSTLY),
@@ -115,7 +115,7 @@ const GARBAGE: Pool = &[
     ("token.status={}:400", OFTEN),
     ("token.status={}:401", OFTEN),
     ("token.status={}:403", OFTEN),
-    // Code 4000, but of a token.
+    // Code 4000, but for a token.
     ("token.status={}:404", OFTEN),
     ("token.page-not-found={}", OFTEN),
     ("token.garbled={}", OFTEN),
@@ -132,7 +132,7 @@ const LIES: Pool = &[
 impl Plan {
     pub(super) fn of(seed: u64, lasts: Duration) -> Self {
         let mut rng = Rng::with_seed(seed);
-        // In turn, so that a few seeds in a row see all of them.
+        // In turn, so that a few consecutive seeds see all of them.
         let weather = [Weather::Outages, Weather::Garbage, Weather::Lies][usize::try_from(seed % 3).expect("below 3")];
         let mut events = vec![(lasts.mul_f64(0.3 + 0.5 * rng.f64()), Event::ShowReceipts)];
         api(&mut rng, weather, lasts, &mut events);
@@ -152,13 +152,13 @@ impl Plan {
             api_gives_up_after: seconds(&mut rng),
             database_gives_up_after: seconds(&mut rng),
             database_timeout: seconds(&mut rng),
-            // Waits can outlast a short life twice in a row: a second 401, which counts against the order.
+            // Waits can outlast a short token twice: a second 401, which counts against the order.
             token_lifetime: if rng.bool() && weather != Weather::Outages {
                 Duration::from_secs(2)
             } else {
                 Duration::from_hours(24)
             },
-            // Read again and again, or only once.
+            // Read repeatedly, or only once.
             refresh_after: if rng.bool() { Duration::from_secs(3) } else { Duration::from_hours(6) },
             events,
         }
@@ -187,7 +187,7 @@ fn api(rng: &mut Rng, weather: Weather, end: Duration, events: &mut Vec<(Duratio
     }
 }
 
-/// What is wrong with the API at the same time.
+/// Faults of the API at the same time.
 fn spell(rng: &mut Rng, weather: Weather) -> Vec<String> {
     let mut faults = Vec::new();
     let mut draw = |rng: &mut Rng, pool: Pool| {
@@ -220,7 +220,7 @@ fn worker_lane(rng: &mut Rng, worker: usize, end: Duration, events: &mut Vec<(Du
         match rng.u8(..10) {
             0..4 => events.push((at, Event::Kill(worker))),
             4..8 => {
-                // Often beyond its leases.
+                // Often longer than its leases.
                 let time = between(rng, 200, 5_000);
                 events.push((at, Event::Pause(worker, time)));
                 at += time;
@@ -251,7 +251,7 @@ fn way(rng: &mut Rng, worker: usize, end: Duration, events: &mut Vec<(Duration, 
     }
 }
 
-/// A time between so many milliseconds.
+/// A random time between these milliseconds.
 fn between(rng: &mut Rng, shortest: u64, longest: u64) -> Duration {
     Duration::from_millis(rng.u64(shortest..longest))
 }

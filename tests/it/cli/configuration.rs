@@ -1,4 +1,4 @@
-//! Wrong settings and unreachable databases: everything is told at once, in a way that helps, and no secret shows.
+//! Wrong settings and unreachable databases: everything is reported together with hints, and no secret shows.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{assert_hides, with_empty_database, write_file};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    all_problems_are_told_at_once_with_key_origin_and_hint,
+    all_problems_are_reported_together_with_key_origin_and_hint,
     missing_credentials_are_asked_for_by_name_and_only_by_commands_that_need_them,
     an_unknown_key_in_the_file_is_named_with_the_likely_one,
     a_file_that_is_missing_or_no_toml_is_a_configuration_error,
@@ -21,10 +21,10 @@ tests!(
     of_two_database_urls_the_unused_one_is_named,
     unknown_flags_and_commands_are_usage_errors,
     every_command_explains_itself,
-    an_unreachable_database_is_told_without_its_password,
-    a_refused_password_is_told_without_showing_it,
+    an_unreachable_database_is_reported_without_its_password,
+    a_refused_password_is_reported_without_showing_it,
     a_working_password_shows_at_no_log_level,
-    a_database_without_tables_asks_for_migrate_if_that_is_left_to_people,
+    a_database_without_tables_asks_for_migrate_unless_it_is_automatic,
 );
 
 const SECRET: &str = "hunter2-swordfish";
@@ -34,7 +34,7 @@ const NOWHERE: &str = "http://127.0.0.1:1";
 
 const COMMANDS: [&str; 8] = ["migrate", "enqueue", "sync", "run", "status", "retry", "demo", "simulate"];
 
-async fn all_problems_are_told_at_once_with_key_origin_and_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn all_problems_are_reported_together_with_key_origin_and_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
     write_file(
         &lab,
         "bad.toml",
@@ -58,7 +58,7 @@ async fn all_problems_are_told_at_once_with_key_origin_and_hint(lab: Arc<Lab>) -
         ("queue.lease", "CHATSYNC__QUEUE__LEASE", "write 500ms, 30s, 5m, 6h or 7d"),
         ("schedule.cron", "bad.toml", "write second, minute, hour,"),
     ] {
-        assert_told(&finished, key, origin, hint);
+        assert_reported(&finished, key, origin, hint);
     }
     Ok(())
 }
@@ -68,13 +68,13 @@ async fn missing_credentials_are_asked_for_by_name_and_only_by_commands_that_nee
 ) -> anyhow::Result<()> {
     for command in ["sync", "run"] {
         let finished = Finished::of(lab.with_database(&[command])).await?.expect_code(2);
-        assert_told(&finished, "auth.client_id", "the defaults", "CHATSYNC__AUTH__CLIENT_ID");
-        assert_told(&finished, "auth.client_secret", "the defaults", "CHATSYNC__AUTH__CLIENT_SECRET");
+        assert_reported(&finished, "auth.client_id", "the defaults", "CHATSYNC__AUTH__CLIENT_ID");
+        assert_reported(&finished, "auth.client_secret", "the defaults", "CHATSYNC__AUTH__CLIENT_SECRET");
     }
     let mut token_mode = lab.with_database(&["sync"]);
     token_mode.env("CHATSYNC__AUTH__MODE", "static_token");
     let finished = Finished::of(token_mode).await?.expect_code(2);
-    assert_told(&finished, "auth.token", "the defaults", "CHATSYNC__AUTH__TOKEN");
+    assert_reported(&finished, "auth.token", "the defaults", "CHATSYNC__AUTH__TOKEN");
     for arguments in [&["migrate"][..], &["enqueue"], &["status"], &["retry", "--dead"]] {
         Finished::of(lab.with_database(arguments)).await?.expect_code(0);
     }
@@ -85,12 +85,12 @@ async fn an_unknown_key_in_the_file_is_named_with_the_likely_one(lab: Arc<Lab>) 
     let content = format!("[auth]\nclient_secrets = '{SECRET}'\n");
     let given = write_file(&lab, "typo.toml", &content)?;
     let finished = Finished::of(lab.with_database(&["--config", &given, "status"])).await?.expect_code(2);
-    assert_told(&finished, "auth.client_secrets", &given, "did you mean auth.client_secret?");
+    assert_reported(&finished, "auth.client_secrets", &given, "did you mean auth.client_secret?");
     assert_hides(&finished.stderr, [SECRET]);
 
     write_file(&lab, "config/local.toml", &content)?;
     let finished = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
-    assert_told(&finished, "auth.client_secrets", "config/local.toml", "did you mean auth.client_secret?");
+    assert_reported(&finished, "auth.client_secrets", "config/local.toml", "did you mean auth.client_secret?");
     Ok(())
 }
 
@@ -115,11 +115,11 @@ async fn the_file_yields_to_the_environment(lab: Arc<Lab>) -> anyhow::Result<()>
 }
 
 async fn the_first_file_in_a_usual_place_is_read(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Each of them is wrong in its own way, so that the error tells which was read.
+    // Each file has its own mistake, so that the error shows which was read.
     let marked = |name: &str| format!("[auth]\n{name} = 'x'\n");
     write_file(&lab, ".config/chatsync/chatsync.toml", marked("of_home"))?;
     let of_user = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
-    assert_told(
+    assert_reported(
         &of_user,
         "auth.of_home",
         &lab.home.path().join(".config/chatsync/chatsync.toml").display().to_string(),
@@ -128,10 +128,10 @@ async fn the_first_file_in_a_usual_place_is_read(lab: Arc<Lab>) -> anyhow::Resul
     let elsewhere = write_file(&lab, "elsewhere/chatsync/chatsync.toml", marked("of_xdg"))?;
     let mut command = lab.with_database(&["status"]);
     command.env("XDG_CONFIG_HOME", lab.home.path().join("elsewhere"));
-    assert_told(&Finished::of(command).await?.expect_code(2), "auth.of_xdg", &elsewhere, "");
+    assert_reported(&Finished::of(command).await?.expect_code(2), "auth.of_xdg", &elsewhere, "");
     write_file(&lab, "config/local.toml", marked("of_here"))?;
     let local = Finished::of(lab.with_database(&["status"])).await?.expect_code(2);
-    assert_told(&local, "auth.of_here", "config/local.toml", "");
+    assert_reported(&local, "auth.of_here", "config/local.toml", "");
     assert!(!local.stderr.contains("of_home"), "{}", local.stderr);
     let good = write_file(&lab, "good.toml", "")?;
     Finished::of(lab.with_database(&["--config", &good, "status"])).await?.expect_code(0);
@@ -147,7 +147,7 @@ async fn a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_a
     let mut command = lab.command(&["status"]);
     command.env("CHATSYNC_DATABASE_URL", format!("postgres://chatsync:{SECRET}@db.example.com/chatsync"));
     let finished = Finished::of(command).await?.expect_code(2);
-    assert_told(&finished, "database.url", "CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL");
+    assert_reported(&finished, "database.url", "CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL");
     assert_hides(&finished.stderr, [SECRET]);
     Ok(())
 }
@@ -194,27 +194,27 @@ async fn every_command_explains_itself(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn an_unreachable_database_is_told_without_its_password(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Bound for a moment, so that nobody else listens there.
+async fn an_unreachable_database_is_reported_without_its_password(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Bound for a moment to find a port without a listener.
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
     let mut command = careless(lab.command(&["status"]));
     command.env("CHATSYNC__DATABASE__WAIT_AT_START", "0s");
     command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:{port}/chatsync"));
     let finished = Finished::of(command).await?.expect_code(1);
-    let told = format!("error: cannot connect to the database at 127.0.0.1:{port}: ");
-    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    let shown = format!("error: cannot connect to the database at 127.0.0.1:{port}: ");
+    assert!(finished.stderr.contains(&shown), "{}", finished.stderr);
     assert!(finished.stderr.contains("refused"), "{}", finished.stderr);
     assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);
 
     let mut command = careless(lab.command(&["status"]));
     command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:port/chatsync"));
     let finished = Finished::of(command).await?.expect_code(2);
-    assert_told(&finished, "database.url", "DATABASE_URL", "write postgres://");
+    assert_reported(&finished, "database.url", "DATABASE_URL", "write postgres://");
     assert_hides(&finished.stderr, [SECRET]);
     Ok(())
 }
 
-async fn a_refused_password_is_told_without_showing_it(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_refused_password_is_reported_without_showing_it(lab: Arc<Lab>) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let server = tokio::spawn(async move {
@@ -225,11 +225,11 @@ async fn a_refused_password_is_told_without_showing_it(lab: Arc<Lab>) -> anyhow:
     command.env("DATABASE_URL", format!("postgres://chatsync:{SECRET}@127.0.0.1:{port}/chatsync"));
     let finished = Finished::of(command).await?.expect_code(1);
     assert_eq!(server.await??, SECRET, "the password was sent");
-    let told = format!(
+    let shown = format!(
         "error: cannot connect to the database at 127.0.0.1:{port}: password authentication failed for user \"chatsync\" \
          (SQLSTATE 28P01); hint: check user, password and database in database.url\n"
     );
-    assert!(finished.stderr.ends_with(&told), "{}", finished.stderr);
+    assert!(finished.stderr.ends_with(&shown), "{}", finished.stderr);
     assert_hides(&finished.stderr, [SECRET, "panicked", "stack backtrace"]);
     Ok(())
 }
@@ -237,7 +237,7 @@ async fn a_refused_password_is_told_without_showing_it(lab: Arc<Lab>) -> anyhow:
 async fn a_working_password_shows_at_no_log_level(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut url = url::Url::parse(lab.url())?;
     if url.password().is_none() {
-        // A server that trusts its clients takes any.
+        // A server that trusts its clients accepts any password.
         url.set_password(Some(SECRET)).ok().context("a URL with a host")?;
     }
     let password = url.password().context("just set")?.to_owned();
@@ -251,7 +251,7 @@ async fn a_working_password_shows_at_no_log_level(lab: Arc<Lab>) -> anyhow::Resu
     Ok(())
 }
 
-async fn a_database_without_tables_asks_for_migrate_if_that_is_left_to_people(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_database_without_tables_asks_for_migrate_unless_it_is_automatic(lab: Arc<Lab>) -> anyhow::Result<()> {
     with_empty_database(&lab, async |url| {
         let by_hand = [("database.url", url), ("database.auto_migrate", "false")];
         for command in ["sync", "status", "enqueue"] {
@@ -271,8 +271,8 @@ fn careless(mut command: Command) -> Command {
     command
 }
 
-/// Insists on one problem, told with all its parts.
-fn assert_told(finished: &Finished, key: &str, origin: &str, hint: &str) {
+/// Expects one problem with key, origin and hint.
+fn assert_reported(finished: &Finished, key: &str, origin: &str, hint: &str) {
     let mut lines = finished.stderr.lines();
     let problem = lines.find(|line| line.trim_start().starts_with(&format!("{key} ")));
     let problem = problem.unwrap_or_else(|| panic!("nothing about {key} in {}", finished.stderr));
@@ -281,7 +281,7 @@ fn assert_told(finished: &Finished, key: &str, origin: &str, hint: &str) {
     assert!(advice.trim_start().starts_with("hint: ") && advice.contains(hint), "{advice}");
 }
 
-/// Speaks just enough of PostgreSQL's protocol to ask for a password in clear text and to refuse it; returns it.
+/// Speaks just enough of the PostgreSQL protocol to ask for a clear-text password and refuse it. Returns the password.
 async fn refuse_password(mut stream: TcpStream) -> anyhow::Result<String> {
     const SSL_REQUEST: u32 = 80_877_103;
     loop {

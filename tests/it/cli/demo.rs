@@ -18,16 +18,16 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     the_demo_shows_everything_and_leaves_nothing_behind,
     the_demo_ignores_whatever_is_configured,
-    a_user_without_a_name_is_told_what_to_do,
+    a_user_without_a_name_gets_a_hint,
     a_demo_stopped_while_it_starts_leaves_nothing_behind,
     a_demo_stopped_while_it_syncs_leaves_nothing_behind,
     a_demo_aborted_by_a_second_signal_leaves_nothing_behind,
-    a_demo_with_a_reader_that_has_gone_comes_to_its_end,
+    a_demo_whose_output_pipe_closes_completes,
     listed_orders_are_csv_that_enqueue_takes,
     a_reader_may_leave_before_the_last_listed_order,
     simulate_says_where_it_listens_serves_and_ends_on_a_signal,
-    simulate_says_which_address_it_cannot_have,
-    simulate_has_the_faults_it_is_told_until_it_is_told_otherwise,
+    simulate_reports_an_address_that_is_in_use,
+    simulate_has_the_configured_faults_until_they_change,
     simulate_says_what_is_wrong_with_a_fault,
     of_a_lifecycle_only_the_orders_that_are_placed_are_listed,
 );
@@ -45,7 +45,7 @@ async fn the_demo_shows_everything_and_leaves_nothing_behind(lab: Arc<Lab>) -> a
         "captured_open",
         "One conversation (chat.messages, chat.users), order ",
         "median time to answer",
-        "All of it is gone again",
+        "Everything was removed",
     ] {
         assert!(finished.stdout.contains(expected), "{expected:?} in {}", finished.stdout);
     }
@@ -58,7 +58,7 @@ async fn the_demo_ignores_whatever_is_configured(lab: Arc<Lab>) -> anyhow::Resul
     let place = Place::new(&lab)?;
     let mut command = place.demo(&lab, "10");
     command
-        .env("DATABASE_URL", "postgres://nobody:nothing@127.0.0.1:1/nowhere")
+        .env("DATABASE_URL", "postgres://no-role:nothing@127.0.0.1:1/nowhere")
         .env("CHATSYNC__API__BASE_URL", "not a URL")
         .env("CHATSYNC__NO__SUCH_KEY", "1")
         // Nor does it need anything of the system but PostgreSQL.
@@ -69,9 +69,9 @@ async fn the_demo_ignores_whatever_is_configured(lab: Arc<Lab>) -> anyhow::Resul
     place.assert_empty()
 }
 
-async fn a_user_without_a_name_is_told_what_to_do(lab: Arc<Lab>) -> anyhow::Result<()> {
-    const NOBODY: u32 = 424_242;
-    // Only root can become somebody else.
+async fn a_user_without_a_name_gets_a_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
+    const UNNAMED: u32 = 424_242;
+    // Only root can change its user.
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -80,7 +80,7 @@ async fn a_user_without_a_name_is_told_what_to_do(lab: Arc<Lab>) -> anyhow::Resu
     std::fs::copy(env!("CARGO_BIN_EXE_chatsync"), &program)?;
     let command = |arguments: &[&str]| {
         let mut command = Command::new(&program);
-        command.args(arguments).env_clear().env("HOME", "/root").current_dir("/").uid(NOBODY).gid(NOBODY);
+        command.args(arguments).env_clear().env("HOME", "/root").current_dir("/").uid(UNNAMED).gid(UNNAMED);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     };
@@ -90,7 +90,7 @@ async fn a_user_without_a_name_is_told_what_to_do(lab: Arc<Lab>) -> anyhow::Resu
             assert!(finished.stderr.contains(advice), "{}", finished.stderr);
         }
     }
-    // With a server that is there already it needs no name.
+    // A server that exists already needs no name.
     let mut status = command(&["status"]);
     status.env("DATABASE_URL", "postgres://chatsync@127.0.0.1:1/chatsync");
     let finished = Finished::of(status).await?.expect_code(1);
@@ -112,7 +112,7 @@ async fn a_demo_aborted_by_a_second_signal_leaves_nothing_behind(lab: Arc<Lab>) 
     stop_demo(&lab, "20000 orders enqueued", &[Signal::SIGTERM, Signal::SIGINT]).await
 }
 
-async fn a_demo_with_a_reader_that_has_gone_comes_to_its_end(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_demo_whose_output_pipe_closes_completes(lab: Arc<Lab>) -> anyhow::Result<()> {
     let place = Place::new(&lab)?;
     let mut child = place.demo(&lab, "10").spawn()?;
     drop(child.stdout.take());
@@ -166,7 +166,7 @@ async fn simulate_says_where_it_listens_serves_and_ends_on_a_signal(lab: Arc<Lab
     Ok(())
 }
 
-async fn simulate_has_the_faults_it_is_told_until_it_is_told_otherwise(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn simulate_has_the_configured_faults_until_they_change(lab: Arc<Lab>) -> anyhow::Result<()> {
     let arguments = ["simulate", "--listen", "127.0.0.1:0", "--not-found", "0", "--fault", "chat.status:403"];
     let mut child = lab.command(&arguments).spawn()?;
     let line = wait_for(&mut lines(&mut child)?, "listens on").await?;
@@ -186,9 +186,9 @@ async fn simulate_has_the_faults_it_is_told_until_it_is_told_otherwise(lab: Arc<
 }
 
 async fn simulate_says_what_is_wrong_with_a_fault(lab: Arc<Lab>) -> anyhow::Result<()> {
-    for (fault, told) in [("eror=0.5", "there is no such fault"), ("errors=50", "from 0 to 1")] {
+    for (fault, shown) in [("eror=0.5", "there is no such fault"), ("errors=50", "from 0 to 1")] {
         let refused = Finished::of(lab.command(&["simulate", "--fault", fault])).await?.expect_code(2);
-        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+        assert!(refused.stderr.contains(shown), "{}", refused.stderr);
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn of_a_lifecycle_only_the_orders_that_are_placed_are_listed(lab: Arc<Lab>
     Ok(())
 }
 
-async fn simulate_says_which_address_it_cannot_have(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn simulate_reports_an_address_that_is_in_use(lab: Arc<Lab>) -> anyhow::Result<()> {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
     let finished = Finished::of(lab.command(&["simulate", "--listen", &address])).await?.expect_code(1);
@@ -241,11 +241,11 @@ async fn stop_demo(lab: &Lab, moment: &str, signals: &[Signal]) -> anyhow::Resul
     place.assert_empty()
 }
 
-/// A directory for temporary files that nobody else uses.
+/// A private directory for temporary files.
 struct Place(PathBuf);
 
 impl Place {
-    /// Open to everybody, as PostgreSQL refuses to run as root and gets an account that must reach it.
+    /// Readable for all, because as root the server runs under an account that must enter it.
     fn new(lab: &Lab) -> anyhow::Result<Self> {
         let place = lab.home.path().join("tmp");
         std::fs::create_dir(&place)?;
@@ -260,7 +260,7 @@ impl Place {
         command
     }
 
-    /// Insists that no file and no process is left.
+    /// Expects that no file and no process is left.
     fn assert_empty(&self) -> anyhow::Result<()> {
         let left: Vec<PathBuf> =
             std::fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
@@ -284,15 +284,15 @@ async fn wait_for(lines: &mut Lines<BufReader<ChildStdout>>, text: &str) -> anyh
     anyhow::bail!("it never printed {text:?}")
 }
 
-/// Processes started with `path` on their command line, or working below it. None where the system does not tell.
+/// Processes started with `path` on their command line, or working below it. None if the system does not show it.
 fn processes_naming(path: &Path) -> Vec<String> {
     let path = path.to_string_lossy();
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let told = processes.flatten().filter_map(|process| {
+    let shown = processes.flatten().filter_map(|process| {
         let command = std::fs::read(process.path().join("cmdline")).ok()?;
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let directory = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
         Some(format!("{} {command} in {}", process.file_name().display(), directory.display()))
     });
-    told.filter(|told| told.contains(&*path)).collect()
+    shown.filter(|shown| shown.contains(&*path)).collect()
 }

@@ -1,5 +1,4 @@
-//! `chatsync enqueue`: what its options do to new and known orders, and how it copes with large, endless and unread
-//! streams.
+//! `chatsync enqueue`: what its options do to new and known orders, and large, endless and unread streams.
 
 use std::io::{BufWriter, Write as _};
 use std::process::Stdio;
@@ -22,14 +21,14 @@ tests!(
     plain_sql_feeds_the_queue_as_well,
     a_million_lines_need_little_memory,
     a_signal_ends_the_wait_for_standard_input,
-    nobody_reading_the_complaints_does_not_stop_the_work,
+    unread_error_output_does_not_stop_enqueue,
 );
 
 async fn the_default_user_is_for_lines_that_name_none(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let csv = "order_id,connect_user_id\nhers,user-7\nnobodys,\n";
+    let csv = "order_id,connect_user_id\nhers,user-7\nno-user,\n";
     let command = lab.with_database(&["enqueue", "--user-id", "user-1"]);
     Finished::of_input(command, csv.as_bytes()).await?.expect_code(0);
-    assert_eq!(queue(&lab, "connect_user_id").await?, ["hers user-7", "nobodys user-1"]);
+    assert_eq!(queue(&lab, "connect_user_id").await?, ["hers user-7", "no-user user-1"]);
     Ok(())
 }
 
@@ -146,7 +145,7 @@ async fn a_signal_ends_the_wait_for_standard_input(lab: Arc<Lab>) -> anyhow::Res
 }
 
 /// `chatsync enqueue … 2>&1 | head -1`
-async fn nobody_reading_the_complaints_does_not_stop_the_work(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn unread_error_output_does_not_stop_enqueue(lab: Arc<Lab>) -> anyhow::Result<()> {
     let path = write_file(&lab, "orders.txt", "..\n".repeat(20_000) + "good\n")?;
     let mut child = lab.with_database(&["enqueue", &path]).spawn()?;
     drop(child.stderr.take());
@@ -161,7 +160,7 @@ async fn queue(lab: &Lab, expression: &str) -> anyhow::Result<Vec<String>> {
     Ok(sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&lab.pool).await?)
 }
 
-/// The most memory that a process had in use, in KiB, watched until it ends. 0 where the system does not tell.
+/// The peak memory of a process in KiB, watched until it ends. 0 if the system does not show it.
 async fn peak_memory(process: u32) -> u64 {
     let mut peak = 0;
     // An ended process has no such line, even before it is waited for.

@@ -16,17 +16,17 @@ tests!(
     lines_of_one_order_complete_each_other_wherever_they_stand,
     a_gap_filled_by_this_feed_is_filled_by_its_last_line,
     against_the_queue_only_gaps_are_filled_but_the_end_is_corrected,
-    an_order_given_up_for_want_of_a_user_comes_back_with_one,
+    a_dead_order_without_a_user_is_due_again_with_one,
     orders_that_cannot_be_read_as_fed_are_warned_of_at_once,
     an_order_that_the_database_refuses_keeps_no_other_out,
     the_default_user_is_checked_like_the_column,
-    a_pipe_that_nobody_writes_to_is_left_at_a_signal,
+    a_signal_ends_the_wait_for_an_unopened_pipe,
     a_lost_connection_costs_no_line,
     giving_up_says_which_lines_are_in_the_queue,
 );
 
 async fn what_is_no_list_of_orders_is_refused_before_anything_is_added(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // 70,000 good lines would be more than what is looked at; the title comes first.
+    // 70,000 good lines are more than what is inspected; the title comes first.
     let late = "Orders of May\norder_id,connect_user_id\n".to_owned() + &"A-1,user-1\n".repeat(7_000);
     for feed in [
         b"PK\x03\x04\x14\0\x06\0".as_slice(),
@@ -42,7 +42,7 @@ async fn what_is_no_list_of_orders_is_refused_before_anything_is_added(lab: Arc<
         let refused = Finished::of_input(lab.with_database(&["enqueue"]), feed).await?.expect_code(2);
         assert_eq!((refused.stdout.as_str(), refused.stderr.lines().count()), ("", 1), "{}", refused.stderr);
         assert!(refused.stderr.starts_with("error: this is no list of orders: "), "{}", refused.stderr);
-        // No database is needed for that.
+        // This needs no database.
         let mut command = lab.command(&["enqueue"]);
         command.env("DATABASE_URL", "postgres://127.0.0.1:1/nothing");
         let again = Finished::of_input(command, feed).await?.expect_code(2);
@@ -115,7 +115,7 @@ async fn a_gap_filled_by_this_feed_is_filled_by_its_last_line(lab: Arc<Lab>) -> 
     Finished::of_input(command, csv.as_bytes()).await?.expect_code(0);
     let facts = "concat_ws(' ', connect_user_id, priority)";
     assert_eq!(queue(&lab, facts).await?, ["default last 7", "filler dd 0", "gap last 7", "known old 7"]);
-    // Put back without a word of its priority, it keeps it.
+    // Reopened without a priority, it keeps its old one.
     let command = lab.with_database(&["enqueue", "--reopen"]);
     Finished::of_input(command, b"known\n").await?.expect_code(0);
     assert_eq!(queue(&lab, facts).await?[3], "known old 7");
@@ -142,7 +142,7 @@ async fn against_the_queue_only_gaps_are_filled_but_the_end_is_corrected(lab: Ar
     Ok(())
 }
 
-async fn an_order_given_up_for_want_of_a_user_comes_back_with_one(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_dead_order_without_a_user_is_due_again_with_one(lab: Arc<Lab>) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO sync.order_queue (order_id, connect_user_id, state, failures, counted_failures, last_error_kind, due_at)
          VALUES ('userless', NULL, 'dead', 8, 8, 'no_user', now() + interval '1 day'),
@@ -205,7 +205,7 @@ async fn the_default_user_is_checked_like_the_column(lab: Arc<Lab>) -> anyhow::R
     Ok(())
 }
 
-async fn a_pipe_that_nobody_writes_to_is_left_at_a_signal(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_signal_ends_the_wait_for_an_unopened_pipe(lab: Arc<Lab>) -> anyhow::Result<()> {
     let path = lab.home.path().join("orders");
     assert!(tokio::process::Command::new("mkfifo").arg(&path).status().await?.success());
     let child = lab.with_database(&["enqueue", path.to_str().expect("UTF-8")]).spawn()?;
@@ -219,7 +219,7 @@ async fn a_pipe_that_nobody_writes_to_is_left_at_a_signal(lab: Arc<Lab>) -> anyh
 
 async fn catches_sigterm(process: u32) -> anyhow::Result<bool> {
     let status = tokio::fs::read_to_string(format!("/proc/{process}/status")).await;
-    // Where there is no such file, a signal that comes too early fails the test.
+    // Without such a file, a signal that comes too early fails the test.
     let Ok(status) = status else { return Ok(true) };
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
     Ok(u64::from_str_radix(caught, 16)? & (1 << 14) != 0)
@@ -250,7 +250,7 @@ async fn a_lost_connection_costs_no_line(lab: Arc<Lab>) -> anyhow::Result<()> {
     };
     tokio::try_join!(rest, outage)?;
     let finished = Finished::of_child(child).await?.expect_code(0);
-    // A batch whose commit was not answered counts as known.
+    // A batch whose commit got no reply counts as known.
     assert!(finished.stdout.ends_with(" already known, 0 rejected\n"), "{}", finished.stdout);
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue").await?, 40_000);
     Ok(())
@@ -271,8 +271,8 @@ async fn giving_up_says_which_lines_are_in_the_queue(lab: Arc<Lab>) -> anyhow::R
     drop(stdin);
     let finished = Finished::of_child(child).await?.expect_code(1);
     let stored = lab.count("SELECT count(*) FROM sync.order_queue").await?;
-    let told = format!("error: {stored} orders, up to line {}, are in the queue; feed the rest again: ", stored + 1);
-    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    let shown = format!("error: {stored} orders, up to line {}, are in the queue; feed the rest again: ", stored + 1);
+    assert!(finished.stderr.contains(&shown), "{}", finished.stderr);
     Ok(())
 }
 

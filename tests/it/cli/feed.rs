@@ -1,4 +1,4 @@
-//! `chatsync enqueue`: what it reads. Formats, places to read from, lines and files that make no sense.
+//! `chatsync enqueue`: formats, sources, bad lines and bad files.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ tests!(
     bad_lines_are_not_quoted,
     a_missing_file_is_named,
     a_bad_header_is_explained_before_anything_is_added,
-    no_orders_at_all_are_no_mistake,
+    a_file_without_orders_is_no_error,
 );
 
 const PLAIN: &str = "first\n\n..\nsecond/with slash\nthird\tbroken\n  third  \n";
@@ -109,7 +109,7 @@ async fn a_repeated_order_counts_as_known(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A wrong file may hold anything, passwords included.
+/// A wrong file may contain anything, even passwords.
 async fn bad_lines_are_not_quoted(lab: Arc<Lab>) -> anyhow::Result<()> {
     let secret = "hunter2";
     let csv = format!("order_id,priority\nsecond,{secret}\n{secret},1,{secret}\n");
@@ -145,7 +145,7 @@ async fn a_bad_header_is_explained_before_anything_is_added(lab: Arc<Lab>) -> an
     Ok(())
 }
 
-async fn no_orders_at_all_are_no_mistake(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_file_without_orders_is_no_error(lab: Arc<Lab>) -> anyhow::Result<()> {
     for input in ["", "\n\n", "order_id,connect_user_id\n"] {
         let finished = Finished::of_input(lab.with_database(&["enqueue"]), input.as_bytes()).await?.expect_code(0);
         assert_eq!(finished.stdout, "0 added, 0 updated, 0 already known, 0 rejected\n");
@@ -162,7 +162,7 @@ async fn order_ids(lab: &Lab) -> anyhow::Result<Vec<String>> {
     Ok(sqlx::query_scalar("SELECT order_id FROM sync.order_queue ORDER BY 1").fetch_all(&lab.pool).await?)
 }
 
-/// What a feeder can say of an order, as the queue holds it.
+/// The facts of a feeder, as stored in the queue.
 async fn rows(lab: &Lab) -> anyhow::Result<Vec<String>> {
     let query =
         "SELECT concat(order_id, '|', connect_user_id, '|', completed_at AT TIME ZONE 'UTC', '|', retailer_id, '|',

@@ -1,4 +1,4 @@
-//! Losses are loud: in the summary, the log, the exit code, `sync.runs` and `chatsync status`.
+//! Losses are reported everywhere: in the summary, the log, the exit code, `sync.runs` and `chatsync status`.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::support::{Finished, Lab, tests};
 
 tests!(
     a_feed_that_comes_two_days_late_says_so_everywhere,
-    a_loss_is_counted_by_the_run_that_finds_it_and_by_no_other,
-    a_proof_that_came_to_nothing_is_counted_apart_and_is_no_failure,
-    without_losses_nobody_speaks_of_them,
+    a_loss_is_counted_only_by_the_run_that_finds_it,
+    a_lost_proof_is_counted_separately_and_is_no_failure,
+    without_losses_none_are_reported,
     orders_that_the_next_run_reaches_too_late_are_at_risk,
     what_was_read_in_time_is_neither_overdue_nor_at_risk,
     without_a_schedule_the_next_run_is_expected_by_habit,
-    what_is_at_risk_is_what_plan_foretells,
+    status_and_plan_agree_on_what_is_at_risk,
     a_run_that_failed_says_how_most_of_its_orders_did,
 );
 
@@ -43,7 +43,7 @@ async fn a_feed_that_comes_two_days_late_says_so_everywhere(lab: Arc<Lab>) -> an
     let warnings: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{}", finished.stderr);
     assert!(warnings[0].contains("orders lost") && warnings[0].contains("lost=25"), "{warnings:?}");
-    // What was read is open, and its end was two days ago: it is never proven now.
+    // The others are open, and completed two days ago: they can no longer be proven complete.
     let run =
         "SELECT concat_ws(' ', status, claimed, fetched, failed, lost, unproven, at_risk, overdue) FROM sync.runs";
     assert_eq!(lab.text(run).await?.as_deref(), Some("partial 60 60 0 25 0 0 0"));
@@ -60,7 +60,7 @@ async fn a_feed_that_comes_two_days_late_says_so_everywhere(lab: Arc<Lab>) -> an
     Ok(())
 }
 
-async fn a_loss_is_counted_by_the_run_that_finds_it_and_by_no_other(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_loss_is_counted_only_by_the_run_that_finds_it(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(forgets_lost_ones).await;
     lab.enqueue(&["lost-1", "lost-2", "there"]).await?;
     let lost = async || -> anyhow::Result<(Value, Value)> {
@@ -71,14 +71,14 @@ async fn a_loss_is_counted_by_the_run_that_finds_it_and_by_no_other(lab: Arc<Lab
     let again = ["retry", "--order", "lost-1", "--order", "lost-2"];
     Finished::of(lab.with_database(&again)).await?.expect_code(0);
     assert_eq!(lost().await?, (json!(0), json!("succeeded")), "known to be lost");
-    // Forgotten by the queue, not by the tables.
+    // Deleted from the queue, but not from the tables.
     sqlx::query("DELETE FROM sync.order_queue WHERE order_id = 'lost-1'").execute(&lab.pool).await?;
     lab.enqueue(&["lost-1"]).await?;
     assert_eq!(lost().await?, (json!(0), json!("succeeded")));
     Ok(())
 }
 
-async fn a_proof_that_came_to_nothing_is_counted_apart_and_is_no_failure(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_lost_proof_is_counted_separately_and_is_no_failure(lab: Arc<Lab>) -> anyhow::Result<()> {
     let here = Recorder::start(|_| one_message()).await;
     lab.enqueue(&["read too early"]).await?;
     lab.sync(here.url(), &[]).await?;
@@ -93,7 +93,7 @@ async fn a_proof_that_came_to_nothing_is_counted_apart_and_is_no_failure(lab: Ar
     Ok(())
 }
 
-async fn without_losses_nobody_speaks_of_them(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn without_losses_none_are_reported(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| one_message()).await;
     lab.enqueue(&["a", "b"]).await?;
     let finished = Finished::of(lab.configured(&["sync"], api.url(), &[])).await?.expect_code(0);
@@ -125,7 +125,7 @@ async fn what_was_read_in_time_is_neither_overdue_nor_at_risk(lab: Arc<Lab>) -> 
         // Completed a day ago, read an hour ago: the next day's expiry proves that nothing is missing.
         "UPDATE sync.order_queue SET state = 'open', last_fetched_at = now() - interval '1 hour',
              completed_at = now() - interval '25 hours' WHERE order_id = 'read after its end'",
-        // Put back by hand: what was proven stays proven.
+        // Retried by hand: what was proven stays proven.
         "UPDATE sync.order_queue SET state = 'open', last_fetched_at = now() - interval '50 hours',
              expired_at = now() - interval '30 hours' WHERE order_id = 'its end is proven'",
     ];
@@ -138,7 +138,7 @@ async fn what_was_read_in_time_is_neither_overdue_nor_at_risk(lab: Arc<Lab>) -> 
 
 async fn without_a_schedule_the_next_run_is_expected_by_habit(lab: Arc<Lab>) -> anyhow::Result<()> {
     queue(&lab, &[("in an hour", 300, 60), ("in three", 300, 180), ("in nine", 300, 540)]).await?;
-    // None before: if the next one came now, it would be in time for all but those that are due too late.
+    // No run before: if the next run came now, it would be in time for all but the overdue ones.
     assert_eq!(run(&lab, Trigger::Manual, &[]).await?, (Some(2), Some(0)));
     sqlx::query("UPDATE sync.order_queue SET due_at = now() + interval '1 minute'").execute(&lab.pool).await?;
     sqlx::query("DELETE FROM sync.runs").execute(&lab.pool).await?;
@@ -156,8 +156,8 @@ async fn without_a_schedule_the_next_run_is_expected_by_habit(lab: Arc<Lab>) -> 
     Ok(())
 }
 
-async fn what_is_at_risk_is_what_plan_foretells(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Turns come every 1,000 seconds, and three priorities have their turns one after the other.
+async fn status_and_plan_agree_on_what_is_at_risk(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // Each turn takes 1,000 seconds, and three priorities follow one another.
     queue(&lab, &[("a", 0, 10), ("b", 0, 20), ("c", 0, 60), ("d", 0, 62), ("e", 0, 1_000), ("f", 0, -5)]).await?;
     sqlx::query("UPDATE sync.order_queue SET priority = CASE order_id WHEN 'd' THEN 5 WHEN 'e' THEN 9 ELSE 0 END")
         .execute(&lab.pool)
@@ -187,7 +187,7 @@ async fn a_run_that_failed_says_how_most_of_its_orders_did(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-/// The orders that are called lost have expired and are empty; the others have a message.
+/// Orders named as lost have expired and are empty; the others have a message.
 fn forgets_lost_ones(asked: &Asked) -> Answer {
     if asked.target.contains("lost") { expired() } else { one_message() }
 }
@@ -220,7 +220,7 @@ async fn queue(lab: &Lab, orders: &[(&str, i32, i32)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run that finds nothing due; what it says is at risk, and overdue.
+/// Runs with nothing due. Returns the orders at risk and overdue.
 async fn run(lab: &Lab, trigger: Trigger, more: &[(&str, &str)]) -> anyhow::Result<(Option<i64>, Option<i64>)> {
     let worker = lab.worker(&lab.settings("http://127.0.0.1:9", more));
     let request = Request { trigger, only: None, limit: None };

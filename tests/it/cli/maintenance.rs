@@ -15,11 +15,11 @@ tests!(
     keys_are_compared_byte_by_byte_in_any_language,
     status_of_an_empty_queue_is_no_error,
     status_counts_the_queue_and_names_what_comes_next,
-    status_tells_people_the_same,
+    status_for_people_says_the_same,
     retry_puts_back_the_dead_only_if_asked_for_the_dead,
     retry_puts_back_an_order_whatever_its_state,
     retry_puts_back_what_was_closed_since_a_time,
-    retry_of_nothing_in_particular_is_a_usage_error,
+    retry_without_a_selection_is_a_usage_error,
     retry_reports_unknown_orders_and_puts_the_others_back,
 );
 
@@ -90,7 +90,7 @@ async fn every_table_and_column_carries_a_comment(lab: Arc<Lab>) -> anyhow::Resu
     Ok(())
 }
 
-/// Nothing in an index depends on how the server's libraries sort text, which may change with an update of theirs.
+/// No index depends on how the libraries of the server sort text, because an update may change that.
 async fn keys_are_compared_byte_by_byte_in_any_language(lab: Arc<Lab>) -> anyhow::Result<()> {
     let columns: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT indrelid::regclass::text, attname::text, collname::text
@@ -134,7 +134,7 @@ async fn status_counts_the_queue_and_names_what_comes_next(lab: Arc<Lab>) -> any
             .fetch_one(&lab.pool)
             .await?;
     assert_eq!(time("oldest_due_at"), oldest);
-    // Whoever is not due yet may still be the nearest to its deadline.
+    // An order that is not due may still have the nearest deadline.
     let deadline: DateTime<Utc> =
         sqlx::query_scalar("SELECT enqueued_at + interval '24 hours' FROM sync.order_queue WHERE order_id = 'waiting'")
             .fetch_one(&lab.pool)
@@ -149,7 +149,7 @@ async fn status_counts_the_queue_and_names_what_comes_next(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-async fn status_tells_people_the_same(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn status_for_people_says_the_same(lab: Arc<Lab>) -> anyhow::Result<()> {
     sqlx::query(ORDERS).execute(&lab.pool).await?;
     record_a_run(&lab).await?;
     let status = Finished::of(lab.with_database(&["status"])).await?.expect_code(0).stdout;
@@ -194,7 +194,7 @@ async fn retry_puts_back_what_was_closed_since_a_time(lab: Arc<Lab>) -> anyhow::
     Ok(())
 }
 
-async fn retry_of_nothing_in_particular_is_a_usage_error(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn retry_without_a_selection_is_a_usage_error(lab: Arc<Lab>) -> anyhow::Result<()> {
     let finished = Finished::of(lab.with_database(&["retry"])).await?.expect_code(2);
     for option in ["--dead", "--order", "--closed-since"] {
         assert!(finished.stderr.contains(option), "{}", finished.stderr);

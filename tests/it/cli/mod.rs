@@ -1,6 +1,6 @@
-//! The real binary as its users meet it: output, exit codes, and what it does when its surroundings misbehave.
+//! The real binary as its users see it: output, exit codes, and behaviour under failures.
 //!
-//! One file per group of commands; what they share is at the bottom.
+//! One file per group of commands; shared helpers are at the bottom.
 
 mod configuration;
 mod demo;
@@ -55,10 +55,10 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     groups.iter().flat_map(|tests| tests(labs)).collect()
 }
 
-/// The longest wait for a condition; what is waited for comes in a fraction of it.
+/// The longest wait for a condition; usually it takes a fraction.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Looks again and again until `look` finds something.
+/// Repeats `look` until it finds something.
 async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let looking = async {
         loop {
@@ -77,7 +77,7 @@ fn send(child: &Child, signal: Signal) -> anyhow::Result<()> {
     Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
 }
 
-/// The one JSON object that is all of standard output.
+/// Parses standard output, which must be one JSON object.
 fn only_json(finished: &Finished) -> anyhow::Result<Value> {
     assert_eq!(finished.stdout.lines().count(), 1, "{}", finished.stdout);
     let value: Value = serde_json::from_str(&finished.stdout)?;
@@ -85,14 +85,14 @@ fn only_json(finished: &Finished) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// Fails if any of `secrets` can be read in `text`.
+/// Fails if `text` contains any of `secrets`.
 fn assert_hides<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) {
     for secret in secrets {
         assert!(!text.contains(secret), "{secret:?} shows in:\n{text}");
     }
 }
 
-/// Makes a second database beside the lab's own, without any table, and drops it whatever comes of `test`.
+/// Creates a second, empty database, and drops it after `test` in any case.
 pub(crate) async fn with_empty_database(
     lab: &Lab,
     test: impl AsyncFnOnce(&str) -> anyhow::Result<()>,
@@ -100,7 +100,7 @@ pub(crate) async fn with_empty_database(
     with_database(lab, "", test).await
 }
 
-/// The same, created with these options.
+/// As above, created with these options.
 async fn with_database(
     lab: &Lab,
     options: &str,
@@ -122,7 +122,7 @@ async fn migrate(lab: &Lab, url: &str) -> anyhow::Result<Finished> {
     Finished::of(command).await
 }
 
-/// Writes a file below the lab's home and gives its path as an argument.
+/// Writes a file in the home directory of the lab. Returns its path as an argument.
 pub(crate) fn write_file(lab: &Lab, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<String> {
     let path = lab.home.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;

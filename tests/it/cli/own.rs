@@ -1,4 +1,4 @@
-//! The PostgreSQL of chatsync's own, outside the demo: when it is used, when it is not, and what revives it.
+//! The embedded PostgreSQL outside the demo: when it is used, when not, and what restarts it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::support::{Finished, Lab, tests};
 use crate::sync::{Process, behind_a_door};
 
 tests!(
-    a_database_that_nobody_chose_is_named,
+    an_unconfigured_database_is_named,
     commands_that_only_look_make_no_database,
-    the_daemon_wants_a_database_that_somebody_chose,
+    the_daemon_requires_a_configured_database,
     psql_opens_the_configured_database_and_ends_as_it_does,
-    psql_opens_the_own_database_and_stops_what_it_started,
+    psql_opens_the_embedded_database_and_stops_what_it_started,
     a_killed_server_is_started_again_before_the_next_run,
     a_server_killed_during_a_run_is_started_again_for_it,
 );
 
-/// A directory that the server's account can reach, where nothing is yet.
+/// An empty directory that the account of the server can enter.
 struct Own(tempfile::TempDir);
 
 impl Own {
@@ -44,12 +44,12 @@ impl Own {
     }
 }
 
-async fn a_database_that_nobody_chose_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_unconfigured_database_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
     let own = Own::new()?;
-    let told =
+    let shown =
         format!("no database is configured (DATABASE_URL, database.url): using the one in {}", own.path().display());
     let enqueued = Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
-    assert!(enqueued.stderr.lines().any(|line| line == told), "{}", enqueued.stderr);
+    assert!(enqueued.stderr.lines().any(|line| line == shown), "{}", enqueued.stderr);
     let mut chosen = own.command(&lab, &["status"]);
     chosen.env("DATABASE_URL", "embedded");
     let status = Finished::of(chosen).await?.expect_code(0);
@@ -62,14 +62,14 @@ async fn commands_that_only_look_make_no_database(lab: Arc<Lab>) -> anyhow::Resu
     let own = Own::new()?;
     for arguments in [&["status"][..], &["plan"], &["why", "A-1"], &["psql"]] {
         let finished = Finished::of(own.command(&lab, arguments)).await?.expect_code(1);
-        let told = format!("error: there is no database in {}: ", own.path().display());
-        assert!(finished.stderr.contains(&told), "{arguments:?}: {}", finished.stderr);
+        let shown = format!("error: there is no database in {}: ", own.path().display());
+        assert!(finished.stderr.contains(&shown), "{arguments:?}: {}", finished.stderr);
     }
     assert!(!own.path().exists());
     Ok(())
 }
 
-async fn the_daemon_wants_a_database_that_somebody_chose(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn the_daemon_requires_a_configured_database(lab: Arc<Lab>) -> anyhow::Result<()> {
     let own = Own::new()?;
     let mut command = own.command(&lab, &["run"]);
     command.env("CHATSYNC__AUTH__CLIENT_ID", "id").env("CHATSYNC__AUTH__CLIENT_SECRET", "secret");
@@ -93,7 +93,7 @@ async fn psql_opens_the_configured_database_and_ends_as_it_does(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn psql_opens_the_own_database_and_stops_what_it_started(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn psql_opens_the_embedded_database_and_stops_what_it_started(lab: Arc<Lab>) -> anyhow::Result<()> {
     let own = Own::new()?;
     Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
     let query = ["psql", "--", "-XAtc", "SELECT order_id FROM sync.order_queue"];
@@ -124,7 +124,7 @@ async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> 
     eventually("the daemon asks for the order", async || Ok((!api.asked().is_empty()).then_some(()))).await?;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;
-    assert!(log.contains("the embedded PostgreSQL has gone: starting it again"), "{log}");
+    assert!(log.contains("the embedded PostgreSQL has stopped, starting it again"), "{log}");
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> 
     door.arrivals(1).await;
     kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
     door.open();
-    daemon.logs("the embedded PostgreSQL has gone: starting it again").await?;
+    daemon.logs("the embedded PostgreSQL has stopped, starting it again").await?;
     daemon.logs("run finished").await?;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;

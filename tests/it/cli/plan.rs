@@ -1,6 +1,6 @@
-//! `chatsync plan`: what it foretells of hand-made queues, and that it leaves them as they are.
+//! `chatsync plan`: predictions for hand-made queues, which stay unchanged.
 //!
-//! Rates are so low, and deadlines so far apart, that the time a test takes changes nothing.
+//! Rates are so low, and deadlines so far apart, that the duration of a test does not matter.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::{Finished, Lab, tests};
 tests!(
     an_empty_queue_needs_nothing,
     requests_are_counted_as_the_auth_mode_needs_them,
-    the_pace_that_was_found_is_reckoned_with,
+    a_plan_uses_the_pace_that_was_found,
     orders_whose_turn_comes_after_their_deadline_are_counted,
     a_high_priority_spends_the_time_of_the_others,
     orders_that_are_not_due_may_be_missed_too,
@@ -23,10 +23,10 @@ tests!(
     planning_changes_nothing,
 );
 
-/// One request in 1,000 seconds.
+/// One request per 1,000 seconds.
 const SLOW: (&str, &str) = ("CHATSYNC__PACE__INITIAL_REQUESTS_PER_SECOND", "0.001");
 const ONE_TOKEN: (&str, &str) = ("CHATSYNC__AUTH__MODE", "static_token");
-/// No tick but the one of new year's night.
+/// The only tick is at new year.
 const YEARLY: (&str, &str) = ("CHATSYNC__SCHEDULE__CRON", "0 0 0 1 1 *");
 
 async fn an_empty_queue_needs_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -57,7 +57,7 @@ async fn requests_are_counted_as_the_auth_mode_needs_them(lab: Arc<Lab>) -> anyh
     Ok(())
 }
 
-async fn the_pace_that_was_found_is_reckoned_with(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_plan_uses_the_pace_that_was_found(lab: Arc<Lab>) -> anyhow::Result<()> {
     insert(&lab, "('a', 'u', 'pending', 0, now(), now()), ('b', 'u', 'pending', 0, now(), now())").await?;
     let guess = plan(&lab, &[], &[ONE_TOKEN]).await?;
     let default = json!({"requests_per_second": 20.0, "is_guess": true, "found_at": null, "is_capped": false});
@@ -78,7 +78,7 @@ async fn the_pace_that_was_found_is_reckoned_with(lab: Arc<Lab>) -> anyhow::Resu
     let ceiling = ("CHATSYNC__PACE__MAX_REQUESTS_PER_SECOND", "0.25");
     let capped = plan(&lab, &[], &[ONE_TOKEN, api, ceiling]).await?;
     assert_eq!((&capped["pace"]["is_capped"], &capped["takes_seconds"]), (&json!(true), &json!(8.0)));
-    // As a run reads it: halved for each day that nobody confirmed it.
+    // As a run reads it: halved for each day without confirmation.
     sqlx::query("UPDATE sync.pace SET requests_per_second = 100, found_at = now() - interval '49 hours'")
         .execute(&lab.pool)
         .await?;
@@ -105,7 +105,7 @@ async fn orders_whose_turn_comes_after_their_deadline_are_counted(lab: Arc<Lab>)
     assert_eq!(per_order["takes_seconds"], 4_000.0);
     assert_eq!((&per_order["missed"]["orders"], &per_order["missed"]["already_past"]), (&json!(2), &json!(1)));
     assert_eq!(late(&per_order["missed"]), ["past: 6", "too late: 0"]);
-    // A token request more: 1,250 seconds per order.
+    // One more token request: 1,250 seconds per order.
     let with_tokens = plan(&lab, &[], &[SLOW]).await?;
     assert_eq!(with_tokens["takes_seconds"], 5_000.0);
     assert_eq!(with_tokens["missed"]["orders"], 3);
@@ -146,7 +146,7 @@ async fn orders_that_are_not_due_may_be_missed_too(lab: Arc<Lab>) -> anyhow::Res
     let outside = &often["missed_outside"];
     assert_eq!((&outside["orders"], &outside["already_past"]), (&json!(2), &json!(1)));
     assert_eq!(late(outside), ["past: 36", "due too late: 4"]);
-    // With the next tick months away nobody comes in time. (It is not, in the last day of a year.)
+    // With the next tick months away every order is late. (Not on the last day of a year.)
     sqlx::query("DELETE FROM sync.order_queue WHERE order_id <> 'due in time'").execute(&lab.pool).await?;
     let tick: chrono::DateTime<chrono::Utc> = text(&plan(&lab, &[], &[YEARLY]).await?["next_tick"]).parse()?;
     let is_far = tick - chrono::Utc::now() > chrono::TimeDelta::days(1);
@@ -263,12 +263,12 @@ async fn insert(lab: &Lab, rows: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// When an order was enqueued whose deadline comes in so many seconds.
+/// When an order with a deadline in that many seconds was enqueued.
 fn deadline_in(seconds: i64) -> String {
     format!("now() - interval '24 hours' + interval '{seconds} seconds'")
 }
 
-/// The orders listed, each with how late it would be in units of 1,000 seconds.
+/// The listed orders, each with its delay in units of 1,000 seconds.
 fn late(missed: &Value) -> Vec<String> {
     let listed = missed["first"].as_array().expect("a list").iter();
     listed

@@ -1,4 +1,4 @@
-//! Databases as they are met: not there yet, in another encoding, behind a pooler, or in the hands of a DBA.
+//! Databases in practice: not up yet, in another encoding, behind a pooler, or managed by a DBA.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ tests!(
     a_signal_ends_the_daemon_while_it_waits_for_the_database,
     other_commands_wait_for_a_while,
     log_ins_refused_for_a_while_are_waited_for_at_the_start,
-    wrong_settings_are_told_at_once,
+    wrong_settings_are_reported_at_once,
     an_encoding_other_than_utf8_is_refused_before_anything_is_written,
     a_pooler_without_prepared_statements_is_named,
     what_a_pooler_refuses_by_its_settings_is_not_waited_for,
@@ -86,22 +86,22 @@ async fn log_ins_refused_for_a_while_are_waited_for_at_the_start(lab: Arc<Lab>) 
     Ok(())
 }
 
-async fn wrong_settings_are_told_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn wrong_settings_are_reported_at_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     let proxy = Proxy::start(lab.url())?;
     let patient = [("database.url", proxy.url()), ("database.wait_at_start", "1d")];
     for command in ["status", "run"] {
         for code in ["28P01", "28000", "3D000", "42501", "22023"] {
             proxy.refuse_log_ins(&[code]);
-            let told = Finished::of(lab.configured(&[command], NOWHERE, &patient)).await?.expect_code(1).stderr;
-            assert!(told.contains(&format!("(SQLSTATE {code})")) && !told.contains("waiting for"), "{told}");
+            let shown = Finished::of(lab.configured(&[command], NOWHERE, &patient)).await?.expect_code(1).stderr;
+            assert!(shown.contains(&format!("(SQLSTATE {code})")) && !shown.contains("waiting for"), "{shown}");
         }
     }
     // No server speaks TLS here.
     let url = format!("{}{}sslmode=require", proxy.url(), if proxy.url().contains('?') { '&' } else { '?' });
     proxy.refuse_log_ins(&["28000"]);
     let tls = [("database.url", &*url), ("database.wait_at_start", "1d")];
-    let told = Finished::of(lab.configured(&["status"], NOWHERE, &tls)).await?.expect_code(1).stderr;
-    assert!(told.contains("server does not support TLS"), "{told}");
+    let shown = Finished::of(lab.configured(&["status"], NOWHERE, &tls)).await?.expect_code(1).stderr;
+    assert!(shown.contains("server does not support TLS"), "{shown}");
     Ok(())
 }
 
@@ -125,18 +125,18 @@ async fn an_encoding_other_than_utf8_is_refused_before_anything_is_written(lab: 
 
 async fn a_pooler_without_prepared_statements_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
     let pooler = Pooler::start(lab.url(), Mode::Transaction).await?;
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for _ in 0..3 {
         let mut status = lab.command(&["status"]);
         status.env("DATABASE_URL", pooler.url());
         let finished = Finished::of(status).await?;
         assert!(!finished.stdout.contains("not counted"), "not what keeps them from being counted: {finished:?}");
         if finished.code == Some(1) {
-            told.push(finished.stderr);
+            shown.push(finished.stderr);
         }
     }
-    let told = told.first().context("it worked?")?;
-    assert!(told.contains("max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session"), "{told}");
+    let shown = shown.first().context("it worked?")?;
+    assert!(shown.contains("max_prepared_statements (PgBouncer 1.21 or newer), or pool_mode = session"), "{shown}");
     Ok(())
 }
 
@@ -152,8 +152,8 @@ async fn what_a_pooler_refuses_by_its_settings_is_not_waited_for(lab: Arc<Lab>) 
             let pooler = Pooler::start(lab.url(), Mode::Statement).await?;
             let url = format!("{}{}{parameter}", pooler.url(), if pooler.url().contains('?') { '&' } else { '?' });
             let patient = [("database.url", &*url), ("database.wait_at_start", "1d")];
-            let told = Finished::of(lab.configured(&[command], NOWHERE, &patient)).await?.expect_code(1).stderr;
-            assert!(told.contains(hint) && !told.contains("waiting for"), "{told}");
+            let shown = Finished::of(lab.configured(&[command], NOWHERE, &patient)).await?.expect_code(1).stderr;
+            assert!(shown.contains(hint) && !shown.contains("waiting for"), "{shown}");
         }
     }
     Ok(())
@@ -173,7 +173,7 @@ async fn the_documented_grants_are_enough(lab: Arc<Lab>) -> anyhow::Result<()> {
         sqlx::query(read).execute(&mut reader).await?;
         assert!(sqlx::query("SELECT FROM sync.order_queue").execute(&mut reader).await.is_err());
         assert!(sqlx::query("DELETE FROM chat.orders").execute(&mut reader).await.is_err());
-        // Less is too little, and the error says where to look.
+        // Fewer rights are not enough, and the error names the page.
         let less = roles.named("REVOKE INSERT ON sync.runs FROM chatsync_worker");
         sqlx::raw_sql(AssertSqlSafe(less)).execute(&mut owner).await?;
         let worker = roles.url("chatsync_worker")?;
@@ -229,7 +229,7 @@ async fn row_level_security_works(lab: Arc<Lab>) -> anyhow::Result<()> {
         let log = works(&lab, &roles.url("chatsync_worker")?).await?;
         assert!(log.contains("row level security is in force"), "{log}");
 
-        // What a policy refuses costs its order only.
+        // A policy that refuses a row fails only its order.
         let policy = "CREATE POLICY none_of_it ON chat.messages AS RESTRICTIVE USING (true)
                       WITH CHECK (order_id <> 'order-5')";
         sqlx::raw_sql(policy).execute(&mut dba).await?;
@@ -247,7 +247,7 @@ async fn row_level_security_works(lab: Arc<Lab>) -> anyhow::Result<()> {
     .await
 }
 
-/// Feeds three orders, reads them, and looks; gives back the log of the run.
+/// Enqueues and fetches three orders, and runs status. Returns the log of the run.
 async fn works(lab: &Lab, url: &str) -> anyhow::Result<String> {
     let api = Recorder::start(simulated).await;
     let database = [("database.url", url)];
@@ -271,7 +271,7 @@ async fn works(lab: &Lab, url: &str) -> anyhow::Result<String> {
     Ok(sync.stderr)
 }
 
-/// The roles of docs/postgresql.md under names of their own: roles belong to the whole server.
+/// The roles of docs/postgresql.md under unique names, because roles belong to the whole server.
 struct Roles {
     url: String,
     suffix: String,
@@ -293,7 +293,7 @@ impl Roles {
     }
 }
 
-/// Makes an empty database and the roles, and drops both whatever comes of `test`.
+/// Creates an empty database and the roles, and drops both after `test` in any case.
 async fn with_roles(lab: &Lab, test: impl AsyncFnOnce(&str, &Roles) -> anyhow::Result<()>) -> anyhow::Result<()> {
     with_empty_database(lab, async |url| {
         let suffix = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();

@@ -49,16 +49,16 @@ async fn problems_come_first_and_each_names_a_command(lab: Arc<Lab>) -> anyhow::
         ("! 1 order(s) held back, their replies may be wrong: closed 1", "  → chatsync confirm --dry-run"),
         ("! 9 reject(s) dropped: more than rejects.max_bytes came", "  → chatsync status --failing"),
         ("! 2 order(s) given up", "  → chatsync status --failing; chatsync retry --dead"),
-        // What is held back is counted by itself.
+        // Held orders are counted separately.
         ("! 2 order(s) that failed", "  → chatsync status --failing"),
     ] {
         let place = problems.iter().position(|line| line.starts_with(problem)).expect(problem);
         assert_eq!(problems[place + 1], command, "{status}");
     }
-    // Put right by the run after it.
+    // Superseded by the run after it.
     run(&lab, 1, "cron", "succeeded", 10, "").await?;
     assert!(!text(&lab, &[]).await?.contains("! the run of"));
-    // Going on as far as anybody has said, but its sign of life is overdue.
+    // Running as recorded, but its sign of life is overdue.
     run(&lab, 0, "cron", "running", 10, "").await?;
     assert!(text(&lab, &[]).await?.contains("was abandoned: its worker fell silent\n  → chatsync sync"));
     Ok(())
@@ -161,7 +161,7 @@ async fn it_fits_into_80_columns_whatever_the_numbers(lab: Arc<Lab>) -> anyhow::
     Ok(())
 }
 
-/// Three live orders that fail, two of them in one way, and two that were given up.
+/// Three failing live orders, two of them alike, and two dead ones.
 async fn trouble(lab: &Lab) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO sync.order_queue (order_id, state, last_error_kind, failures, due_at, enqueued_at)
@@ -176,7 +176,7 @@ async fn trouble(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run of so many minutes ago.
+/// A run that many minutes ago.
 async fn run(lab: &Lab, minutes: i32, trigger: &str, status: &str, claimed: i64, error: &str) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO sync.runs

@@ -20,9 +20,9 @@ tests!(
     a_refused_token_stops_the_run_with_exit_code_1,
     limit_leaves_the_rest_due,
     an_order_asked_for_is_fetched_before_it_is_due_and_alone,
-    an_order_that_cannot_be_fetched_is_refused_with_a_way_out,
+    an_order_that_cannot_be_fetched_is_refused_with_a_hint,
     chat_texts_names_and_tokens_show_at_no_log_level,
-    a_stopped_run_is_no_success_and_gives_its_orders_back,
+    a_stopped_run_is_no_success_and_releases_its_orders,
     plain_http_needs_no_certificates_and_https_names_the_package,
 );
 
@@ -104,8 +104,8 @@ async fn a_refused_token_stops_the_run_with_exit_code_1(lab: Arc<Lab>) -> anyhow
     let run = only_json(&finished)?;
     assert_eq!((&run["status"], &run["claimed"]), (&json!("failed"), &json!(0)), "{run}");
     assert!(run["error"].as_str().is_some_and(|error| error.contains("credentials were refused (401)")), "{run}");
-    let told = "error: asking for the messages: the credentials were refused (401); check section auth";
-    assert!(finished.stderr.contains(told), "{}", finished.stderr);
+    let shown = "error: asking for the messages: the credentials were refused (401); check section auth";
+    assert!(finished.stderr.contains(shown), "{}", finished.stderr);
     assert_hides(&finished.stderr, ["simulated-token"]);
     let untouched = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND failures = 0";
     assert_eq!(lab.count(untouched).await?, 3, "no order is to blame");
@@ -137,7 +137,7 @@ async fn an_order_asked_for_is_fetched_before_it_is_due_and_alone(lab: Arc<Lab>)
     Ok(())
 }
 
-async fn an_order_that_cannot_be_fetched_is_refused_with_a_way_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_order_that_cannot_be_fetched_is_refused_with_a_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(|_| one_message()).await;
     lab.enqueue(&["good", "dead"]).await?;
     sqlx::query("UPDATE sync.order_queue SET state = 'dead' WHERE order_id = 'dead'").execute(&lab.pool).await?;
@@ -147,7 +147,7 @@ async fn an_order_that_cannot_be_fetched_is_refused_with_a_way_out(lab: Arc<Lab>
         assert!(error.contains(&format!("order {order} is ")) && error.contains(way_out), "{}", finished.stderr);
         assert_eq!(finished.stdout, "");
     }
-    assert_eq!(api.asked().len(), 0, "nothing is fetched before the mistake is mended");
+    assert_eq!(api.asked().len(), 0, "nothing is fetched before the mistake is fixed");
     Ok(())
 }
 
@@ -163,7 +163,7 @@ async fn chat_texts_names_and_tokens_show_at_no_log_level(lab: Arc<Lab>) -> anyh
             "id": 7, "sender_type": "user", "sender_id": 1, "body": "The soup is cold",
             "image": "https://x.example/photo-of-soup", "mood": "odd-text",
         });
-        // Every field in turn is what it must not be, so that every complaint is heard.
+        // Each field in turn has a wrong type, so that every message is logged.
         let bad = |field: &str| {
             let mut message = good.clone();
             message[field] = json!({"odd-text": "The soup is cold"});
@@ -185,7 +185,7 @@ async fn chat_texts_names_and_tokens_show_at_no_log_level(lab: Arc<Lab>) -> anyh
     .await;
     let credentials =
         [("auth.mode", "client_credentials"), ("auth.client_id", "me"), ("auth.client_secret", "the-secret")];
-    // The bare level is chatsync's own; the others make every library talk.
+    // The bare level is for chatsync; the others enable every library.
     for (level, format) in [("trace", "text"), ("trace", "json"), ("trace,hyper=trace,sqlx=trace", "text")] {
         lab.enqueue(&["readable", "broken", "odd", "forbidden"]).await?;
         let mut more = credentials.to_vec();
@@ -207,7 +207,7 @@ async fn chat_texts_names_and_tokens_show_at_no_log_level(lab: Arc<Lab>) -> anyh
     Ok(())
 }
 
-async fn a_stopped_run_is_no_success_and_gives_its_orders_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_stopped_run_is_no_success_and_releases_its_orders(lab: Arc<Lab>) -> anyhow::Result<()> {
     let options = Options { latency: Duration::from_millis(200), not_found_share: 0.0, ..Options::default() };
     let api = simulator::start((Ipv4Addr::LOCALHOST, 0).into(), options).await?;
     let ids: Vec<String> = (0..100).map(|number| format!("order-{number}")).collect();

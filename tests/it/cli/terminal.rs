@@ -1,4 +1,4 @@
-//! Standard error and terminals: readers that do not read, colours, empty variables.
+//! Standard error and terminals: unread pipes, colours, empty variables.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -19,19 +19,19 @@ use crate::support::{Finished, Lab, tests};
 use crate::sync::{FOUND_LOSSES, PATIENCE, Process, behind_a_door, feed, simulated, until};
 
 tests!(
-    a_log_that_nobody_reads_does_not_stop_a_sync,
-    lines_that_nobody_read_are_counted_once_somebody_reads,
-    a_terminal_that_nobody_reads_does_not_stop_a_sync,
+    an_unread_log_does_not_stop_a_sync,
+    dropped_log_lines_are_counted_once_the_log_is_read,
+    an_unread_terminal_does_not_stop_a_sync,
     colours_are_for_terminals_whose_users_want_them,
     empty_variables_are_unset_for_libraries_too,
     what_a_terminal_would_act_on_or_hide_is_escaped_everywhere,
 );
 
-/// Megabytes of them.
+/// Megabytes of log.
 const CHATTY: (&str, &str) = ("log.level", "trace");
 const CHATTY_LIBRARIES: (&str, &str) = ("log.level", "trace,chatsync=trace");
 
-async fn a_log_that_nobody_reads_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_unread_log_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 2_000).await?;
     let api = Recorder::start(simulated).await;
     let mut sync = lab.configured(&["sync"], api.url(), &[CHATTY_LIBRARIES]).spawn()?;
@@ -41,12 +41,12 @@ async fn a_log_that_nobody_reads_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 2_000);
     let mut log = Vec::new();
     unread.read_to_end(&mut log).await?;
-    // Its pages may have been filled in part.
+    // The pipe may be filled only to a fraction.
     assert!(log.len() > 32_768, "the pipe was full: {}", log.len());
     Ok(())
 }
 
-async fn lines_that_nobody_read_are_counted_once_somebody_reads(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn dropped_log_lines_are_counted_once_the_log_is_read(lab: Arc<Lab>) -> anyhow::Result<()> {
     for format in ["text", "json"] {
         sqlx::query("DELETE FROM chat.orders").execute(&lab.pool).await?;
         sqlx::query("DELETE FROM sync.order_queue").execute(&lab.pool).await?;
@@ -81,7 +81,7 @@ async fn lines_that_nobody_read_are_counted_once_somebody_reads(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn a_terminal_that_nobody_reads_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn an_unread_terminal_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 2_000).await?;
     let api = Recorder::start(simulated).await;
     let mut command = lab.configured(&["sync"], api.url(), &[CHATTY]);
@@ -230,7 +230,7 @@ async fn on_terminal(mut command: Command, variables: &[(&str, &str)]) -> anyhow
         anyhow::Ok(output)
     });
     timeout(PATIENCE, child.wait()).await.context("it does not end")??;
-    // Not the end of the file: processes that other tests start may hold the terminal, too.
+    // Not the end of the file: processes of other tests may hold the terminal, too.
     File::from(terminal.slave).write_all(LAST_WORD)?;
     Ok(String::from_utf8(reading.await??)?)
 }

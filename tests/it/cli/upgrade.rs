@@ -1,4 +1,4 @@
-//! `chatsync migrate` of a database that another version has used, or that someone else uses.
+//! `chatsync migrate` of a database of another version, or in use by another session.
 
 use std::str::FromStr as _;
 use std::sync::Arc;

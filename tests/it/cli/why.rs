@@ -1,4 +1,4 @@
-//! `chatsync why`: the life of an order, as the real binary tells it after real attempts.
+//! `chatsync why`: the report of an order by the real binary, after real attempts.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,30 +9,30 @@ use crate::support::http::{Answer, Recorder};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    every_attempt_is_told_with_what_it_wrote,
+    every_attempt_is_listed_with_what_it_wrote,
     the_last_eight_attempts_are_kept,
     an_order_never_fetched_is_due_at_once,
     an_open_order_is_due_because_of_a_setting_that_is_named,
-    a_failed_order_tells_what_failed_and_when_it_is_tried_again,
-    a_closed_order_tells_how_to_put_it_back,
+    a_failed_order_shows_the_failure_and_the_next_try,
+    a_closed_order_shows_how_to_retry_it,
     a_dead_order_waits_for_a_person,
     an_expired_order_is_not_read_any_more,
-    parts_that_were_not_understood_are_told_without_their_text,
-    who_holds_the_order_is_told_while_it_is_held,
+    rejects_are_listed_without_their_text,
+    the_holder_is_shown_while_the_order_is_leased,
     people_read_the_same_and_no_chat_text_or_name,
-    an_unknown_order_is_an_error_with_a_way_out,
+    an_unknown_order_is_an_error_with_a_hint,
     looking_changes_nothing,
     a_database_without_tables_stays_so,
 );
 
 const SECRETS: [&str; 4] = ["Leave it at the door", "Johanna", "Roberto", "avatars.test"];
 
-async fn every_attempt_is_told_with_what_it_wrote(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn every_attempt_is_listed_with_what_it_wrote(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Api::start(Answer::json(200, &conversation(2))).await;
     lab.enqueue(&["order"]).await?;
     api.sync(&lab).await?;
     api.sync(&lab).await?;
-    // A third message, and the first was read meanwhile.
+    // A third message; and the first was read meanwhile.
     let mut grown = conversation(3);
     grown["chat_messages"][0]["read"] = true.into();
     api.sync_answer(&lab, Answer::json(200, &grown)).await?;
@@ -42,7 +42,7 @@ async fn every_attempt_is_told_with_what_it_wrote(lab: Arc<Lab>) -> anyhow::Resu
     api.sync_answer(&lab, Answer::json(200, &json!({"is_expired": true, "chat_messages": []}))).await?;
 
     let why = why(&lab, &[]).await?;
-    let told: Vec<Value> = attempts(&why)
+    let shown: Vec<Value> = attempts(&why)
         .iter()
         .map(|attempt| {
             let fields = ["outcome", "http_status", "requests", "messages_inserted", "messages_updated"];
@@ -50,7 +50,7 @@ async fn every_attempt_is_told_with_what_it_wrote(lab: Arc<Lab>) -> anyhow::Resu
         })
         .collect();
     assert_eq!(
-        told,
+        shown,
         [
             json!(["read", 200, 1, 2, 0]),
             json!(["unchanged", 200, 1, 0, 0]),
@@ -112,7 +112,7 @@ async fn an_open_order_is_due_because_of_a_setting_that_is_named(lab: Arc<Lab>) 
     let next = text(&as_configured["next"]["means"]);
     assert!(next.contains("), because queue.refresh_after = 6h; the first run from then on"), "{next}");
     assert!(text(&as_configured["deadline"]["means"]).contains("after its last good read"), "{as_configured}");
-    // A setting that was changed since is no reason.
+    // A changed setting is no reason.
     let changed = why(&lab, &[("CHATSYNC__QUEUE__REFRESH_AFTER", "2h")]).await?;
     assert_eq!(changed["next"]["due_at"], as_configured["next"]["due_at"]);
     let next = text(&changed["next"]["means"]);
@@ -120,7 +120,7 @@ async fn an_open_order_is_due_because_of_a_setting_that_is_named(lab: Arc<Lab>) 
     Ok(())
 }
 
-async fn a_failed_order_tells_what_failed_and_when_it_is_tried_again(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_failed_order_shows_the_failure_and_the_next_try(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Api::start(Answer::new(403, "{}")).await;
     lab.enqueue(&["order"]).await?;
     api.sync(&lab).await?;
@@ -133,7 +133,7 @@ async fn a_failed_order_tells_what_failed_and_when_it_is_tried_again(lab: Arc<La
     Ok(())
 }
 
-async fn a_closed_order_tells_how_to_put_it_back(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_closed_order_shows_how_to_retry_it(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Api::start(Answer::not_found()).await;
     lab.enqueue(&["it's one"]).await?;
     api.sync(&lab).await?;
@@ -170,7 +170,7 @@ async fn an_expired_order_is_not_read_any_more(lab: Arc<Lab>) -> anyhow::Result<
     Ok(())
 }
 
-async fn parts_that_were_not_understood_are_told_without_their_text(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn rejects_are_listed_without_their_text(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut reply = conversation(2);
     reply["chat_messages"][1]["id"] = SECRETS[0].into();
     let api = Api::start(Answer::json(200, &reply)).await;
@@ -190,7 +190,7 @@ async fn parts_that_were_not_understood_are_told_without_their_text(lab: Arc<Lab
     Ok(())
 }
 
-async fn who_holds_the_order_is_told_while_it_is_held(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn the_holder_is_shown_while_the_order_is_leased(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["order"]).await?;
     sqlx::query(
         "INSERT INTO sync.runs (run_id, trigger, worker, alive_until)
@@ -204,13 +204,13 @@ async fn who_holds_the_order_is_told_while_it_is_held(lab: Arc<Lab>) -> anyhow::
     assert_eq!(held["held"]["running_workers"], json!(["busy:1:ab"]));
     assert!(held["held"]["until"].is_string() && held["held"]["lease_id"].is_string(), "{held}");
     assert!(text(&held["next"]["means"]).starts_with("the worker that holds it settles it"), "{held}");
-    // Past its lease nobody holds it, and the next run takes it over.
+    // After its lease the order is free, and the next run takes it over.
     lease(&lab, "lease_id", "now() - interval '1 second'").await?;
     let silent = why(&lab, &[]).await?;
     assert_eq!(silent["held"], json!(null));
     assert!(text(&silent["next"]["means"]).contains("the next run takes it"), "{silent}");
-    let told = Finished::of(lab.with_database(&["why", "order"])).await?.expect_code(0).stdout;
-    assert!(told.contains("held         by nobody: its worker fell silent"), "{told}");
+    let shown = Finished::of(lab.with_database(&["why", "order"])).await?.expect_code(0).stdout;
+    assert!(shown.contains("held         by no worker: the lease ended at"), "{shown}");
     lease(&lab, "NULL", "NULL").await
 }
 
@@ -225,34 +225,34 @@ async fn people_read_the_same_and_no_chat_text_or_name(lab: Arc<Lab>) -> anyhow:
     let mut command = lab.with_database(&["why", "order"]);
     command.env("CHATSYNC__LOG__LEVEL", "trace");
     let finished = Finished::of(command).await?.expect_code(0);
-    let told = &finished.stdout;
-    assert_hides(told, SECRETS);
+    let shown = &finished.stdout;
+    assert_hides(shown, SECRETS);
     assert_hides(&finished.stderr, SECRETS);
     for line in [
         "order        order\n",
         "state        open: it was read, and is read again whenever it is due\n",
         "coverage     captured_open: the conversation is stored as last read, and may still grow\n",
-        "held         by nobody\n",
+        "held         by no worker\n",
         "completed    –\n",
         "last error   partly_understood: 1 value(s) of the reply left out",
         "stored       2 messages (0 of them no longer shown by the API), from 2026-01-01T10:01:00Z to",
         "$.chat_messages[2].id",
         "1 in sync.rejects in all",
     ] {
-        assert!(told.contains(line), "{line:?} in\n{told}");
+        assert!(shown.contains(line), "{line:?} in\n{shown}");
     }
-    let mut lines = told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut lines = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words = lines.find(|words| words.get(2) == Some(&"200")).expect("the attempt");
     assert_eq!((words[1..3].to_vec(), words[4..].to_vec()), (vec!["partly_understood", "200"], vec!["1", "2", "0"]));
     Ok(())
 }
 
-async fn an_unknown_order_is_an_error_with_a_way_out(lab: Arc<Lab>) -> anyhow::Result<()> {
-    for arguments in [["why", "nobody knows"].as_slice(), &["why", "nobody knows", "--json"]] {
+async fn an_unknown_order_is_an_error_with_a_hint(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for arguments in [["why", "no such order"].as_slice(), &["why", "no such order", "--json"]] {
         let finished = Finished::of(lab.with_database(arguments)).await?.expect_code(1);
         assert_eq!(finished.stdout, "");
-        let told = "error: order nobody knows is not in the queue: add it with `chatsync enqueue`\n";
-        assert_eq!(finished.stderr, told);
+        let shown = "error: order no such order is not in the queue: add it with `chatsync enqueue`\n";
+        assert_eq!(finished.stderr, shown);
     }
     Ok(())
 }
@@ -314,7 +314,7 @@ async fn lease(lab: &Lab, id: &str, until: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Messages of a customer to a shopper, full of what must not be told.
+/// Messages of a customer to a shopper, full of text that must not be shown.
 fn conversation(messages: usize) -> Value {
     let message = |id: usize| {
         json!({
@@ -331,7 +331,7 @@ fn conversation(messages: usize) -> Value {
     })
 }
 
-/// An API that gives one answer to everything, until it is told another.
+/// An API that gives one answer to everything, until it changes.
 struct Api {
     answer: Arc<Mutex<Answer>>,
     server: Recorder,

@@ -1,4 +1,4 @@
-//! What the properties found, one case each: they stay whatever the generators come to make.
+//! Cases that the properties found. They stay even if the generators change.
 
 use std::sync::Arc;
 

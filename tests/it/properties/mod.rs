@@ -1,7 +1,7 @@
-//! Whatever the API answers, and in whatever order: the rows are those that the rules (`model`) demand.
+//! For any replies in any order, the rows are those that the rules (`model`) demand.
 //!
-//! Cases are made by proptest from a fixed seed and shrunk when they fail. `CHATSYNC_PROPERTY_CASES` asks for more of
-//! them, `CHATSYNC_PROPERTY_SEED` for others.
+//! proptest generates cases from a fixed seed and shrinks failures. `CHATSYNC_PROPERTY_CASES` sets their number,
+//! `CHATSYNC_PROPERTY_SEED` the seed.
 
 #[path = "../../fuzz/corpus.rs"]
 mod corpus;
@@ -38,14 +38,14 @@ tests!(
     a_name_counts_wherever_the_reply_says_it,
     rows_say_what_the_replies_said,
     facts_that_only_grow_do_not_depend_on_the_order_of_replies,
-    any_bytes_leave_the_order_alive_and_what_was_not_understood_on_record,
+    any_bytes_leave_the_order_alive_and_keep_what_was_not_understood,
 );
 
 async fn rows_say_what_the_replies_said(lab: Arc<Lab>) -> anyhow::Result<()> {
     check(10, &replies::sequence(), async |steps| expect_rows(&lab, &steps).await)
 }
 
-/// Plays the answers, and insists on the rows of the model after each.
+/// Plays the answers, and expects the rows of the model after each.
 async fn expect_rows(lab: &Lab, steps: &[Step]) -> anyhow::Result<()> {
     let play = Play::start(lab, &["order"]).await?;
     let mut model = Model::default();
@@ -75,7 +75,7 @@ async fn facts_that_only_grow_do_not_depend_on_the_order_of_replies(lab: Arc<Lab
     })
 }
 
-async fn any_bytes_leave_the_order_alive_and_what_was_not_understood_on_record(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn any_bytes_leave_the_order_alive_and_keep_what_was_not_understood(lab: Arc<Lab>) -> anyhow::Result<()> {
     let orders = number("CHATSYNC_PROPERTY_CASES").unwrap_or(1).saturating_mul(200);
     let first = number("CHATSYNC_PROPERTY_SEED").unwrap_or(1);
     let spoilt = corpus::replies();
@@ -83,7 +83,7 @@ async fn any_bytes_leave_the_order_alive_and_what_was_not_understood_on_record(l
         let order = asked.target.split('/').nth(4).expect("a chat request");
         match order.parse() {
             Ok(seed) => Answer::new(200, spoilt.input(seed)),
-            // Good ones in between: nothing but spoilt replies would be an outage.
+            // Good replies in between: only bad ones would be an outage.
             Err(_) => Answer::json(200, &serde_json::json!({"chat_messages": []})),
         }
     })
@@ -111,7 +111,7 @@ async fn any_bytes_leave_the_order_alive_and_what_was_not_understood_on_record(l
     Ok(())
 }
 
-/// Runs a property on `cases` values; the smallest one that fails is told.
+/// Runs a property on `cases` values and reports the smallest failing one.
 fn check<S: Strategy>(
     cases: u64,
     strategy: &S,

@@ -1,5 +1,5 @@
-//! What the tables have to hold after a sequence of answers: the documented rules once more, without SQL and without
-//! any of chatsync's own types.
+//! What the tables must contain after a sequence of answers: the documented rules again, without SQL and without types
+//! of chatsync.
 //!
 //! All answers come within minutes, so a read before the end always proves completeness.
 
@@ -9,15 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::replies::{Element, Expiry, Message, ODD_IMAGE, People, Person, Step, Talk, odd_image};
 
-/// Type and id.
 type User = (&'static str, i64);
 
 #[derive(Default)]
 pub(super) struct Model {
     messages: BTreeMap<i64, Map<String, Value>>,
-    /// Name and picture.
     users: BTreeMap<User, (Option<String>, Option<String>)>,
-    /// By role; whether in charge.
+    /// By role: whether in charge.
     participants: BTreeMap<(User, &'static str), bool>,
     order: Option<Order>,
     instacart_order_id: Option<i64>,
@@ -25,14 +23,14 @@ pub(super) struct Model {
     current_shopper: Option<i64>,
     messages_left_out: usize,
     state: Option<&'static str>,
-    /// A read that understood every message, with something in it or before anything was stored.
+    /// Whether a read understood every message, and had some or came before anything was stored.
     was_read: bool,
-    /// A read that understood something.
+    /// Whether a read understood something.
     was_answered: bool,
     is_expired: bool,
 }
 
-/// The face of the order.
+/// The row of `chat.orders`.
 #[derive(Clone, Copy)]
 struct Order {
     status: &'static str,
@@ -42,7 +40,7 @@ struct Order {
 impl Model {
     pub(super) fn hear(&mut self, step: &Step) {
         let state = match step {
-            Step::Talk(talk) | Step::TalkAtSecondTry(talk) => self.hear_talk(talk),
+            Step::Talk(talk) | Step::TalkAtSecondTry(talk) => self.receive_talk(talk),
             Step::NotFound => {
                 let coverage = match (self.was_read, self.is_expired, self.messages.is_empty()) {
                     _ if self.is_complete() => self.all(),
@@ -71,24 +69,24 @@ impl Model {
         self.state = Some(state);
     }
 
-    /// Whether it was proven before that the conversation is stored as a whole.
+    /// Whether the stored conversation was proven complete before.
     fn is_complete(&self) -> bool {
         self.order.is_some_and(|order| matches!(order.coverage, "captured" | "no_chat"))
     }
 
-    /// What was lost before the queue knew the order; a loss stays a loss.
+    /// A loss before the queue knew the order; a loss stays a loss.
     fn loss_before(&self) -> Option<&'static str> {
         let is_new_to_the_queue = !self.was_read && !self.was_answered;
         let coverage = self.order.map(|order| order.coverage).filter(|_| is_new_to_the_queue)?;
         ["expired_partial", "expired_unread"].contains(&coverage).then_some(coverage)
     }
 
-    /// The coverage of a conversation that is stored as a whole.
+    /// The coverage of a completely stored conversation.
     fn all(&self) -> &'static str {
         if self.messages.is_empty() { "no_chat" } else { "captured" }
     }
 
-    fn hear_talk(&mut self, talk: &Talk) -> &'static str {
+    fn receive_talk(&mut self, talk: &Talk) -> &'static str {
         let had_messages = !self.messages.is_empty();
         let (said, left_out) = understood(talk);
         let has_faults = left_out > 0;
@@ -103,7 +101,7 @@ impl Model {
                 (false, ..) => "expired_partial",
                 (true, ..) => self.all(),
             };
-            // After a full reply the empty one has nothing to add.
+            // After a full reply the empty one adds nothing.
             if !said.is_empty() || has_faults || !had_messages {
                 self.store(talk, &said);
             }
@@ -114,7 +112,7 @@ impl Model {
         let says_nothing = said.is_empty() && !has_faults && (had_messages || talk.expiry == Expiry::Unsaid);
         let coverage = if says_nothing && self.is_complete() { self.all() } else { "captured_open" };
         self.order = Some(Order { status: "open", coverage });
-        // An expired conversation of the older API: neither news nor a good read.
+        // An expired conversation of the older API: no change and no good read.
         if said.is_empty() && had_messages && !has_faults {
             return "open";
         }
@@ -137,8 +135,8 @@ impl Model {
         for (position, message) in said {
             store_message(self.messages.entry(message.id).or_default(), *position, message);
         }
-        let nobody = People { version: 0, customer: None, current_shopper: None, shoppers: None };
-        let people = talk.people.as_ref().unwrap_or(&nobody);
+        let no_people = People { version: 0, customer: None, current_shopper: None, shoppers: None };
+        let people = talk.people.as_ref().unwrap_or(&no_people);
         let mut named = BTreeSet::new();
         if let Some(customer) = &people.customer {
             self.meet("user", customer, people);
@@ -204,7 +202,7 @@ impl Model {
     }
 }
 
-/// The messages that count, with their places, and how many were left out.
+/// The messages with usable ids and their positions, and how many were left out.
 fn understood(talk: &Talk) -> (Vec<(usize, &Message)>, usize) {
     let mut said: Vec<(usize, &Message)> = Vec::new();
     let mut left_out = 0;
@@ -226,7 +224,7 @@ fn is_same(one: &Message, other: &Message) -> bool {
         && image(one) == image(other)
 }
 
-/// What is said replaces what was said before; silence takes nothing away, and neither does what cannot be read.
+/// New values replace old ones. Missing and undecodable ones change nothing.
 fn store_message(row: &mut Map<String, Value>, position: usize, message: &Message) {
     let body = message.body.map(|body| body.replace('\0', "\u{fffd}"));
     let time = |time: Option<&str>| time.map(|time| time.replace('Z', "+00:00"));
@@ -258,7 +256,7 @@ fn store_message(row: &mut Map<String, Value>, position: usize, message: &Messag
         extra.remove("image");
     }
     extra.extend(incoming.clone());
-    // As long as the replacement stands; what is kept of the unknown fields may be what was altered.
+    // True while the replacement remains; the altered value may be in the kept unknown fields.
     let is_altered =
         row["body"].as_str().is_some_and(|body| body.contains('\u{fffd}')) || (was_altered && extra != incoming);
     for (name, value) in [

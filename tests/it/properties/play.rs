@@ -1,4 +1,4 @@
-//! Plays answers through the engine, and reads back what it stored.
+//! Plays answers through the engine, and reads what it stored.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use super::replies::Step;
 use crate::support::http::{Answer, Recorder};
 use crate::support::{GUARD_OFF, Lab};
 
-/// Orders that know nothing yet, and an API that answers for each as it is told.
+/// New orders, and an API with a list of answers for each.
 pub(super) struct Play {
     api: Recorder,
     answers: Arc<Mutex<HashMap<String, VecDeque<Answer>>>>,
@@ -36,7 +36,7 @@ impl Play {
         Ok(Self { api, answers })
     }
 
-    /// One run in which each of these orders gets its next answer, wherever it stood.
+    /// One run in which each of these orders gets its next answer.
     pub(super) async fn turn(&self, lab: &Lab, steps: &[(&str, i64, Option<&Step>)]) -> anyhow::Result<()> {
         sqlx::query("UPDATE sync.order_queue SET due_at = now() + interval '1 day'").execute(&lab.pool).await?;
         for (order, offset, step) in steps {
@@ -53,18 +53,18 @@ impl Play {
                 queue::retry(&lab.pool, &Retry { order_ids: vec![(*order).to_owned()], ..Retry::default() }).await?;
             }
         }
-        // One order alone is no evidence for what becomes of another.
+        // A single order is no evidence for the end of another.
         let report = lab.sync(self.api.url(), &[GUARD_OFF]).await?;
         ensure!(report.failure.is_none(), "the run failed: {:?}", report.failure);
         ensure!(
             self.answers.lock().expect("not poisoned").values().all(VecDeque::is_empty),
-            "an answer nobody asked for"
+            "an answer that was not requested"
         );
         Ok(())
     }
 }
 
-/// What becomes of an order that has ended once `queue.retention` is over and a job tells of it again.
+/// Ends the retention of an ended order and enqueues it again.
 async fn feed_again(lab: &Lab, order: &str) -> anyhow::Result<()> {
     sqlx::query("DELETE FROM sync.order_queue WHERE order_id = $1 AND state IN ('closed', 'expired', 'quiet')")
         .bind(order)
@@ -79,10 +79,10 @@ async fn feed_again(lab: &Lab, order: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything in schema `chat`, and the states of the queue.
+/// Schema `chat`, and the states of the queue.
 pub(super) struct Rows(Vec<(String, Value)>);
 
-/// When a row was touched, not what it says.
+/// Times of writing, not content.
 const TOUCHED: [&str; 4] = ["first_synced_at", "first_seen_at", "observed_at", "updated_at"];
 
 impl Rows {
@@ -98,7 +98,7 @@ impl Rows {
         Ok(Self(rows))
     }
 
-    /// One line per row; of times that depend on the clock, whether they are set.
+    /// One line per row. Of times that depend on the clock, only whether they are set.
     pub(super) fn lines(&self) -> BTreeSet<String> {
         let line = |(table, row): &(String, Value)| {
             let mut row = content(row);
@@ -121,7 +121,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Which messages are known, who has read them, who is known and as what. Users' ids start after `offset`.
+    /// Which messages are known and read, and which people in which roles. User ids start after `offset`.
     pub(super) fn growing_facts(&self, order: &str, offset: i64) -> BTreeSet<String> {
         let id = |row: &Value| row["user_id"].as_i64().expect("an id") - offset;
         let fact = |(table, row): &(String, Value)| match table.as_str() {

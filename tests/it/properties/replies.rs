@@ -1,5 +1,5 @@
-//! What the API may answer, over a universe so small that everything meets everything: three message ids, three people
-//! of each type, fields that come, change and go.
+//! Replies of the API, over a universe so small that everything collides: three message ids, three people of each type,
+//! fields that come, change and go.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -15,15 +15,15 @@ pub(super) enum Step {
     Talk(Talk),
     /// A 500 first.
     TalkAtSecondTry(Talk),
-    /// The API's own 404.
+    /// A 404 of the API.
     NotFound,
-    /// Somebody else's 404.
+    /// A 404 of another server.
     Page,
     Forbidden,
     NotJson,
     /// 422: refused for good.
     Refused,
-    /// No answer: the row of an order that has ended is deleted, and the order is fed again.
+    /// No answer: the row of an ended order is deleted, and the order is enqueued again.
     FedAgain,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Talk {
 #[derive(Debug, Clone)]
 pub(super) enum Element {
     Good(Message),
-    /// No message: it has no id, or is none at all.
+    /// No message: without an id, or no object.
     Bad(Value),
 }
 
@@ -53,16 +53,16 @@ pub(super) struct Message {
     pub(super) body: Option<&'static str>,
     pub(super) image: Option<&'static str>,
     pub(super) mood: Option<i64>,
-    /// Whether numbers and truth values are sent as strings, which says the same.
+    /// Whether numbers and booleans are sent as strings, which is equivalent.
     pub(super) is_in_words: bool,
 }
 
-/// An image that cannot be read.
+/// An undecodable image.
 pub(super) const ODD_IMAGE: &str = r#"{"url":"1.jpg"}"#;
 
 #[derive(Debug, Clone)]
 pub(super) struct People {
-    /// Of the names and pictures: what one reply says of a person, it says everywhere.
+    /// Version of names and pictures: one reply is consistent about a person.
     pub(super) version: u8,
     pub(super) customer: Option<Person>,
     pub(super) current_shopper: Option<Person>,
@@ -86,12 +86,12 @@ pub(super) enum Expiry {
 }
 
 pub(super) fn sequence() -> impl Strategy<Value = Vec<Step>> {
-    // Shorter than queue.max_failures: no order dies of its failures.
+    // Shorter than queue.max_failures, so that no order dies.
     vec(step(talk().boxed()), 1..7)
 }
 
-/// A sequence, and the same answers in another order with some of them repeated. What an answer without messages says
-/// of people counts only while nothing is stored, so here it says nothing of them.
+/// A sequence, and the same answers shuffled with repetitions. An answer without messages names no people here, because
+/// they count only while nothing is stored.
 pub(super) fn shuffled_with_repetitions() -> impl Strategy<Value = (Vec<Step>, Vec<Step>)> {
     let talk = talk().prop_map(|talk| {
         let has_messages = talk.elements.iter().any(|element| matches!(element, Element::Good(_)));
@@ -179,7 +179,7 @@ fn people() -> impl Strategy<Value = People> {
 }
 
 impl Step {
-    /// The answers to the requests that it takes. Users' ids start after `offset`.
+    /// The answers to its requests. User ids start after `offset`.
     pub(super) fn answers(&self, offset: i64) -> Vec<Answer> {
         match self {
             Self::Talk(talk) => vec![Answer::json(200, &talk.json(offset))],
@@ -227,7 +227,7 @@ impl Element {
             "recipient_id": message.recipient.map(|user| user.1 + offset),
         });
         let Value::Object(mut fields) = fields else { unreachable!("an object") };
-        // Null and absent are the same, but not for unknown fields.
+        // Null and absent are equivalent, except for unknown fields.
         fields.retain(|name, value| name != "mood" || !value.is_null());
         if message.is_in_words {
             let known =

@@ -1,4 +1,4 @@
-//! A hand-made HTTP server: answers as a test says, and remembers what was asked, byte for byte.
+//! A hand-made HTTP server: answers as a test says, and records requests byte for byte.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What was asked.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
-    /// Path and query as they came, percent-encoding and all.
+    /// Path and query as received, still percent-encoded.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -34,7 +34,6 @@ impl Asked {
     }
 }
 
-/// What to answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -51,12 +50,12 @@ impl Answer {
         Self::new(status, body.to_string())
     }
 
-    /// The API's own 404.
+    /// A 404 of the API.
     pub(crate) fn not_found() -> Self {
         Self::json(404, &serde_json::json!({"error": {"message": "Resource not found", "code": 4000}}))
     }
 
-    /// A token that lives a day.
+    /// A token that lives for a day.
     pub(crate) fn token(token: &str) -> Self {
         let token = serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": 86400});
         Self::json(200, &token)
@@ -75,7 +74,7 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
 }
 
-/// A running server; gone when dropped.
+/// A running server; stops when dropped.
 pub(crate) struct Recorder {
     shared: Arc<Shared>,
     url: String,
@@ -96,7 +95,6 @@ impl Recorder {
         &self.url
     }
 
-    /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().expect("not poisoned").clone()
     }

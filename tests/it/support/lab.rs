@@ -1,4 +1,4 @@
-//! A test's own database, and ways to run chatsync against it: in process, or the real binary.
+//! The database of one test, and ways to run chatsync on it: in process, or the real binary.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -18,7 +18,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-/// One test's surroundings.
 pub(crate) struct Lab {
     pub(crate) pool: PgPool,
     database: String,
@@ -27,7 +26,6 @@ pub(crate) struct Lab {
     pub(crate) home: tempfile::TempDir,
 }
 
-/// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
@@ -35,11 +33,11 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// Everything is believed: for tests in which a single order comes to its end, with no other to show that it may.
+/// Believe every result: for tests with a single order, which has no evidence from others.
 pub(crate) const GUARD_OFF: (&str, &str) = ("guard.max_suspicious_share", "1");
 
 impl Lab {
-    /// Makes and migrates a database.
+    /// Creates and migrates a database.
     pub(crate) async fn open(admin_url: &str) -> anyhow::Result<Self> {
         let database = format!("chatsync_test_{}", uuid::Uuid::new_v4().simple());
         let admin = PgConnectOptions::from_str(admin_url)?;
@@ -53,7 +51,7 @@ impl Lab {
         Ok(Self { pool, database, url: url.into(), home: tempfile::tempdir()? })
     }
 
-    /// Drops the database, whoever is still connected.
+    /// Drops the database, connected or not.
     pub(crate) async fn close(&self, admin_url: &str) -> anyhow::Result<()> {
         self.pool.close().await;
         let mut connection = PgConnectOptions::from_str(admin_url)?.connect().await?;
@@ -62,7 +60,7 @@ impl Lab {
         Ok(())
     }
 
-    /// URL of the database. Holds a password: not for logs.
+    /// URL of the database. Contains a password: not for logs.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -83,8 +81,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Moves every time in the database back, as if so much time had passed since. What the API said happened then stays:
-    /// a simulated API whose clock goes forward says the same again.
+    /// Moves every time in the database back, as if so much time had passed. Times from the API stay, because a
+    /// simulated API with an advanced clock sends them again.
     pub(crate) async fn let_time_pass(&self, time: Duration) -> anyhow::Result<()> {
         let shifts: Vec<String> = sqlx::query_scalar(
             "SELECT format('UPDATE %I.%I SET ', table_schema, table_name)
@@ -103,7 +101,7 @@ impl Lab {
         for shift in shifts {
             sqlx::query(AssertSqlSafe(shift)).bind(time.as_secs_f64()).execute(&self.pool).await?;
         }
-        // Its hours are keys: by way of a time where no other row is.
+        // Its hours are keys: move them through a range without rows.
         for seconds in [3e9, time.as_secs_f64() - 3e9] {
             let shift = "UPDATE sync.evidence SET hour = hour - make_interval(secs => $1),
                                 last_good_at = last_good_at - make_interval(secs => $1)";
@@ -118,7 +116,7 @@ impl Lab {
         config::load(&Sources { file: ConfigFile::None, environment }, Needs::Credentials).expect("good settings")
     }
 
-    /// The same as variables.
+    /// The same, as variables.
     fn environment(&self, base_url: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
         let defaults = [
             ("api.base_url", base_url),
@@ -147,7 +145,7 @@ impl Lab {
         Ok(worker.run(&request, &CancellationToken::new(), &Progress::default()).await?)
     }
 
-    /// The real binary with nothing of this process's environment but what it needs to run.
+    /// The real binary with only the necessary environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chatsync"));
         command
@@ -170,7 +168,7 @@ impl Lab {
         command
     }
 
-    /// The real binary with nothing configured but the database.
+    /// The real binary with only the database configured.
     pub(crate) fn with_database(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(arguments);
         command.env("DATABASE_URL", self.url());
@@ -182,7 +180,7 @@ impl Lab {
         self.dump_without(schema, &[]).await
     }
 
-    /// The same without some columns.
+    /// As above, without some columns.
     pub(crate) async fn dump_without(&self, schema: &str, columns: &[&str]) -> anyhow::Result<Vec<String>> {
         let tables: Vec<String> =
             sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1")
@@ -200,12 +198,12 @@ impl Lab {
         Ok(rows)
     }
 
-    /// The first column of a query's only row, as text.
+    /// Returns the first column of the only row, as text.
     pub(crate) async fn text(&self, query: &'static str) -> anyhow::Result<Option<String>> {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.with_context(|| query.to_owned())
     }
 
-    /// The count that a query gives.
+    /// Returns a count.
     pub(crate) async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.with_context(|| query.to_owned())
     }
@@ -226,7 +224,7 @@ impl Finished {
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         let mut stdin = child.stdin.take().context("a pipe")?;
         let input = input.to_vec();
-        // It may end without reading everything.
+        // It may exit without reading all input.
         let writing = tokio::spawn(async move { stdin.write_all(&input).await });
         let finished = Self::of_child(child).await;
         let _ = writing.await?;
@@ -243,7 +241,7 @@ impl Finished {
         })
     }
 
-    /// Insists on an exit code; shows what was printed otherwise.
+    /// Expects an exit code; prints the output otherwise.
     pub(crate) fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self

@@ -1,4 +1,4 @@
-//! What the tests share: a database of their own each, simulated and hand-made APIs, the real binary.
+//! Shared by the tests: a database for each, simulated and hand-made APIs, the real binary.
 
 pub(crate) mod http;
 mod lab;
@@ -15,15 +15,15 @@ use libtest_mimic::{Failed, Trial};
 
 pub(crate) use lab::{Finished, GUARD_OFF, Lab};
 
-/// A test that takes longer hangs.
+/// A slower test counts as hanging.
 const LONGEST: Duration = Duration::from_mins(3);
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub(crate) fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Makes a [`Lab`] for every test.
+/// Creates a [`Lab`] for every test.
 pub(crate) struct Labs {
     admin_url: Option<String>,
 }
@@ -33,12 +33,12 @@ impl Labs {
         Arc::new(Self { admin_url: Some(admin_url.to_owned()) })
     }
 
-    /// Enough to list the tests.
+    /// Just enough to list the tests.
     pub(crate) fn without_server() -> Arc<Self> {
         Arc::new(Self { admin_url: None })
     }
 
-    /// A test: fails if it fails, hangs, or leaves an order leased.
+    /// Wraps a test: it fails if it returns an error, hangs, or leaves an order leased.
     pub(crate) fn trial<T>(self: &Arc<Self>, name: &str, test: impl FnOnce(Arc<Lab>) -> T + Send + 'static) -> Trial
     where
         T: Future<Output = anyhow::Result<()>> + 'static,
@@ -73,7 +73,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "panicked".to_owned())
 }
 
-/// Lists a module's tests for the harness. A test that is not listed is dead code, which the compiler reports.
+/// Registers the tests of a module. An unlisted test is dead code, which the compiler reports.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         pub(crate) fn tests(labs: &std::sync::Arc<crate::support::Labs>) -> Vec<libtest_mimic::Trial> {

@@ -1,5 +1,5 @@
-//! A pooler that knows nothing of prepared statements and refuses start-up options: all clients take turns on one session
-//! of the server, transaction by transaction, with each other's statements in it.
+//! A pooler without prepared statements that refuses start-up options: all clients share one session of the server,
+//! transaction by transaction, with the statements of each other.
 
 use std::net::Ipv4Addr;
 use std::str::FromStr as _;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::proxy::{Stream, Upstream, hang_up, startup, through};
 
-/// A running pooler; gone when dropped.
+/// A running pooler; stops when dropped.
 pub(crate) struct Pooler {
     url: String,
     server: JoinHandle<()>,
@@ -23,14 +23,12 @@ pub(crate) struct Pooler {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Mode {
     Transaction,
-    /// Transactions are refused.
     Statement,
 }
 
-/// The server's session.
 struct Session {
     stream: Box<dyn Stream>,
-    /// What the first client was told once it had logged in; the others are told the same.
+    /// Replies to the log-in of the first client; the others get the same.
     greeting: Vec<u8>,
 }
 
@@ -48,7 +46,7 @@ impl Pooler {
         Ok(Self { url, server })
     }
 
-    /// The database behind the pooler. May hold a password: not for logs.
+    /// The database behind the pooler. May contain a password: not for logs.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -60,7 +58,7 @@ impl Drop for Pooler {
     }
 }
 
-/// One client, until it leaves.
+/// Serves one client until it leaves.
 async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>, mode: Mode) -> io::Result<()> {
     let hello = startup(&mut client).await?;
     if hello.windows(9).any(|name| name == b"\0options\0") {
@@ -82,7 +80,7 @@ async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>, mode: Mode) 
             if matches!(kind, b'S' | b'Q') {
                 let reply = session.reply().await?;
                 client.write_all(&reply).await?;
-                // No transaction is open: the next client's turn.
+                // No transaction is open: next client.
                 if reply.ends_with(b"I") {
                     break;
                 }
@@ -93,7 +91,7 @@ async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>, mode: Mode) 
 }
 
 impl Session {
-    /// Logs the first client in.
+    /// Logs in for the first client.
     async fn greet(&mut self, client: &mut TcpStream, hello: &[u8]) -> io::Result<()> {
         const AUTHENTICATION_OK: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 0];
         if self.greeting.is_empty() {
@@ -104,7 +102,7 @@ impl Session {
                     break;
                 }
                 client.write_all(&message).await?;
-                // The last word of an exchange is the server's.
+                // The server ends an exchange.
                 if message[5..9] != [0, 0, 0, 12] {
                     let (_, answer) = read(client).await?;
                     self.stream.write_all(&answer).await?;
@@ -115,7 +113,7 @@ impl Session {
         client.write_all(&self.greeting).await
     }
 
-    /// All up to `ReadyForQuery`.
+    /// Reads up to `ReadyForQuery`.
     async fn reply(&mut self) -> io::Result<Vec<u8>> {
         let mut reply = Vec::new();
         loop {
@@ -128,7 +126,7 @@ impl Session {
     }
 }
 
-/// The next message, and its kind.
+/// Reads the next message and its kind.
 async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
     let kind = from.read_u8().await?;
     let length = from.read_u32().await?;

@@ -1,8 +1,8 @@
-//! A TCP proxy before PostgreSQL, for tests of what happens when the way to the database fails.
+//! A TCP proxy in front of PostgreSQL, for tests of network failures.
 //!
-//! It listens on loopback and passes everything on, until a test makes it cut, refuse or stall; `resume` ends that. It can
-//! also refuse log-ins as a server or a pooler does.
-//! The server behind it may listen on TCP or on a Unix socket. Give [`Proxy::url`] to whom it is to stand in the way of.
+//! It listens on loopback and forwards everything until a test makes it cut, refuse or stall; `resume` ends that. It
+//! can also refuse log-ins like a server or a pooler. The server may listen on TCP or on a Unix socket. Clients use
+//! [`Proxy::url`].
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -23,39 +23,38 @@ use tokio::task::JoinHandle;
 
 use super::{Lab, tests};
 
-/// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// In good order, as when a server stops.
+    /// Closed, as when a server stops.
     Fin,
-    /// Reset, as when a server or a firewall forgets about it.
+    /// Reset, as when a server or a firewall forgets it.
     Rst,
 }
 
-/// A running proxy. Its connections end when it is dropped.
+/// A running proxy. Dropping it ends its connections.
 pub(crate) struct Proxy {
     url: String,
     address: SocketAddr,
-    /// Keeps the port while nothing listens on it.
+    /// Reserves the port while nothing listens on it.
     _reserved: TcpSocket,
     line: Arc<Line>,
     server: Option<JoinHandle<()>>,
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Line {
     upstream: Upstream,
-    /// A new value ends the present connections.
+    /// A new value ends the current connections.
     cuts: watch::Sender<Ending>,
     is_stalled: watch::Sender<bool>,
-    /// Whether anything was held back by the present stall.
+    /// Whether the current stall has held bytes back.
     is_holding: watch::Sender<bool>,
-    /// Log-ins that are refused: those whose start-up message holds this text.
+    /// Refuses log-ins whose start-up message contains this text.
     refused_log_ins: Mutex<Option<String>>,
-    /// Bytes that may still pass before everything is cut.
+    /// Bytes that still pass before everything is cut.
     budget: Mutex<Option<(u64, Ending)>>,
     forwarded: AtomicU64,
-    /// SQLSTATEs of the log-ins that are refused next.
+    /// SQLSTATEs of the next refused log-ins.
     refusals: Mutex<VecDeque<&'static str>>,
 }
 
@@ -69,7 +68,7 @@ impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
 impl Proxy {
-    /// A proxy before the server of a database URL.
+    /// Starts a proxy in front of the server of a database URL.
     pub(crate) fn start(database_url: &str) -> anyhow::Result<Self> {
         let reserved = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = reserved.local_addr()?;
@@ -88,12 +87,12 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// The database behind the proxy. May hold a password: not for logs.
+    /// The database behind the proxy. May contain a password: not for logs.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Bytes passed on so far, in both directions.
+    /// Bytes forwarded so far, in both directions.
     pub(crate) fn forwarded(&self) -> u64 {
         self.line.forwarded.load(Ordering::SeqCst)
     }
@@ -103,16 +102,16 @@ impl Proxy {
         self.line.cuts.send_replace(ending);
     }
 
-    /// Passes on so many bytes more, in both directions together, then ends all connections. New ones work.
+    /// Forwards this many bytes more, in both directions together, then ends all connections. New ones work.
     pub(crate) fn cut_after(&self, bytes: u64, ending: Ending) {
         *self.line.budget.lock().expect("not poisoned") = Some((bytes, ending));
     }
 
-    /// Takes no new connections: connecting fails at once. Those that are there stay.
+    /// Refuses new connections at once. Existing ones stay.
     pub(crate) async fn refuse(&mut self) {
         if let Some(server) = self.server.take() {
             server.abort();
-            // The listener is closed once the task is gone; it can only have been cancelled.
+            // The listener closes with its task, which can only have been cancelled.
             let _ = server.await;
         }
     }
@@ -128,18 +127,18 @@ impl Proxy {
         *self.line.refused_log_ins.lock().expect("not poisoned") = Some(text.to_owned());
     }
 
-    /// Falls silent: takes connections, but passes nothing on, in neither direction.
+    /// Stalls: accepts connections, but forwards nothing in either direction.
     pub(crate) fn stall(&self) {
         self.line.is_holding.send_replace(false);
         self.line.is_stalled.send_replace(true);
     }
 
-    /// Waits until a stall has held something back.
+    /// Waits until a stall has held bytes back.
     pub(crate) async fn holds_something_back(&self) {
         self.line.is_holding.subscribe().wait_for(|is_holding| *is_holding).await.expect("the sender is here");
     }
 
-    /// Passes everything on again; what a stall held back arrives now.
+    /// Forwards again; stalled bytes arrive now.
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
         *self.line.budget.lock().expect("not poisoned") = None;
         self.line.is_stalled.send_replace(false);
@@ -160,7 +159,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A socket on an address that several may share; only one of them ever listens.
+/// A socket on an address that several may share; only one of them listens.
 fn socket(address: SocketAddr) -> anyhow::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
@@ -168,7 +167,7 @@ fn socket(address: SocketAddr) -> anyhow::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// A database URL with another address in it.
+/// Replaces the address of a database URL.
 pub(super) fn through(database_url: &str, address: SocketAddr) -> anyhow::Result<String> {
     let mut url = url::Url::parse(database_url)?;
     let kept: Vec<(String, String)> = url
@@ -189,7 +188,7 @@ async fn serve(listener: TcpListener, line: Arc<Line>) {
     }
 }
 
-/// One connection, until one side ends it or a test cuts it.
+/// Serves one connection until one side ends it or a test cuts it.
 async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver<Ending>) -> io::Result<()> {
     let refusal = line.refusals.lock().expect("not poisoned").pop_front();
     if let Some(code) = refusal {
@@ -220,7 +219,7 @@ async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver
     Ok(())
 }
 
-/// A client's first words, once it has heard that there is no TLS here.
+/// Reads the start-up message of a client, after refusing TLS.
 pub(super) async fn startup(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
     loop {
@@ -235,13 +234,13 @@ pub(super) async fn startup(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Speaks just enough of PostgreSQL's protocol to refuse a log-in.
+/// Speaks just enough of the PostgreSQL protocol to refuse a log-in.
 async fn refuse_log_in(mut client: TcpStream, code: &str) -> io::Result<()> {
     startup(&mut client).await?;
     hang_up(client, code, "no room at the moment").await
 }
 
-/// Ends a client's session with an error.
+/// Ends the session of a client with an error.
 pub(super) async fn hang_up(mut client: TcpStream, code: &str, message: &str) -> io::Result<()> {
     let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
     client.write_u8(b'E').await?;
@@ -263,7 +262,7 @@ async fn pump(line: &Line, mut from: impl AsyncRead + Unpin, mut to: impl AsyncW
         line.forwarded.fetch_add(passes as u64, Ordering::SeqCst);
         if let Some(ending) = cut {
             line.cuts.send_replace(ending);
-            // This connection is among those that end.
+            // This connection is one of those that end.
             pending::<()>().await;
         }
     }
@@ -275,11 +274,11 @@ impl Line {
         if *is_stalled.borrow() {
             self.is_holding.send_replace(true);
         }
-        // An error would mean that the sender is gone, which is in `self`.
+        // It fails only if the sender is gone, which is in `self`.
         let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
     }
 
-    /// How many of so many bytes may pass, and whether everything is cut after them.
+    /// Returns how many of these bytes may pass, and whether to cut after them.
     fn spend(&self, bytes: usize) -> (usize, Option<Ending>) {
         let mut budget = self.budget.lock().expect("not poisoned");
         match &mut *budget {
@@ -374,9 +373,9 @@ async fn a_stall_holds_everything_back_and_loses_nothing(lab: Arc<Lab>) -> anyho
     let query = tokio::spawn(async move { answer(&mut connection).await });
     proxy.holds_something_back().await;
     assert_eq!(proxy.forwarded(), before);
-    // Connecting works as far as TCP goes.
+    // TCP connections still work.
     TcpStream::connect(proxy.address).await?;
-    ensure!(!query.is_finished(), "somebody answered");
+    ensure!(!query.is_finished(), "a reply came");
     proxy.resume()?;
     assert_eq!(query.await??, 42);
     Ok(())

@@ -1,18 +1,18 @@
-//! The one real PostgreSQL that all integration tests share; every test makes its own database in it.
+//! The real PostgreSQL that all integration tests share; every test creates a database in it.
 //!
-//! Chosen in this order, and one line on stderr says which and why: `TEST_DATABASE_URL` (a role that may create
-//! databases), a container of `TEST_POSTGRES_IMAGE` (default [`DEFAULT_IMAGE`]) where a Docker engine answers, the
-//! PostgreSQL binaries of this machine. What somebody asked for by name is used or refused, never silently replaced.
+//! Chosen in this order, reported with the reason on stderr: `TEST_DATABASE_URL` (a role that may create databases), a
+//! container of `TEST_POSTGRES_IMAGE` (default [`DEFAULT_IMAGE`]) if a Docker engine answers, the PostgreSQL binaries
+//! of this machine. An explicitly chosen server is used or refused, never replaced silently.
 //!
-//! `main` calls it before the first test and stops it after the last one. Whoever drops a [`Server`] instead of
-//! stopping it leaves nothing behind either, but does not learn what went wrong.
+//! `main` starts it before the first test and stops it after the last. Dropping a [`Server`] cleans up as well, but
+//! does not report errors.
 //!
-//! Errors of sqlx and testcontainers say in their text what their sources say, so they are quoted, not chained.
+//! Errors of sqlx and testcontainers contain their sources in the text, so they are quoted, not chained.
 
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, anyhow, ensure};
-use chatsync::db::embedded::{Embedded, Place};
+use chatsync::db::embedded::{DataDir, Embedded};
 use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
@@ -28,24 +28,24 @@ const PORT: u16 = 5432;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const PULL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Nothing in a test's database is worth a write to disk.
+/// Test data need not survive a crash.
 const SETTINGS: [&str; 4] = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200"];
 
-/// A running PostgreSQL and whatever keeps it running.
+/// A running PostgreSQL, and what keeps it running.
 pub(crate) struct Server {
     admin_url: String,
     keeper: Keeper,
 }
 
 enum Keeper {
-    /// Somebody else's server: stays as it is.
-    Nobody,
+    /// A given server: never stopped.
+    External,
     Container(Box<ContainerAsync<GenericImage>>),
     Embedded(Embedded),
 }
 
 impl Server {
-    /// Starts or finds the server. Fails if the one that was asked for by name cannot be used, or if there is none.
+    /// Starts or finds the server. Fails if the chosen one cannot be used, or if there is none.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         if let Some(url) = variable("TEST_DATABASE_URL") {
             return Self::given(url).await.context("TEST_DATABASE_URL cannot be used");
@@ -67,15 +67,15 @@ impl Server {
         Self::embedded(&why_no_container).await
     }
 
-    /// A database that always exists, as a role that may create others. Holds a password: not for logs.
+    /// A database that always exists, with a role that may create others. Contains a password: not for logs.
     pub(crate) fn admin_url(&self) -> &str {
         &self.admin_url
     }
 
-    /// Stops what was started. Fails if a container or a process may have been left.
+    /// Stops what was started. Fails if a container or process may be left.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         match self.keeper {
-            Keeper::Nobody => Ok(()),
+            Keeper::External => Ok(()),
             Keeper::Container(container) => container.rm().await.context("removing the container failed"),
             Keeper::Embedded(server) => server.stop().await.context("stopping PostgreSQL failed"),
         }
@@ -96,11 +96,11 @@ impl Server {
             .map_err(|error| anyhow!("connecting to {place} failed: {error}"))?;
         ensure!(may_create, "its role may not create databases: ALTER ROLE … CREATEDB");
         eprintln!("test database: TEST_DATABASE_URL, {place}");
-        Ok(Self { admin_url: url, keeper: Keeper::Nobody })
+        Ok(Self { admin_url: url, keeper: Keeper::External })
     }
 
     async fn container(docker: &Docker, image: &str) -> anyhow::Result<Self> {
-        // Docker publishes the port on every address of this machine, hence a password that nobody can guess.
+        // Docker publishes the port on every address of this machine, so the password must be random.
         let password = Uuid::new_v4().simple().to_string();
         let name = format!("chatsync-test-{}", Uuid::new_v4().simple());
         let request = with_image(request(image, &name, &password), docker, image).await?;
@@ -108,14 +108,14 @@ impl Server {
         let container = match request.start().await {
             Ok(container) => container,
             Err(error) => {
-                // A container that was made but did not start is not removed by testcontainers.
+                // testcontainers does not remove a container that was created but did not start.
                 let anyway = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
                 docker.remove_container(&name, Some(anyway)).await.ok();
                 return Err(anyhow!("starting a container of {image} failed: {error}"));
             }
         };
         let port = container.get_host_port_ipv4(PORT.tcp()).await?;
-        // The port was asked of IPv4; `localhost` may mean ::1, where the same number can be somebody else's.
+        // The port is for IPv4; `localhost` may mean ::1, where another server may use the same number.
         let host = match container.get_host().await?.to_string() {
             local if local == "localhost" => "127.0.0.1".to_owned(),
             host => host,
@@ -128,7 +128,7 @@ impl Server {
     }
 
     async fn embedded(why_no_container: &str) -> anyhow::Result<Self> {
-        let server = Embedded::start(Place::ThrowAway).await.with_context(|| {
+        let server = Embedded::start(DataDir::ThrowAway).await.with_context(|| {
             format!("there is no PostgreSQL for the tests (Docker: {why_no_container}); set TEST_DATABASE_URL")
         })?;
         eprintln!("test database: embedded {} (Docker: {why_no_container})", server.description());
@@ -136,12 +136,12 @@ impl Server {
     }
 }
 
-/// The value of an environment variable; an empty one counts as not set.
+/// Reads an environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The Docker engine that testcontainers will use, if it answers.
+/// Returns the Docker engine of testcontainers, if it answers.
 async fn engine() -> anyhow::Result<Docker> {
     let docker = docker_client_instance().await?;
     timeout(ANSWER_TIMEOUT, docker.ping()).await.context("asking it took too long")??;
@@ -149,12 +149,12 @@ async fn engine() -> anyhow::Result<Docker> {
 }
 
 fn request(image: &str, container: &str, password: &str) -> ContainerRequest<GenericImage> {
-    // A colon before the last slash belongs to the registry's port.
+    // A colon before the last slash belongs to the port of the registry.
     let (name, tag) = match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, "latest"),
     };
-    // PostgreSQL says it once for the server that initialises the data directory, once for the one that stays.
+    // PostgreSQL prints it twice: for the server that initialises the data directory, and for the final one.
     let ready = LogWaitStrategy::stdout_or_stderr("database system is ready to accept connections").with_times(2);
     GenericImage::new(name, tag)
         .with_exposed_port(PORT.tcp())
@@ -166,7 +166,7 @@ fn request(image: &str, container: &str, password: &str) -> ContainerRequest<Gen
         .with_cmd(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
 }
 
-/// Gives the request back once its image is here. Fails if it cannot be had within [`PULL_TIMEOUT`].
+/// Returns the request once its image is here. Fails after [`PULL_TIMEOUT`].
 async fn with_image(
     request: ContainerRequest<GenericImage>,
     docker: &Docker,

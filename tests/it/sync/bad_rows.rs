@@ -1,4 +1,4 @@
-//! Rows of the queue that were written by SQL and cannot be used: their orders are given up, all others are read.
+//! Queue rows written by SQL that cannot be used: their orders become dead, all others are fetched.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::support::http::Recorder;
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    times_beyond_the_calendar_stop_nobody,
-    ids_that_cannot_be_sent_stop_nobody,
+    times_beyond_the_calendar_stop_no_other_order,
+    ids_that_cannot_be_sent_stop_no_other_order,
     no_infinite_time_of_any_table_stops_a_command,
     no_time_before_all_others_of_any_table_stops_a_command,
     no_time_after_the_calendar_of_any_table_stops_a_command,
@@ -21,7 +21,7 @@ const BAD: &str =
     "SELECT string_agg(order_id || ' ' || state || ' ' || coalesce(last_error_kind, 'fine'), ', ' ORDER BY order_id)
                    FROM sync.order_queue WHERE order_id LIKE 'bad-%'";
 
-async fn times_beyond_the_calendar_stop_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn times_beyond_the_calendar_stop_no_other_order(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 3).await?;
     sqlx::raw_sql(
         "INSERT INTO sync.order_queue (order_id, completed_at) VALUES ('bad-1', '294276-12-31 23:59:59Z');
@@ -64,8 +64,8 @@ async fn times_beyond_the_calendar_stop_nobody(lab: Arc<Lab>) -> anyhow::Result<
     Ok(())
 }
 
-async fn ids_that_cannot_be_sent_stop_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // Someone has taken the constraints away.
+async fn ids_that_cannot_be_sent_stop_no_other_order(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // The constraints were dropped by hand.
     sqlx::raw_sql(
         "ALTER TABLE sync.order_queue DROP CONSTRAINT order_id_fits_a_path_segment, DROP CONSTRAINT retailer_id_fits_a_header;
          INSERT INTO sync.order_queue (order_id)
@@ -95,7 +95,7 @@ async fn no_time_after_the_calendar_of_any_table_stops_a_command(lab: Arc<Lab>) 
     no_time_stops_a_command(&lab, "290000-01-01Z").await
 }
 
-/// Every place in the tables that holds a time: columns, and the fields of the attempts in an order's history.
+/// Every time in the tables: columns, and the fields of the attempts in the history.
 const PLACES: &str = "
     SELECT format('%I.%I', table_schema, table_name), format('%I', column_name)
     FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
@@ -127,7 +127,7 @@ const ROWS: &str = "
     INSERT INTO chat.users (user_type, user_id, observed_at) VALUES ('user', 1, now());
     INSERT INTO chat.participants (order_id, user_type, user_id, role) VALUES ('order-1', 'user', 1, 'customer')";
 
-/// Sets every time of the tables in turn, as a person might by hand. Each command still comes to a good end.
+/// Sets every time of the tables in turn, as a person might. Every command must still succeed.
 async fn no_time_stops_a_command(lab: &Lab, time: &str) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     // As it is in sync.pace and sync.runs.

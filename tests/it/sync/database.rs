@@ -1,4 +1,4 @@
-//! A database that goes away in the middle of a run: restarts, cuts, silence, locks.
+//! A database that becomes unavailable during a run: restarts, broken and silent connections, locks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use crate::support::proxy::{Ending, Proxy};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    a_run_goes_on_where_it_was_after_the_database_was_away,
-    a_connection_cut_at_any_byte_loses_nothing_and_doubles_nothing,
+    a_run_resumes_after_an_outage_of_the_database,
+    a_connection_cut_at_any_byte_loses_and_duplicates_nothing,
     a_silent_connection_is_given_up_and_replaced,
     a_lock_that_lasts_too_long_is_waited_for,
     fetching_stops_while_nothing_can_be_written,
     a_database_that_stays_away_fails_the_run_and_the_next_one_takes_over,
     a_signal_while_the_database_is_away_ends_the_run_soon,
-    a_statement_that_a_migration_has_outdated_is_prepared_anew,
+    a_statement_outdated_by_a_migration_is_prepared_again,
 );
 
 const ORDERS: i32 = 1_000;
 
-async fn a_run_goes_on_where_it_was_after_the_database_was_away(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_run_resumes_after_an_outage_of_the_database(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, ORDERS).await?;
     let mut proxy = Proxy::start(lab.url())?;
     let (door, api) = behind_a_door().await;
-    // Leases end while it is away, as they do in a longer outage.
+    // Leases end during the outage, as in a longer one.
     let more = [("database.url", proxy.url()), ("queue.lease", "2s")];
     let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &more))?;
     door.admit(400);
@@ -57,7 +57,7 @@ async fn a_run_goes_on_where_it_was_after_the_database_was_away(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn a_connection_cut_at_any_byte_loses_nothing_and_doubles_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_connection_cut_at_any_byte_loses_and_duplicates_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, ORDERS).await?;
     let mut proxy = Proxy::start(lab.url())?;
     let api = Recorder::start(simulated).await;
@@ -65,7 +65,7 @@ async fn a_connection_cut_at_any_byte_loses_nothing_and_doubles_nothing(lab: Arc
     let mut sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &more))?;
     until(&lab, "SELECT count(*) = 1 FROM sync.runs").await?;
     let mut cuts = 0;
-    // Statements, answers and commits are cut wherever it happens to be, from 1 byte to 50 kB on.
+    // Cuts statements, replies and commits at any place, from 1 byte to 50 kB on.
     for bytes in (0..200_u64).map(|turn| 1 + turn * 7_919 % 50_000) {
         let before = proxy.forwarded();
         proxy.cut_after(bytes, Ending::Rst);
@@ -98,7 +98,7 @@ async fn a_silent_connection_is_given_up_and_replaced(lab: Arc<Lab>) -> anyhow::
     proxy.stall();
     door.open();
     sync.logs("the database is away").await?;
-    // What was held back arrives late, on connections that nobody reads any more.
+    // The stalled bytes arrive late, on abandoned connections.
     proxy.resume()?;
     sync.ends_with(FOUND_LOSSES).await?;
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
@@ -129,7 +129,7 @@ async fn fetching_stops_while_nothing_can_be_written(lab: Arc<Lab>) -> anyhow::R
     proxy.cut(Ending::Fin);
     door.open();
     sync.logs("the database is away").await?;
-    // Those in flight and those claimed; nothing further can be claimed.
+    // Orders in flight and claimed ones; no others can be claimed.
     let asked = api.asked().len();
     assert!(asked < 500, "{asked} requests");
     proxy.resume()?;
@@ -170,16 +170,16 @@ async fn a_signal_while_the_database_is_away_ends_the_run_soon(lab: Arc<Lab>) ->
     sync.send(Signal::SIGTERM)?;
     // Well before database.give_up_after, which is a quarter of an hour.
     sync.ends_with(1).await?;
-    // Nobody can give the leases back now; they end by themselves.
+    // The leases cannot be released now; they expire.
     sqlx::query("UPDATE sync.order_queue SET lease_id = NULL, leased_until = NULL").execute(&lab.pool).await?;
     Ok(())
 }
 
-async fn a_statement_that_a_migration_has_outdated_is_prepared_anew(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_statement_outdated_by_a_migration_is_prepared_again(lab: Arc<Lab>) -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
     let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
     let store = Store::new(pool, patience, CancellationToken::new(), Waits::default());
-    let latest = || store.run(|mut connection| async move { runs::latest(&mut *connection, 1).await });
+    let latest = || store.run(|mut transaction| async move { runs::latest(&mut *transaction, 1).await });
     latest().await?;
     let migration = r#"ALTER TABLE sync.runs ALTER COLUMN api TYPE text COLLATE "POSIX""#;
     sqlx::raw_sql(migration).execute(&lab.pool).await?;

@@ -1,6 +1,6 @@
-//! A door before a hand-made API: requests wait there until the test lets them in.
+//! A gate in front of a hand-made API: requests wait until the test lets them in.
 //!
-//! The test keeps the [`Door`], the handler the [`Gate`]. A test that fails opens the door on its way out, so that no
+//! The test has the [`Door`], the handler the [`Gate`]. A failing test opens the door when it is dropped, so that no
 //! thread waits for ever.
 
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub(crate) struct Door(Arc<Passage>);
 pub(crate) struct Gate(Arc<Passage>);
 
 struct Passage {
-    /// One permit for each request that came.
+    /// One permit per request that came.
     arrived: Semaphore,
-    /// One permit for each request that may pass; closed when all may.
+    /// One permit per request that may pass; closed when all may.
     admitted: Semaphore,
 }
 
@@ -55,10 +55,10 @@ impl Drop for Door {
 }
 
 impl Gate {
-    /// For a handler: says that a request has come, and waits until it is let in.
+    /// Called by a handler: reports a request and waits until it is let in.
     pub(crate) fn pass(&self) {
         self.0.arrived.add_permits(1);
-        // Handlers are not asynchronous; the runtime gets another thread for the rest of its work.
+        // Handlers are synchronous, so the runtime needs another thread for its other tasks.
         tokio::task::block_in_place(|| {
             if let Ok(admission) = Handle::current().block_on(self.0.admitted.acquire()) {
                 admission.forget();

@@ -1,4 +1,4 @@
-//! Which orders a run asks for, in which order, and when it asks again.
+//! Which orders a run fetches, in which order, and when it fetches them again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ tests!(
     one_database_connection_is_enough,
     an_open_order_is_due_again_after_refresh_after,
     a_run_ends_although_its_orders_are_due_again_at_once,
-    failures_back_off_and_end_in_death,
+    failures_back_off_until_the_order_is_dead,
     what_every_order_meets_kills_none,
     an_answer_forgets_the_failures_before_it,
     an_order_enqueued_during_a_run_waits_for_the_next_one,
@@ -40,7 +40,7 @@ async fn the_nearest_deadline_goes_first_within_a_priority(lab: Arc<Lab>) -> any
          ) AS t (order_id, priority, completed, fetched, enqueued)",
     )
     .await?;
-    // Enough for several claims, put in from the least urgent to the most.
+    // Enough for several claims, inserted from the least urgent to the most.
     execute(
         &lab,
         "INSERT INTO sync.order_queue (order_id, enqueued_at)
@@ -111,7 +111,7 @@ async fn a_limit_takes_the_most_urgent_orders_and_leaves_the_rest(lab: Arc<Lab>)
 }
 
 async fn the_most_urgent_of_a_long_queue_go_first_although_they_were_due_last(lab: Arc<Lab>) -> anyhow::Result<()> {
-    // More than a run looks at to know what is due.
+    // More orders than a run looks at.
     execute(
         &lab,
         "INSERT INTO sync.order_queue (order_id, priority, due_at)
@@ -129,7 +129,7 @@ async fn the_most_urgent_of_a_long_queue_go_first_although_they_were_due_last(la
 async fn one_database_connection_is_enough(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1_000).await?;
     let api = Recorder::start(simulated).await;
-    // The lease is so short that its renewal wants a connection as well.
+    // The lease is so short that its renewal needs a connection as well.
     let sync = lab.configured(&["sync"], api.url(), &[("database.max_connections", "1"), ("queue.lease", "1s")]);
     Finished::of(sync).await?.expect_code(FOUND_LOSSES);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 1_000);
@@ -161,11 +161,11 @@ async fn a_run_ends_although_its_orders_are_due_again_at_once(lab: Arc<Lab>) -> 
     Ok(())
 }
 
-async fn failures_back_off_and_end_in_death(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn failures_back_off_until_the_order_is_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["garbled"]).await?;
     let api = Recorder::start(|_| Answer::new(200, "nonsense")).await;
     let patience = [("queue.retry_backoff", "1m"), ("queue.retry_backoff_max", "3m"), ("queue.max_failures", "4")];
-    // A quarter to either side, never above the longest; ten seconds for the test itself.
+    // A quarter more or less, never above the maximum; ten seconds for the test itself.
     for (failures, expected) in [(1, 35..=75), (2, 80..=150), (3, 125..=180)] {
         let report = lab.sync(api.url(), &patience).await?;
         assert_eq!((report.run.failed, report.run.dead), (1, 0));
@@ -177,9 +177,9 @@ async fn failures_back_off_and_end_in_death(lab: Arc<Lab>) -> anyhow::Result<()>
     }
     let report = lab.sync(api.url(), &patience).await?;
     assert_eq!((report.run.failed, report.run.dead), (0, 1));
-    let told = "SELECT concat_ws(' ', q.state, q.failures, q.last_error_kind, o.coverage)
+    let shown = "SELECT concat_ws(' ', q.state, q.failures, q.last_error_kind, o.coverage)
                 FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
-    assert_eq!(lab.text(told).await?.as_deref(), Some("dead 4 not_understood failed"));
+    assert_eq!(lab.text(shown).await?.as_deref(), Some("dead 4 not_understood failed"));
 
     lab.make_all_due().await?;
     assert_eq!(lab.sync(api.url(), &patience).await?.run.claimed, 0);
@@ -197,12 +197,12 @@ async fn what_every_order_meets_kills_none(lab: Arc<Lab>) -> anyhow::Result<()> 
         lab.make_all_due().await?;
         lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
     }
-    // Nor does the first other failure after it.
+    // The first other failure after it does not, either.
     is_garbling.store(true, Ordering::SeqCst);
     lab.make_all_due().await?;
     lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
-    let told = "SELECT concat_ws(' ', state, failures, counted_failures) FROM sync.order_queue";
-    assert_eq!(lab.text(told).await?.as_deref(), Some("pending 4 1"));
+    let shown = "SELECT concat_ws(' ', state, failures, counted_failures) FROM sync.order_queue";
+    assert_eq!(lab.text(shown).await?.as_deref(), Some("pending 4 1"));
     Ok(())
 }
 
@@ -212,12 +212,12 @@ async fn an_answer_forgets_the_failures_before_it(lab: Arc<Lab>) -> anyhow::Resu
     let refuses = Arc::clone(&is_refusing);
     let api = Recorder::start(move |asked| if refuses.load(Ordering::SeqCst) { forbidden() } else { simulated(asked) });
     let api = api.await;
-    let told = "SELECT concat_ws(' ', state, failures, last_error_kind) FROM sync.order_queue";
+    let shown = "SELECT concat_ws(' ', state, failures, last_error_kind) FROM sync.order_queue";
     for (is_refused, expected) in [(true, "pending 1 forbidden"), (false, "open 0"), (true, "open 1 forbidden")] {
         is_refusing.store(is_refused, Ordering::SeqCst);
         lab.make_all_due().await?;
         lab.sync(api.url(), &[("queue.max_failures", "2")]).await?;
-        assert_eq!(lab.text(told).await?.as_deref(), Some(expected));
+        assert_eq!(lab.text(shown).await?.as_deref(), Some(expected));
     }
     Ok(())
 }
@@ -241,7 +241,7 @@ async fn one_that_was_due_before_it_is_read_all_the_same(lab: Arc<Lab>) -> anyho
     let (door, api) = behind_a_door().await;
     let run = start_run(&lab, &api, &[]);
     door.arrivals(1).await;
-    // Whatever the run has found out about what is due: this one comes before all of it.
+    // This order comes before all that the run has found due.
     execute(
         &lab,
         "INSERT INTO sync.order_queue (order_id, priority, due_at) VALUES ('late', 1, now() - interval '1 day')",

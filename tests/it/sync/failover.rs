@@ -1,4 +1,4 @@
-//! A server that ends sessions, refuses log-ins for a while, or takes no writes any more: whatever code it says so with.
+//! A server that ends sessions, refuses log-ins for a while, or becomes read-only, with various codes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn a_run_waits_for_log_ins_that_are_refused_for_a_while(lab: Arc<Lab>) -> 
     let (door, api) = behind_a_door().await;
     let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("database.url", proxy.url())]))?;
     door.arrivals(32).await;
-    // Poolers say it with codes of their own.
+    // Poolers have codes that only they use.
     proxy.refuse_log_ins(&["53300", "XX000", "57P03", "08P01", "58000", "55000", "0A000", "ZZ999"]);
     proxy.cut(Ending::Fin);
     door.open();
@@ -52,11 +52,11 @@ async fn a_session_that_the_server_ends_is_replaced(lab: Arc<Lab>) -> anyhow::Re
         let other = &lab.pool;
         let sessions_seen = &mut sessions;
         let pid = store
-            .run(|mut connection| {
+            .run(|mut transaction| {
                 let is_first = sessions_seen.is_empty();
                 sessions_seen.push(());
                 async move {
-                    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await?;
+                    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *transaction).await?;
                     if is_first {
                         let end = if setting.is_empty() {
                             format!("SELECT pg_terminate_backend({pid})::text")
@@ -67,12 +67,12 @@ async fn a_session_that_the_server_ends_is_replaced(lab: Arc<Lab>) -> anyhow::Re
                         if setting.is_empty() {
                             sql.execute(other).await?;
                         } else {
-                            sql.execute(&mut *connection).await?;
+                            sql.execute(&mut *transaction).await?;
                         }
                         is_gone(other, pid).await?;
                     }
-                    // FATAL, with the code of the setting, is the answer to this.
-                    sqlx::query("SELECT 1").execute(&mut *connection).await?;
+                    // The reply is FATAL, with the code of the setting.
+                    sqlx::query("SELECT 1").execute(&mut *transaction).await?;
                     Ok(pid)
                 }
             })
@@ -94,7 +94,7 @@ async fn a_connection_to_a_server_that_takes_no_writes_is_closed(lab: Arc<Lab>) 
     feed(&lab, ORDERS).await?;
     let proxy = Proxy::start(lab.url())?;
     let (door, api) = behind_a_door().await;
-    // The reason is logged once, and the cut may be the first.
+    // The reason is logged once, and the cut may come first.
     let more = [("database.url", proxy.url()), ("log.level", "debug")];
     let sync = Process::start(&lab, lab.configured(&["sync"], api.url(), &more))?;
     door.arrivals(32).await;
@@ -102,7 +102,7 @@ async fn a_connection_to_a_server_that_takes_no_writes_is_closed(lab: Arc<Lab>) 
     proxy.cut(Ending::Fin);
     door.open();
     sync.logs("SQLSTATE 25006").await?;
-    // Only sessions that begin from now on may write, as when the name of the server leads to another one.
+    // Only new sessions may write, as when the name of the server leads to another one.
     read_only(&lab, "off").await?;
     sync.ends_with(FOUND_LOSSES).await?;
     assert_eq!(stored(&lab).await?, undisturbed(&lab, ORDERS).await?);
@@ -120,7 +120,7 @@ async fn single_statements_of_commands_outlive_a_fail_over(lab: Arc<Lab>) -> any
     Ok(())
 }
 
-/// What new sessions may do from now on.
+/// Whether new sessions are read-only.
 async fn read_only(lab: &Lab, is_on: &str) -> anyhow::Result<()> {
     let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&lab.pool).await?;
     let set =

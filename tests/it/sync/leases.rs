@@ -1,4 +1,4 @@
-//! Leases: who holds an order may write it, nobody else.
+//! Leases: only the holder of an order writes it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ tests!(
     an_order_reopened_while_it_is_fetched_is_left_to_the_next_run,
     an_expired_lease_is_taken_over,
     a_lease_cannot_be_infinite,
-    a_run_waits_for_an_order_in_other_hands_and_fetches_it_once_it_is_free,
+    a_run_waits_for_an_order_of_another_worker_and_fetches_it_once_it_is_free,
     a_run_ends_when_another_worker_has_settled_the_order_it_waited_for,
     a_worker_that_was_paused_beyond_its_lease_writes_nothing,
     a_lease_is_renewed_while_a_request_lasts_longer_than_it,
@@ -109,7 +109,7 @@ async fn a_worker_that_was_paused_beyond_its_lease_writes_nothing(lab: Arc<Lab>)
     let worker = Process::start(&lab, lab.configured(&["sync"], api.url(), &[("queue.lease", "2s")]))?;
     door.arrivals(20).await;
     worker.send(Signal::SIGSTOP)?;
-    // Nobody else takes the orders over: it is the clock alone that has ended the leases.
+    // No other worker takes the orders over: only the clock has ended the leases.
     until(&lab, "SELECT bool_and(leased_until < now()) FROM sync.order_queue").await?;
     door.open();
     worker.send(Signal::SIGCONT)?;
@@ -135,7 +135,9 @@ async fn a_lease_cannot_be_infinite(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_run_waits_for_an_order_in_other_hands_and_fetches_it_once_it_is_free(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_run_waits_for_an_order_of_another_worker_and_fetches_it_once_it_is_free(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     one_free_and_one_held(&lab).await?;
     let run = start_run(&lab, &api, &[]);
@@ -195,7 +197,6 @@ async fn one_free_and_one_held(lab: &Lab) -> anyhow::Result<()> {
     .await
 }
 
-/// The queue's only row.
 async fn queue_row(lab: &Lab) -> anyhow::Result<Option<String>> {
     lab.text("SELECT to_jsonb(q)::text FROM sync.order_queue AS q").await
 }

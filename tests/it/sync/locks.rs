@@ -1,4 +1,4 @@
-//! Locks that other sessions hold: every wait has an end in the server, and a line in the log that says who holds it.
+//! Locks of other sessions: every wait is limited in the server, and a log line names the holder.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ async fn a_lock_on_the_migrations_is_explained_and_a_signal_ends_the_wait(lab: A
         run.logs(&format!("another session holds a lock that is needed: pid {pid} (a forgotten migration)")).await?;
         run.send(Signal::SIGTERM)?;
         run.ends_with(0).await?;
-        no_one_waits(&lab, url).await
+        expect_no_waiting_session(&lab, url).await
     })
     .await
 }
@@ -98,8 +98,8 @@ async fn named(url: &str, name: &str) -> anyhow::Result<(PgConnection, i32)> {
     Ok((connection, pid))
 }
 
-/// Nobody waits in the database at `url`.
-async fn no_one_waits(lab: &Lab, url: &str) -> anyhow::Result<()> {
+/// Expects that no session waits in the database at `url`.
+async fn expect_no_waiting_session(lab: &Lab, url: &str) -> anyhow::Result<()> {
     let database = url::Url::parse(url)?.path().trim_start_matches('/').to_owned();
     let waits = WAITS.replace("current_database()", &format!("'{database}'"));
     until(lab, &format!("NOT ({waits})")).await

@@ -1,4 +1,4 @@
-//! Memory is bounded by configuration: not by the number of orders, not by what the API sends.
+//! Memory is bounded by configuration, not by the number of orders or by what the API sends.
 
 use std::fs::read_to_string;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ async fn many_large_replies_at_once_do_not_fill_the_memory(lab: Arc<Lab>) -> any
     let mut sync = Process::start(&lab, lab.configured(&["sync"], &api.base_url(), &more))?;
     let mut peak = 0;
     while !sync.has_ended()? {
-        // Between its end and this look there may be nothing to read.
+        // The process may have ended just before this look.
         peak = sync.peak_memory_kib().unwrap_or(peak);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     sync.ends_with(0).await?;
-    // All of it at once would be several times as much: 96 MiB as bytes, then decoded, then as columns.
+    // All replies at once would take several times as much: 96 MiB of bytes, then decoded, then as columns.
     assert!((1..LIMIT_KIB).contains(&peak), "{peak} KiB");
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, i64::from(ORDERS));
     assert!(lab.count("SELECT sum(body_length)::bigint FROM chat.messages").await? > 48 * 1024 * 1024);
@@ -36,7 +36,7 @@ async fn many_large_replies_at_once_do_not_fill_the_memory(lab: Arc<Lab>) -> any
 }
 
 impl Process {
-    /// The most memory that it had so far.
+    /// The peak memory so far.
     fn peak_memory_kib(&self) -> anyhow::Result<u64> {
         let status = read_to_string(format!("/proc/{}/status", self.id()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak in its status")?;

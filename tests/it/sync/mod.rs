@@ -1,6 +1,7 @@
-//! Runs: what is asked for and when, who may write, and what several workers make of one queue.
+//! Runs: what is fetched and when, who may write, and how several workers share a queue.
 //!
-//! Everything goes through the engine or the real binary; a [`Door`] before the API stops a run where a test wants it.
+//! Everything goes through the engine or the real binary. A [`Door`] in front of the API stops a run where a test needs
+//! it.
 
 mod bad_rows;
 mod database;
@@ -9,7 +10,7 @@ mod due;
 mod failover;
 mod leases;
 mod locks;
-// The kernel's own count of a process's memory.
+// The peak memory of a process, from the kernel.
 #[cfg(target_os = "linux")]
 mod memory;
 mod process;
@@ -36,7 +37,7 @@ use crate::support::{Lab, Labs};
 pub(crate) use door::Door;
 pub(crate) use process::Process;
 
-/// Longer than anything takes that a test waits for.
+/// Longer than any wait of a test takes.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
@@ -59,7 +60,7 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     tests.iter().flat_map(|tests| tests(labs)).collect()
 }
 
-/// How a `sync` of many simulated orders ends: some of them had expired before the first read.
+/// Exit code of a `sync` of many simulated orders: some had expired before the first read.
 pub(crate) const FOUND_LOSSES: i32 = 3;
 
 /// Answers a chat request as the simulated API would.
@@ -70,7 +71,7 @@ pub(crate) fn simulated(asked: &Asked) -> Answer {
     }
 }
 
-/// An API whose every chat request waits at a door, and is then answered as the simulated one would.
+/// An API whose chat requests wait at a door and are then answered as simulated.
 pub(crate) async fn behind_a_door() -> (Door, Recorder) {
     let door = Door::shut();
     let gate = door.gate();
@@ -81,17 +82,17 @@ pub(crate) async fn behind_a_door() -> (Door, Recorder) {
     (door, api.await)
 }
 
-/// The order that a chat request is about. Only for ids that need no percent-encoding.
+/// The order of a chat request. Only for ids that need no percent-encoding.
 pub(crate) fn order_of(asked: &Asked) -> &str {
     asked.target.split('/').nth(4).expect("a chat request")
 }
 
-/// The orders asked for, in that order.
+/// The fetched orders, in order.
 fn orders_asked(api: &Recorder) -> Vec<String> {
     api.chat_requests().iter().map(|asked| order_of(asked).to_owned()).collect()
 }
 
-/// How often each order was asked for.
+/// How often each order was fetched.
 fn times_asked(api: &Recorder) -> BTreeMap<String, usize> {
     let mut times = BTreeMap::new();
     for order in orders_asked(api) {
@@ -100,7 +101,7 @@ fn times_asked(api: &Recorder) -> BTreeMap<String, usize> {
     times
 }
 
-/// Feeds `order-1` … by plain SQL, as an upstream job would.
+/// Enqueues `order-1` … by plain SQL, as an upstream job would.
 pub(crate) async fn feed(lab: &Lab, orders: i32) -> anyhow::Result<()> {
     sqlx::query("INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(1, $1) AS n")
         .bind(orders)
@@ -109,14 +110,14 @@ pub(crate) async fn feed(lab: &Lab, orders: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a statement that a test needs to arrange its case.
+/// Runs a statement that sets up a case.
 pub(crate) async fn execute(lab: &Lab, statement: &'static str) -> anyhow::Result<()> {
     let result = sqlx::query(statement).execute(&lab.pool).await.with_context(|| statement.to_owned())?;
     ensure!(result.rows_affected() > 0, "nothing was changed by {statement}");
     Ok(())
 }
 
-/// Waits until an SQL condition is true; without rows it is false.
+/// Waits until an SQL condition is true; no row counts as false.
 pub(crate) async fn until(lab: &Lab, condition: &str) -> anyhow::Result<()> {
     let question = format!("SELECT coalesce(({condition}), false)");
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The real binary while it runs: its log goes to a file of its own that tests can look into.
+//! The real binary as a process, with its log in a file.
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// The same with a text on its standard input.
+    /// As above, with a text on standard input.
     pub(crate) async fn start_with_input(lab: &Lab, mut command: Command, input: &[u8]) -> anyhow::Result<Self> {
         command.stdin(Stdio::piped());
         let mut process = Self::start(lab, command)?;
@@ -37,7 +37,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Waits until a text is in its log.
+    /// Waits until the log contains a text.
     pub(crate) async fn logs(&self, text: &str) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
@@ -62,7 +62,8 @@ impl Process {
         self.child.id().context("it has ended already")
     }
 
-    /// Stops it for so long. Another process sees to its going on, so that none stays behind if the tests end meanwhile.
+    /// Pauses the process for that long. Another process resumes it, so that none stays paused if the tests end
+    /// meanwhile.
     pub(crate) fn pause(&self, time: Duration) -> anyhow::Result<()> {
         let id = self.child.id().context("it has ended already")?.to_string();
         let seconds = time.as_secs_f64().to_string();
@@ -71,22 +72,22 @@ impl Process {
         Ok(())
     }
 
-    /// Kills it: no chance to put anything in order.
+    /// Kills the process without a chance to clean up.
     pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Waits for its end, however it ends.
+    /// Waits for its end, with any exit code.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
         Ok(self.child.wait().await?)
     }
 
-    /// All that it has logged.
+    /// The whole log.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
         Ok(read_to_string(&self.log)?)
     }
 
-    /// Waits for its end, insists on the exit code, and gives back what it logged.
+    /// Waits for its end, expects the exit code, and returns the log.
     pub(crate) async fn ends_with(mut self, code: i32) -> anyhow::Result<String> {
         let ended = timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
         let log = read_to_string(&self.log)?;

@@ -1,4 +1,4 @@
-//! Rows that PostgreSQL refuses: the order fails alone, and nothing that the API said is lost.
+//! Rows that PostgreSQL refuses: only their order fails, and its reply is kept.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::support::http::{Answer, Recorder};
 use crate::support::{Finished, Lab, tests};
 
 tests!(
-    one_refused_order_fails_alone_and_what_was_said_is_kept,
-    a_refusal_that_lasts_ends_in_death,
+    one_refused_order_fails_alone_and_its_reply_is_kept,
+    a_lasting_refusal_makes_the_order_dead,
     rows_whose_order_was_deleted_by_hand_are_completed,
     a_reject_that_is_refused_too_is_kept_without_its_body,
     an_order_stops_no_other_if_nothing_of_it_can_be_kept,
     an_order_that_a_trigger_refuses_as_a_passing_failure_stops_no_other,
     an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run,
     a_conversation_is_stored_even_if_its_rejects_cannot_be,
-    what_a_trigger_says_of_a_row_is_not_repeated,
+    the_message_of_a_trigger_is_not_repeated,
 );
 
-async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn one_refused_order_fails_alone_and_its_reply_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 200).await?;
     sqlx::raw_sql("ALTER TABLE chat.messages ADD CONSTRAINT no_seven CHECK (order_id NOT IN ('order-7', 'order-77'))")
         .execute(&lab.pool)
@@ -40,8 +40,8 @@ async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) 
     let kept = "SELECT count(*) FROM sync.rejects
                 WHERE kind = 'not_storable' AND reason LIKE '%no_seven%' AND body LIKE '%words of ' || order_id || '\"%'";
     assert_eq!(lab.count(kept).await?, 2);
-    let told = "SELECT count(*) FROM sync.order_queue WHERE last_error LIKE '%words of%'";
-    assert_eq!(lab.count(told).await?, 0, "chat text stays out of error texts");
+    let shown = "SELECT count(*) FROM sync.order_queue WHERE last_error LIKE '%words of%'";
+    assert_eq!(lab.count(shown).await?, 0, "chat text stays out of error texts");
 
     sqlx::raw_sql("ALTER TABLE chat.messages DROP CONSTRAINT no_seven").execute(&lab.pool).await?;
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE failures > 0").await?;
@@ -50,7 +50,7 @@ async fn one_refused_order_fails_alone_and_what_was_said_is_kept(lab: Arc<Lab>) 
     Ok(())
 }
 
-async fn a_refusal_that_lasts_ends_in_death(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_lasting_refusal_makes_the_order_dead(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1).await?;
     sqlx::raw_sql("ALTER TABLE chat.messages ADD CONSTRAINT none CHECK (false)").execute(&lab.pool).await?;
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
@@ -70,7 +70,7 @@ async fn rows_whose_order_was_deleted_by_hand_are_completed(lab: Arc<Lab>) -> an
     lab.sync(api.url(), &[]).await?;
     execute(&lab, "DELETE FROM chat.orders WHERE order_id = 'order-2'").await?;
     execute(&lab, "UPDATE chat.messages SET body = 'something else' WHERE order_id = 'order-2'").await?;
-    // One that the queue remembers to have read, and one that it knows nothing of any more.
+    // One order that the queue remembers as read, and one that it does not know any more.
     execute(&lab, "DELETE FROM chat.orders WHERE order_id = 'order-3'").await?;
     execute(&lab, "DELETE FROM sync.order_queue WHERE order_id = 'order-2'").await?;
     execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order-2')").await?;
@@ -121,7 +121,7 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     assert_eq!((report.run.fetched, report.run.failed), (49, 1));
     let row = "SELECT concat_ws(' ', state, failures, last_error_kind, due_at > now(), last_error)
                FROM sync.order_queue WHERE order_id = 'order-7'";
-    let expected = "pending 1 not_storable t the database refuses its rows, and what it was told of the refusal";
+    let expected = "pending 1 not_storable t the database refuses its rows, and the text of the refusal";
     assert_eq!(lab.text(row).await?.as_deref(), Some(expected));
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
     Ok(())
@@ -175,7 +175,7 @@ async fn an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run(lab: Ar
 
 async fn a_conversation_is_stored_even_if_its_rejects_cannot_be(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 50).await?;
-    // As after a cut-over that copied rows but not where their numbers had come to.
+    // As after a migration to another server that copied rows but not the sequences.
     sqlx::raw_sql(
         "INSERT INTO sync.rejects (reject_id, order_id, run_id, received_at, kind, json_path, reason, body, body_bytes)
              OVERRIDING SYSTEM VALUE
@@ -195,7 +195,7 @@ async fn a_conversation_is_stored_even_if_its_rejects_cannot_be(lab: Arc<Lab>) -
     Ok(())
 }
 
-async fn what_a_trigger_says_of_a_row_is_not_repeated(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn the_message_of_a_trigger_is_not_repeated(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 1).await?;
     sqlx::raw_sql(
         "CREATE FUNCTION quote() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -208,9 +208,9 @@ async fn what_a_trigger_says_of_a_row_is_not_repeated(lab: Arc<Lab>) -> anyhow::
     let sync = Finished::of(lab.configured(&["sync"], api.url(), &[("log.level", "debug")])).await?.expect_code(3);
     assert!(sync.stderr.contains("a trigger or function raised an error (SQLSTATE P0001)"), "{}", sync.stderr);
     assert!(!sync.stderr.contains("words of"), "{}", sync.stderr);
-    let told = "SELECT count(*) FROM sync.order_queue, sync.rejects
+    let shown = "SELECT count(*) FROM sync.order_queue, sync.rejects
                 WHERE last_error LIKE '%words of%' OR reason LIKE '%words of%'";
-    assert_eq!(lab.count(told).await?, 0);
+    assert_eq!(lab.count(shown).await?, 0);
     Ok(())
 }
 

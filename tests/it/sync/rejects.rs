@@ -14,14 +14,14 @@ tests!(
     a_flood_within_a_run_does_not_wait_for_its_end,
     without_limits_nothing_is_dropped,
     a_run_that_fails_drops_as_well,
-    a_locked_reject_holds_nobody_up,
+    a_locked_reject_delays_nothing,
 );
 
 async fn old_rejects_are_dropped_after_a_run_and_counted(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     lab.sync(api.url(), &[]).await?;
     assert_eq!(rejects::dropped(&lab.pool).await?, []);
-    // More than one statement drops.
+    // More than one statement can drop.
     kept_rejects(&lab, 2_500, "interval '31 days'").await?;
     kept_rejects(&lab, 3, "interval '29 days'").await?;
     lab.sync(api.url(), &[]).await?;
@@ -38,12 +38,12 @@ async fn old_rejects_are_dropped_after_a_run_and_counted(lab: Arc<Lab>) -> anyho
 async fn the_oldest_go_first_when_they_are_too_much(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     kept_rejects(&lab, 5_000, "interval '1 hour'").await?;
-    // Each counts for 400 bytes: 1000 of them fit, and no byte is too many.
+    // Each counts for 400 bytes: exactly 1000 of them fit.
     lab.sync(api.url(), &[("rejects.max_bytes", "400000")]).await?;
     assert_eq!(left(&lab).await?, (1_000, 4_001));
     lab.sync(api.url(), &[("rejects.max_bytes", "399999")]).await?;
     assert_eq!(left(&lab).await?, (999, 4_002));
-    // Some are too old, others too much.
+    // Some are too old, others too many.
     kept_rejects(&lab, 10, "interval '1 hour'").await?;
     execute(&lab, "UPDATE sync.rejects SET received_at = now() - interval '40 days' WHERE reject_id <= 4100").await?;
     lab.sync(api.url(), &[("rejects.max_bytes", "400000")]).await?;
@@ -51,7 +51,7 @@ async fn the_oldest_go_first_when_they_are_too_much(lab: Arc<Lab>) -> anyhow::Re
     let dropped = rejects::dropped(&lab.pool).await?;
     let counts: Vec<_> = dropped.iter().map(|dropped| (dropped.reason.as_str(), dropped.rejects)).collect();
     assert_eq!(counts, [("keep", 90), ("max_bytes", 4_010)]);
-    // One that is larger than all that may be kept goes as well.
+    // One that is larger than the limit is dropped as well.
     lab.sync(api.url(), &[("rejects.max_bytes", "1")]).await?;
     assert_eq!(left(&lab).await?.0, 0);
     Ok(())
@@ -59,7 +59,7 @@ async fn the_oldest_go_first_when_they_are_too_much(lab: Arc<Lab>) -> anyhow::Re
 
 async fn a_flood_within_a_run_does_not_wait_for_its_end(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 3_000).await?;
-    // Most orders are good, so that it is no outage. Ten pages fit.
+    // Most orders are good, so that this is no outage. Ten pages fit.
     let page = format!("<html>{}</html>", "x".repeat(20_000));
     let api = Recorder::start(move |asked| {
         if asked.target.contains("3/messages") || asked.target.contains("7/messages") {
@@ -69,7 +69,7 @@ async fn a_flood_within_a_run_does_not_wait_for_its_end(lab: Arc<Lab>) -> anyhow
         }
     })
     .await;
-    // Notes how many there were at most.
+    // Records the largest number of rejects.
     sqlx::raw_sql(
         "CREATE TABLE most (bytes bigint);
          CREATE FUNCTION note_most() RETURNS trigger LANGUAGE plpgsql AS
@@ -107,7 +107,7 @@ async fn a_run_that_fails_drops_as_well(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_locked_reject_holds_nobody_up(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_locked_reject_delays_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     kept_rejects(&lab, 1_100, "interval '31 days'").await?;
     let mut elsewhere = lab.pool.begin().await?;

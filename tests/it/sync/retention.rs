@@ -1,4 +1,4 @@
-//! `queue.retention`: which rows leave the queue after a run, and that nothing else is forgotten with them.
+//! `queue.retention`: which rows leave the queue after a run, and that nothing else is lost with them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,7 +38,7 @@ async fn what_ended_long_ago_leaves_the_queue_after_a_run_and_nothing_else_does(
     )
     .await?;
     let chat = lab.dump("chat").await?;
-    // Somebody is busy with one of them.
+    // Another session has locked one of them.
     let mut elsewhere = lab.pool.begin().await?;
     sqlx::query("SELECT FROM sync.order_queue WHERE order_id = 'many-7' FOR UPDATE").execute(&mut *elsewhere).await?;
 
@@ -95,8 +95,8 @@ async fn an_order_that_is_fed_again_keeps_what_was_proven_of_it(lab: Arc<Lab>) -
             say(end);
             lab.make_all_due().await?;
             lab.sync(api.url(), &[GUARD_OFF]).await?;
-            let told = "SELECT string_agg(concat_ws(' ', order_id, status, coverage), ',') FROM chat.orders";
-            assert_eq!(lab.text(told).await?, Some(format!("{order} {status} {proof}")));
+            let shown = "SELECT string_agg(concat_ws(' ', order_id, status, coverage), ',') FROM chat.orders";
+            assert_eq!(lab.text(shown).await?, Some(format!("{order} {status} {proof}")));
             lab.let_time_pass(Duration::from_hours(49)).await?;
             lab.sync(api.url(), &TWO_DAYS).await?;
             assert_eq!(left(&lab).await?, "");
@@ -124,8 +124,8 @@ async fn what_was_lost_of_an_order_is_not_forgotten_either(lab: Arc<Lab>) -> any
         execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order')").await?;
         let api = Recorder::start(move |_| end.clone()).await;
         lab.sync(api.url(), &[GUARD_OFF]).await?;
-        let told = lab.text("SELECT concat_ws(' ', status, coverage) FROM chat.orders").await?;
-        assert_eq!(told.as_deref(), Some(after), "{before}");
+        let shown = lab.text("SELECT concat_ws(' ', status, coverage) FROM chat.orders").await?;
+        assert_eq!(shown.as_deref(), Some(after), "{before}");
     }
     Ok(())
 }
@@ -140,10 +140,10 @@ async fn enqueue_knows_orders_that_have_left_the_queue(lab: Arc<Lab>) -> anyhow:
     .await?;
     execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('put back')").await?;
     let csv = b"order_id,connect_user_id\nexpired,u\nclosed,u\nquiet,u\nopen,u\nnew,u\nput back,u\n";
-    let told = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0).stdout;
-    assert_eq!(told, "2 added, 1 updated, 3 already known, 0 rejected\n");
+    let shown = Finished::of_input(lab.with_database(&["enqueue"]), csv).await?.expect_code(0).stdout;
+    assert_eq!(shown, "2 added, 1 updated, 3 already known, 0 rejected\n");
     assert_eq!(left(&lab).await?, "new open put back");
-    // One that is in the queue learns what it lacked, whatever is stored of it.
+    // Missing values are filled in for an order in the queue, even if it is stored.
     let users = "SELECT count(*) FROM sync.order_queue WHERE connect_user_id = 'u'";
     assert_eq!(lab.count(users).await?, 3);
 
@@ -152,7 +152,7 @@ async fn enqueue_knows_orders_that_have_left_the_queue(lab: Arc<Lab>) -> anyhow:
     Ok(())
 }
 
-/// An old and a young one in each state, none of them due.
+/// An old and a new order in each state, none of them due.
 async fn ended_orders(lab: &Lab) -> anyhow::Result<()> {
     execute(
         lab,

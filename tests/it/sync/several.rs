@@ -1,4 +1,4 @@
-//! Several processes on one queue, at the same time or one after the other's violent end.
+//! Several processes on one queue, at the same time or after one was killed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::{Finished, Lab, tests};
 
 tests!(
     two_processes_share_the_queue_and_ask_for_every_order_once,
-    a_killed_process_loses_nothing_and_doubles_nothing,
+    a_killed_process_loses_and_duplicates_nothing,
     a_run_whose_worker_was_killed_is_called_abandoned,
     an_interrupted_sync_does_not_call_the_rest_up_to_date,
     an_interrupted_sync_with_a_limit_is_called_interrupted_too,
@@ -28,7 +28,7 @@ async fn two_processes_share_the_queue_and_ask_for_every_order_once(lab: Arc<Lab
     let one = sync()?;
     door.arrivals(8).await;
     let other = sync()?;
-    // Both are in the middle of their work.
+    // Both are working.
     door.arrivals(8).await;
     door.open();
     let (one, other) = tokio::try_join!(Finished::of_child(one), Finished::of_child(other))?;
@@ -51,7 +51,7 @@ async fn two_processes_share_the_queue_and_ask_for_every_order_once(lab: Arc<Lab
     Ok(())
 }
 
-async fn a_killed_process_loses_nothing_and_doubles_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_killed_process_loses_and_duplicates_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, ORDERS).await?;
     let (door, api) = behind_a_door().await;
     door.admit(700);
@@ -85,7 +85,7 @@ async fn a_run_whose_worker_was_killed_is_called_abandoned(lab: Arc<Lab>) -> any
     door.arrivals(10).await;
     killed.kill().await?;
     door.open();
-    // The first of these waits for the dead worker's leases; at the second there is nothing left of them.
+    // The first run waits for the leases of the dead worker; at the second none are left.
     lab.sync(api.url(), &more).await?;
     lab.sync(api.url(), &more).await?;
     let statuses = "SELECT string_agg(status, ' ' ORDER BY started_at) FROM sync.runs";
@@ -110,7 +110,7 @@ async fn is_called_interrupted(lab: &Lab, arguments: &[&str]) -> anyhow::Result<
     sync.send(Signal::SIGTERM)?;
     sync.logs("signal received").await?;
     door.open();
-    // 0 says that every due order is up to date, 3 that the run came to its end.
+    // Exit code 0 means that every due order is up to date, 3 that the run completed.
     sync.ends_with(1).await?;
     let run = "SELECT concat_ws(' ', status, claimed) FROM sync.runs";
     assert_eq!(lab.text(run).await?.as_deref(), Some("interrupted 4"));
@@ -122,13 +122,13 @@ fn summary(finished: Finished) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&finished.expect_code(FOUND_LOSSES).stdout)?)
 }
 
-/// Schema chat but for the times at which it was written.
+/// Schema chat without the times of writing.
 pub(super) async fn stored(lab: &Lab) -> anyhow::Result<Vec<String>> {
     let times = ["first_synced_at", "updated_at", "first_seen_at", "observed_at", "removed_at", "closed_at"];
     lab.dump_without("chat", &times).await
 }
 
-/// What the same orders come to in one run without any trouble, in a database of their own.
+/// Schema chat after one undisturbed run over the same orders, in a separate database.
 pub(super) async fn undisturbed(lab: &Lab, orders: i32) -> anyhow::Result<Vec<String>> {
     let other = Lab::open(lab.url()).await?;
     let api = Recorder::start(simulated).await;

@@ -1,4 +1,4 @@
-//! The storm guard: what an API says of every order is held, and the work goes on.
+//! The storm guard: results that hit every order are held, and the run continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,10 +35,10 @@ tests!(
     a_single_order_that_vanished_is_closed_after_a_probe,
     what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_week,
     an_expiry_sooner_than_possible_is_held_until_it_is_possible,
-    a_404_without_the_code_is_held_until_somebody_confirms,
+    a_404_without_the_code_is_held_until_it_is_confirmed,
     confirming_settles_what_is_held_without_a_request,
     old_orders_fed_late_may_all_be_expired,
-    orders_refused_one_and_all_stop_the_run_and_count_nothing,
+    if_all_orders_are_refused_the_run_stops_and_counts_no_failure,
     ten_malformed_orders_at_the_head_stop_nothing,
     a_few_refused_orders_a_day_are_given_up_and_a_flood_is_held,
     closures_are_undone_by_retry,
@@ -116,7 +116,7 @@ async fn orders_that_expired_in_time_are_captured_and_hold_nothing_up(lab: Arc<L
 async fn a_storm_in_the_middle_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> anyhow::Result<()> {
     read_before(&lab, 2_000).await?;
     let seen = AtomicUsize::new(0);
-    // The server is switched for a while, in the middle of whatever is counted.
+    // The wrong server answers for a while, in the middle of the run.
     let api = Recorder::start(move |asked| {
         if (850..1_150).contains(&seen.fetch_add(1, Ordering::Relaxed)) { Answer::not_found() } else { read(asked) }
     })
@@ -265,7 +265,7 @@ async fn a_first_small_run_is_believed_and_a_flood_is_not(lab: Arc<Lab>) -> anyh
     let run = one_run(&lab, &api).await?;
     assert_eq!((run.status.as_str(), run.closed), ("succeeded", 99));
 
-    // The hundredth of the day is one too many, until the day is over.
+    // The hundredth order of a day is too many, until the next day.
     lab.enqueue(&["order-100"]).await?;
     let run = one_run(&lab, &api).await?;
     assert_eq!((run.status.as_str(), run.closed, run.held), ("failed", 0, 1));
@@ -290,7 +290,7 @@ async fn what_is_held_is_closed_when_good_replies_have_shown_the_place_right(lab
     let api = Recorder::start(|asked| if number(asked) <= 200 { Answer::not_found() } else { read(asked) }).await;
     assert_eq!(one_run(&lab, &api).await?.held, 200);
     assert_eq!(lab.count(HELD).await?, 200);
-    // A good reply of the same place, in a run of its own.
+    // A good reply in the same id space, in another run.
     lab.enqueue(&["order-201"]).await?;
     assert_eq!(one_run(&lab, &api).await?.fetched, 1);
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE held_kind IS NOT NULL").await?;
@@ -308,7 +308,7 @@ async fn one_users_unknown_orders_are_held_beside_healthy_users(lab: Arc<Lab>) -
     let all_good = Recorder::start(read).await;
     assert_eq!(one_run(&lab, &all_good).await?.fetched, 440);
     lab.make_all_due().await?;
-    // That of the last forty; and a new one has five new orders, all unknown.
+    // The user of the last forty; and a new user with five new orders, all unknown.
     sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id) SELECT 'order-' || n, 'new' FROM generate_series(441, 445) AS n")
         .execute(&lab.pool)
         .await?;
@@ -325,7 +325,7 @@ async fn small_runs_close_none_of_a_users_orders_beside_those_of_others(lab: Arc
     execute(&lab, "UPDATE sync.order_queue SET connect_user_id = 'user-' || substr(order_id, 7)::int % 5").await?;
     let all_good = Recorder::start(read).await;
     assert_eq!(one_run(&lab, &all_good).await?.fetched, 200);
-    // One user's orders are not known any more; three of them, and some of others, come up in each run.
+    // All orders of one user are unknown now; each run gets three of them and some of other users.
     let api =
         Recorder::start(|asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) }).await;
     for _ in 0..4 {
@@ -340,7 +340,7 @@ async fn small_runs_close_none_of_a_users_orders_beside_those_of_others(lab: Arc
         let run = one_run(&lab, &api).await?;
         assert_eq!((run.fetched, run.closed, run.held), (20, 0, 3));
     }
-    // A single one that vanished is believed, because another of the same user is readable.
+    // A single vanished order is believed, because another one of the same user is readable.
     let api = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE order_id = 'order-1'").await?;
     let run = one_run(&lab, &api).await?;
@@ -353,7 +353,7 @@ async fn what_another_server_said_is_no_evidence_here(lab: Arc<Lab>) -> anyhow::
     let wrong = Recorder::start(|_| Answer::not_found()).await;
     assert_eq!(one_run(&lab, &wrong).await?.held, 150);
     execute(&lab, "UPDATE sync.order_queue SET held_since = now() - interval '8 days', due_at = now()").await?;
-    // Good replies of the right server do not make the wrong one's word true, nor older.
+    // Good replies of the right server are no evidence for the wrong one.
     let right = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
     let run = one_run(&lab, &right).await?;
     assert_eq!((run.fetched, run.closed, run.held), (149, 1, 0));
@@ -401,8 +401,8 @@ async fn what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_we
 
 async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<Lab>) -> anyhow::Result<()> {
     read_before(&lab, 30).await?;
-    // Of some the feeder says that they were completed two hours ago, of others the last message is three hours old; of
-    // a third sort nothing is known, so they can have expired at any time.
+    // Some were completed two hours ago by the feeder; the last message of others is three hours old; nothing is known
+    // of the rest, so they can have expired at any time.
     execute(
         &lab,
         "UPDATE chat.orders SET last_message_at = CASE WHEN substr(order_id, 7)::int <= 10 THEN NULL
@@ -420,7 +420,7 @@ async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<La
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'expired'").await?, 20);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 10);
 
-    // A day later it is possible, and was proven when it was first seen.
+    // A day later it is possible, and proven when it was first seen.
     let day = std::time::Duration::from_hours(23);
     lab.let_time_pass(day).await?;
     execute(&lab, "UPDATE chat.orders SET last_message_at = last_message_at - interval '23 hours' WHERE last_message_at IS NOT NULL").await?;
@@ -433,7 +433,7 @@ async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<La
     Ok(())
 }
 
-async fn a_404_without_the_code_is_held_until_somebody_confirms(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_404_without_the_code_is_held_until_it_is_confirmed(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 20).await?;
     let uncoded = |asked: &Asked| {
         if number(asked) == 1 {
@@ -501,7 +501,7 @@ async fn old_orders_fed_late_may_all_be_expired(lab: Arc<Lab>) -> anyhow::Result
     Ok(())
 }
 
-async fn orders_refused_one_and_all_stop_the_run_and_count_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn if_all_orders_are_refused_the_run_stops_and_counts_no_failure(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 300).await?;
     for (refusal, hint) in [
         (
@@ -515,7 +515,7 @@ async fn orders_refused_one_and_all_stop_the_run_and_count_nothing(lab: Arc<Lab>
         let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
         assert!(failure.contains("were refused alike") && failure.contains(hint), "{failure}");
         assert_eq!(report.run.status, "failed");
-        // As in `connect::outage`: the bound holds on a slow machine too.
+        // As in `connect::outage`: the limit holds on a slow machine too.
         assert!(api.asked().len() <= 10 + 10 + 1 + 3 * 8, "{} requests", api.asked().len());
         let touched =
             "SELECT count(*) FROM sync.order_queue WHERE state <> 'pending' OR failures > 0 OR held_kind IS NOT NULL";
@@ -571,12 +571,12 @@ async fn closures_are_undone_by_retry(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run over all that is due, which nothing keeps from its end.
+/// A complete run over everything due.
 async fn one_run(lab: &Lab, api: &Recorder) -> anyhow::Result<Run> {
     run_with(lab, api, &[]).await
 }
 
-/// The same with one request at a time, so that replies come in the order of the queue.
+/// As above, with one request at a time, so that replies come in queue order.
 async fn one_by_one(lab: &Lab, api: &Recorder) -> anyhow::Result<Run> {
     run_with(lab, api, &[("pace.max_in_flight", "1")]).await
 }
@@ -587,7 +587,7 @@ async fn run_with(lab: &Lab, api: &Recorder, settings: &[(&str, &str)]) -> anyho
     Ok(report.run)
 }
 
-/// A run of at most so many orders.
+/// A run of at most that many orders.
 async fn small_run(lab: &Lab, api: &Recorder, orders: u64) -> anyhow::Result<()> {
     let worker = lab.worker(&lab.settings(api.url(), &[]));
     let request = Request { trigger: Trigger::Manual, only: None, limit: Some(orders) };
@@ -601,7 +601,7 @@ async fn execute_any(lab: &Lab, statement: &'static str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Orders that were read once, a moment ago, and are due again.
+/// Orders that were read a moment ago and are due again.
 async fn read_before(lab: &Lab, orders: i32) -> anyhow::Result<()> {
     feed(lab, orders).await?;
     let api = Recorder::start(read).await;
@@ -617,7 +617,7 @@ fn number(asked: &Asked) -> u32 {
     order_of(asked).trim_start_matches("order-").parse().expect("a number")
 }
 
-/// A conversation of one message, whatever the order.
+/// A conversation of one message, for any order.
 fn read(_: &Asked) -> Answer {
     conversation("on my way")
 }

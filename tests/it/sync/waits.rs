@@ -1,4 +1,5 @@
-//! A wait of more than ten seconds says why and until when: in the log, in `sync.runs`, and in `chatsync status`.
+//! A wait of more than ten seconds is reported with reason and end: in the log, in `sync.runs`, and in `chatsync
+//! status`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

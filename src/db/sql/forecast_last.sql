@@ -1,7 +1,0 @@
--- The last order that a run of $1 orders would claim that starts at $2; none if fewer are due then.
-SELECT -priority::integer AS "rank!", sync.within_calendar(deadline_base) AS "deadline_base!", order_id
-FROM sync.order_queue
-WHERE state IN ('pending', 'open')
-  AND due_at <= $2
-ORDER BY -priority::integer, deadline_base, order_id
-LIMIT 1 OFFSET $1::bigint - 1
