@@ -179,7 +179,7 @@ async fn a_body_that_does_not_match_its_encoding_is_kept_as_it_came(lab: Arc<Lab
         let report = lab.sync(recorder.url(), &[("queue.max_failures", "100")]).await?;
         let order = Queued::row(&lab, "a").await?;
         order.expect_failed("not_understood", failures);
-        assert!(order.error().contains("not what its Content-Encoding says"), "{encoding}: {order:?}");
+        assert!(order.error().contains("do not match the Content-Encoding"), "{encoding}: {order:?}");
         assert_eq!((report.run.failed, recorder.asked().len()), (1, 1), "{encoding}");
         let kept = "SELECT concat_ws('|', http_status, kind, json_path, body_bytes, body) FROM sync.rejects";
         let expected =
