@@ -101,7 +101,7 @@ async fn a_signal_does_not_wait_for_replies_that_never_come(lab: Arc<Lab>) -> an
     door.arrivals(4).await;
     daemon.send(Signal::SIGTERM)?;
     let log = daemon.ends_with(0).await?;
-    assert!(log.contains("claimed orders given back"), "{log}");
+    assert!(log.contains("claimed orders released"), "{log}");
     let left = "SELECT count(*) FROM sync.order_queue WHERE state = 'pending' AND lease_id IS NULL";
     assert_eq!(lab.count(left).await?, 10);
     Ok(())
