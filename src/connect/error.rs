@@ -48,7 +48,7 @@ pub enum Error {
         status: u16,
         /// The API's own error, if the body holds one.
         api: Option<ApiError>,
-        /// The body, if it is kept: see [`Error::keeping`].
+        /// The body, if it is kept: see `Error::keeping`.
         reject: Option<Fault>,
     },
     /// The order needs the other kind of token (code 4001), which is not available or was refused as well.

@@ -28,9 +28,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// After a stop signal, all operations together wait this long for a database that is unavailable or locked. Service
 /// managers kill a process about 10 s after the signal.
-const GRACE: Duration = Duration::from_secs(4);
+const GRACE: Duration = Duration::from_secs(3);
 /// After a stop signal, one wait for a connection or a lock takes at most this long: several operations still follow.
-const LAST_TRY: Duration = Duration::from_secs(1);
+const LAST_TRY: Duration = Duration::from_millis(700);
 
 /// How often a conflict raised by a trigger is tried. The trigger may mean it as a request to retry.
 const RAISED_TRIES: u32 = 5;
