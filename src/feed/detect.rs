@@ -168,43 +168,39 @@ pub(super) fn is_frame(line: &str) -> bool {
         || (line.starts_with("****") && line.ends_with("****"))
 }
 
+const LAST_LINES: [&str; 11] = [
+    "total",
+    "totals",
+    "grand total",
+    "subtotal",
+    "sub total",
+    "sum",
+    "count",
+    "eof",
+    "end",
+    "end of file",
+    "end of report",
+];
+const COUNTED: [&str; 11] =
+    ["records", "record", "orders", "order", "items", "item", "lines", "line", "entries", "results", "total"];
+
 /// Returns whether a line is the last one of a report or a list: `Grand Total`, `Total: 2`, `2 records`, `EOF`, `-- end --`.
 fn is_total(line: &str) -> bool {
     if line.len() > 4 && line.starts_with("--") && line.ends_with("--") {
         return true;
     }
+    // Most ids are longer, and need no copy.
+    if line.len() > 24 {
+        return false;
+    }
     let line = line.to_lowercase();
-    let words =
-        line.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_ascii_whitespace() || matches!(c, ':' | '=' | '.'));
+    let is_filler = |c: char| c.is_ascii_digit() || c.is_ascii_whitespace() || matches!(c, ':' | '=' | '.');
+    let words = line.trim_end_matches(is_filler);
+    // `END42` may be an id.
+    let is_alone = !line[words.len()..].starts_with(|c: char| c.is_ascii_digit());
     let (count, what) = line.split_once(' ').unwrap_or((&line, ""));
-    let is_counted = matches!(
-        what.trim_start(),
-        "records"
-            | "record"
-            | "orders"
-            | "order"
-            | "items"
-            | "item"
-            | "lines"
-            | "line"
-            | "entries"
-            | "results"
-            | "total"
-    );
-    matches!(
-        words,
-        "total"
-            | "totals"
-            | "grand total"
-            | "subtotal"
-            | "sub total"
-            | "sum"
-            | "count"
-            | "eof"
-            | "end"
-            | "end of file"
-            | "end of report"
-    ) || (is_counted && count.bytes().all(|byte| byte.is_ascii_digit()))
+    (is_alone && LAST_LINES.contains(&words))
+        || (COUNTED.contains(&what.trim_start()) && count.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Returns whether a line is what psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`,
