@@ -1,6 +1,7 @@
 -- Claims the next orders after a cursor, in due order. Must be committed before any HTTP request: another worker could
 -- otherwise claim the same orders. Skips locked rows. Takes over expired leases; no other statement does. A lease that
--- ends later than any worker could have written counts as expired: the clock was set back, or it was written by hand.
+-- ends later than any worker would write counts as expired: the clock was set back, or it was written by hand. Half an
+-- hour at least, because other workers may have a longer queue.lease.
 WITH claimed AS (
     UPDATE sync.order_queue AS q
     SET lease_id = $7,
@@ -15,7 +16,8 @@ WITH claimed AS (
           -- future belongs to this run: the clock was set back.
           AND (due_at > 'epoch' OR enqueued_at <= $1 OR enqueued_at > now())
           -- Under the same lease: claimed by an earlier try of this statement whose reply was lost.
-          AND (leased_until IS NULL OR leased_until <= now() OR leased_until > now() + 2 * $8::interval OR lease_id = $7)
+          AND (leased_until IS NULL OR leased_until <= now() OR leased_until > now() + greatest(2 * $8::interval, '30 min')
+               OR lease_id = $7)
           AND (-priority::integer, deadline_base, order_id) > ($2, coalesce($3::timestamptz, '-infinity'), $4)
           AND ($5::text[] IS NULL OR order_id = ANY ($5))
         ORDER BY -priority::integer, deadline_base, order_id
