@@ -37,6 +37,17 @@ impl Own {
         self.0.path().join("own")
     }
 
+    /// The daemon on this database, which is chosen explicitly.
+    fn daemon(&self, lab: &Lab, api: &Recorder) -> Command {
+        let mut command = self.command(lab, &["run"]);
+        command
+            .env("DATABASE_URL", "embedded")
+            .env("CHATSYNC__API__BASE_URL", api.url())
+            .env("CHATSYNC__AUTH__MODE", "static_token")
+            .env("CHATSYNC__AUTH__TOKEN", "token");
+        command
+    }
+
     fn command(&self, lab: &Lab, arguments: &[&str]) -> Command {
         let path = self.path();
         let before = ["--data-dir", path.to_str().expect("UTF-8")];
@@ -106,14 +117,8 @@ async fn psql_opens_the_embedded_database_and_stops_what_it_started(lab: Arc<Lab
 async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> anyhow::Result<()> {
     let own = Own::new()?;
     let api = Recorder::start(|_| Answer::not_found()).await;
-    let mut command = own.command(&lab, &["run"]);
-    command
-        .env("DATABASE_URL", "embedded")
-        .env("CHATSYNC__API__BASE_URL", api.url())
-        .env("CHATSYNC__AUTH__MODE", "static_token")
-        .env("CHATSYNC__AUTH__TOKEN", "token")
-        .env("CHATSYNC__DATABASE__GIVE_UP_AFTER", "1s")
-        .env("CHATSYNC__SCHEDULE__CRON", "* * * * * *");
+    let mut command = own.daemon(&lab, &api);
+    command.env("CHATSYNC__DATABASE__GIVE_UP_AFTER", "1s").env("CHATSYNC__SCHEDULE__CRON", "* * * * * *");
     let daemon = Process::start(&lab, command)?;
     daemon.logs("run finished").await?;
     let killed = postmaster(&own.path())?;
@@ -132,14 +137,8 @@ async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> 
     let own = Own::new()?;
     Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
     let (door, api) = behind_a_door().await;
-    let mut command = own.command(&lab, &["run"]);
-    command
-        .env("DATABASE_URL", "embedded")
-        .env("CHATSYNC__API__BASE_URL", api.url())
-        .env("CHATSYNC__AUTH__MODE", "static_token")
-        .env("CHATSYNC__AUTH__TOKEN", "token")
-        .env("CHATSYNC__SCHEDULE__RUN_ON_START", "true")
-        .env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
+    let mut command = own.daemon(&lab, &api);
+    command.env("CHATSYNC__SCHEDULE__RUN_ON_START", "true").env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
     let daemon = Process::start(&lab, command)?;
     door.arrivals(1).await;
     kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
