@@ -2,6 +2,7 @@
 //!
 //! Refuses what would otherwise fill the queue with garbage: whole rows, frames and titles as order ids.
 
+use super::lines::{has_digit, is_frame, is_id, is_prose, is_setting, is_word};
 use super::rows::{Column, Header, first_fields};
 use super::values::clean;
 use super::{Choice, Refusal, json, unbroken};
@@ -20,6 +21,7 @@ pub(super) enum Format {
 
 const CSV: &str = "write CSV with a header such as order_id,connect_user_id,completed_at";
 const FORCE: &str = "with --format plain every line is an id";
+const ONE_PER_LINE: &str = "write one id per line, or CSV with a header such as order_id,connect_user_id,completed_at";
 const UNFRAMED: &str = "use psql --csv, mysql --batch, or sqlite3 -csv -header";
 
 /// Decides by the beginning of a feed. Returns the format, and the number of lines before the first order.
@@ -44,10 +46,14 @@ pub(super) fn detect(sample: &str, is_whole: bool, choice: Choice) -> Result<(Fo
         return json::detect(sample, first, &rest, is_whole).map(|format| (format, 0));
     }
     refuse_markup(first)?;
+    let is_yaml = |line: &str| line.starts_with("- ") || line.ends_with(':') || line.contains(": ");
+    if first == "---" && rest.first().is_some_and(|line| is_yaml(line)) {
+        return Err(Refusal::new("it is YAML", ONE_PER_LINE));
+    }
     if std::iter::once(&first).chain(rest.iter().take(2)).any(|line| is_frame(line)) {
         return Err(Refusal::new("it is a table with frames, formatted for people", UNFRAMED));
     }
-    if first.contains('\r') && rest.is_empty() {
+    if first.contains('\r') {
         return Err(Refusal::new(
             format!("line {number} has a carriage return that ends no line"),
             "end lines with line feeds",
@@ -108,172 +114,27 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
     if is_prose(first) || is_setting(first) {
         return Err(Refusal::new(line("looks like a sentence, a list or a setting"), format!("{CSV}; {FORCE}")));
     }
-    let has_digits = |line: &str| line.contains(|c: char| c.is_ascii_digit());
     // Among ids of equal length, some have no digits by chance.
     let is_number = |line: &str| line.bytes().all(|byte| byte.is_ascii_digit());
-    let is_like_no_other = !has_digits(first)
+    let is_like_no_other = !has_digit(first)
         && rest.len() >= 3
         && rest
             .iter()
-            .all(|line| is_number(line) || (has_digits(line) && line.chars().count() != first.chars().count()));
-    if is_like_no_other || (is_word(first) && rest.iter().any(|line| has_digits(line))) {
+            .all(|line| is_number(line) || (has_digit(line) && line.chars().count() != first.chars().count()));
+    if is_like_no_other || (is_word(first) && rest.iter().any(|line| has_digit(line))) {
         return Err(Refusal::new(line("looks like the name of a column"), format!("name it order_id; {FORCE}")));
     }
     if rest.iter().filter(|line| has_separators(line)).count() * 2 > rest.len() {
         return Err(Refusal::new("most lines have separators, but no header names a column order_id", CSV));
     }
+    if first.contains(char::is_whitespace) {
+        return Err(Refusal::new(line("has several words"), format!("{ONE_PER_LINE}; {FORCE}")));
+    }
+    if !is_id(first) {
+        return Err(Refusal::new(line("does not look like an id"), format!("{ONE_PER_LINE}; {FORCE}")));
+    }
+    if rest.len() > 2 && rest.iter().filter(|line| !is_id(line)).count() * 2 > rest.len() {
+        return Err(Refusal::new("most lines do not look like ids", format!("{ONE_PER_LINE}; {FORCE}")));
+    }
     Ok(())
-}
-
-/// Returns whether a line that should be an id is something else: a row of another kind of file, a frame, a message.
-pub(super) fn is_other(text: &str) -> bool {
-    text.starts_with(['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}'])
-        || text.starts_with(['{', '[', '<'])
-        || text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("sep="))
-        || is_frame(text)
-        || is_footer(text)
-        || is_total(text)
-        || is_prose(text)
-}
-
-/// Returns whether a text begins like a message: `ERROR: …`, `bash: …`.
-fn is_message(text: &str) -> bool {
-    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
-    !rest.is_empty() && (first.ends_with(':') || matches!(first, "ERROR" | "Error" | "error" | "(error)"))
-}
-
-/// Returns whether a text is a sentence, a log line, or an item of a list. Ids have three words at most.
-fn is_prose(text: &str) -> bool {
-    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).take(4).collect();
-    let first = words.first().copied().unwrap_or_default();
-    let is_item = matches!(first, "-" | "*" | "#" | "\u{2022}")
-        || first.strip_suffix(['.', ')']).is_some_and(|count| count.bytes().all(|byte| byte.is_ascii_digit()));
-    words.len() > 3 || (words.len() > 1 && (is_item || text.ends_with('.'))) || text.ends_with(':') || is_message(text)
-}
-
-/// Returns whether a text sets a variable: `DATABASE_URL=…`.
-fn is_setting(text: &str) -> bool {
-    let Some((name, _)) = text.strip_prefix("export ").unwrap_or(text).split_once('=') else { return false };
-    name.len() > 2 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
-/// Returns whether a line belongs to a table's frame: dashes, crosses, bars.
-pub(super) fn is_frame(line: &str) -> bool {
-    let is_drawn = |c: char| matches!(c, '-' | '+' | '|' | '=' | ' ' | ':' | '\u{2500}'..='\u{257f}');
-    let dashes = line.chars().filter(|c| matches!(c, '-' | '=' | '\u{2500}' | '\u{2550}')).count();
-    (dashes >= 2 && line.chars().all(is_drawn))
-        || line.starts_with(|c: char| ('\u{2500}'..='\u{257f}').contains(&c))
-        || line.starts_with("-[ RECORD ")
-        || (line.starts_with('|') && line.ends_with('|') && line.len() > 1)
-        || (line.starts_with("****") && line.ends_with("****"))
-}
-
-const LAST_LINES: [&str; 11] = [
-    "total",
-    "totals",
-    "grand total",
-    "subtotal",
-    "sub total",
-    "sum",
-    "count",
-    "eof",
-    "end",
-    "end of file",
-    "end of report",
-];
-const COUNTED: [&str; 11] =
-    ["records", "record", "orders", "order", "items", "item", "lines", "line", "entries", "results", "total"];
-
-/// Returns whether a line is the last one of a report or a list: `Grand Total`, `Total: 2`, `2 records`, `EOF`, `-- end --`.
-fn is_total(line: &str) -> bool {
-    if line.len() > 4 && line.starts_with("--") && line.ends_with("--") {
-        return true;
-    }
-    // Most ids are longer, and need no copy.
-    if line.len() > 24 {
-        return false;
-    }
-    let line = line.to_lowercase();
-    let is_filler = |c: char| c.is_ascii_digit() || c.is_ascii_whitespace() || matches!(c, ':' | '=' | '.');
-    let words = line.trim_end_matches(is_filler);
-    // `END42` may be an id.
-    let is_alone = !line[words.len()..].starts_with(|c: char| c.is_ascii_digit());
-    let (count, what) = line.split_once(' ').unwrap_or((&line, ""));
-    (is_alone && LAST_LINES.contains(&words))
-        || (COUNTED.contains(&what.trim_start()) && count.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Returns whether a line is what psql and others write below the rows, in any language: `(2 rows)`, `(2 Zeilen)`,
-/// `Time: 3 ms`, `\\.`.
-pub(super) fn is_footer(line: &str) -> bool {
-    let is_count = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let in_brackets = line.strip_prefix(['(', '[']).and_then(|rest| rest.strip_suffix([')', ']']));
-    if let Some((count, word)) = in_brackets.and_then(|text| text.split_once(' ')) {
-        return is_count(count) && word.chars().all(|c| c.is_alphanumeric() || c == ' ');
-    }
-    let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let is_tag = matches!(first, "COPY" | "SELECT" | "Time:" | "Elapsed:" | "Fetched") || line.starts_with("Empty set");
-    line == r"\." || (is_tag && !rest.is_empty()) || (is_count(first) && rest.to_lowercase().starts_with("row"))
-}
-
-/// Returns whether a text looks like a name of a column of ids, such as "Order number" or "externalId".
-pub(super) fn is_word(text: &str) -> bool {
-    const LAST_WORDS: [&str; 14] =
-        ["id", "ids", "order", "orders", "number", "numbers", "no", "no.", "nr", "uuid", "guid", "key", "code", "ref"];
-    if text.contains(|c: char| !c.is_ascii_alphabetic() && !matches!(c, '_' | '-' | ' ' | '.' | '#')) {
-        return false;
-    }
-    let camel = text.char_indices().skip(1).filter(|(place, c)| {
-        c.is_ascii_uppercase() && text[..*place].ends_with(|before: char| before.is_ascii_lowercase())
-    });
-    let start =
-        camel.map(|(place, _)| place).chain(text.rmatch_indices(['_', '-', ' ']).map(|(place, _)| place + 1)).max();
-    let last = text[start.unwrap_or(0)..].to_ascii_lowercase();
-    LAST_WORDS.contains(&last.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_columns_are_known_by_their_last_word() {
-        for name in ["id", "ID", "Order number", "externalId", "order_uuid", "Order No.", "orders"] {
-            assert!(is_word(name), "{name}");
-        }
-        for id in ["A-1", "first", "paid", "ABCDEF", "b7fab7ae-11fc", "grid"] {
-            assert!(!is_word(id), "{id}");
-        }
-    }
-
-    #[test]
-    fn frames_and_footers_of_tables_are_no_ids() {
-        for line in [
-            "+----+",
-            "-----",
-            "---+---",
-            "| a | b |",
-            "\u{250c}\u{2500}",
-            "-[ RECORD 1 ]--",
-            "*** 1. row ***".replace("***", "*****").as_str(),
-        ] {
-            assert!(is_frame(line), "{line}");
-        }
-        for line in [
-            "(2 rows)",
-            "(1 row)",
-            "(2 Zeilen)",
-            "(2 \u{884c})",
-            "[2 rows x 1 columns]",
-            "2 rows in set (0.00 sec)",
-            "2 Row(s) produced.",
-            "COPY 2",
-            "Time: 3.5 ms",
-            "Empty set (0.00 sec)",
-            r"\.",
-        ] {
-            assert!(is_footer(line), "{line}");
-        }
-        assert!(!is_frame("A-1") && !is_frame("-") && !is_footer("COPY") && !is_footer("(1)") && !is_footer("x rows"));
-    }
 }

@@ -27,7 +27,8 @@ pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -
             .is_ok_and(|object| object.0.iter().any(|(name, _)| Column::of_name(name) == Some(Column::OrderId)))
     };
     if is_complete && !has_order(first) && !rest.iter().any(|line| has_order(line)) {
-        return Err(Refusal::new("no line is a JSON object with order_id", format!("known names: {COLUMNS}")));
+        let hint = format!("known names: {COLUMNS}; take orders out of another object with jq -c '.NAME[]'");
+        return Err(Refusal::new("no line is a JSON object with order_id", hint));
     }
     Ok(Format::Ndjson)
 }

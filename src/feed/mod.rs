@@ -2,13 +2,14 @@
 //! not.
 //!
 //! `cli::enqueue` reads a [`Feed`] to its end. The first 64 KiB decide the format, or that the feed is refused, before
-//! any order is returned. `input` converts bytes to text, `detect` finds the format, `rows` and `json` read a line
-//! each, `values` single values. Memory is bounded by the longest line accepted. Malformed lines are reported by line
+//! any order is returned. `input` converts bytes to text, `detect` finds the format, `lines` tells ids from other
+//! lines, `rows` and `json` read a line each, `values` single values. Memory is bounded by the longest line accepted. Malformed lines are reported by line
 //! number and skipped.
 
 mod detect;
 mod input;
 mod json;
+mod lines;
 mod rows;
 mod values;
 
@@ -17,6 +18,7 @@ use std::io::{self, BufRead, Read};
 use crate::domain::NewOrder;
 use detect::Format;
 use json::{Step, Walk};
+use lines::Shape;
 use rows::Header;
 
 pub(crate) use rows::id;
@@ -86,6 +88,7 @@ pub enum FeedError {
 pub struct Feed {
     input: Box<dyn BufRead + Send>,
     format: Format,
+    shape: Shape,
     /// Number of lines before the first order.
     header_lines: u64,
     /// The lines where the latest item begins and ends.
@@ -110,10 +113,14 @@ impl Feed {
     /// Reads the beginning of `input` and decides its format. Blocks. Fails if it is no list of orders.
     pub fn open(input: impl Read + Send + 'static, choice: Choice) -> Result<Self, FeedError> {
         let text = input::open(input)?;
-        let (format, header_lines) = detect::detect(&String::from_utf8_lossy(&text.sample), text.is_whole, choice)?;
+        let sample = String::from_utf8_lossy(&text.sample);
+        let (format, header_lines) = detect::detect(&sample, text.is_whole, choice)?;
+        let first_ids = (1..).zip(sample.lines()).filter(|(number, _)| *number > header_lines);
+        let shape = Shape::of(first_ids.map(|(_, line)| values::clean(line)));
         Ok(Self {
             input: text.input,
             format,
+            shape,
             header_lines,
             line: 0,
             next_line: 1,
@@ -206,9 +213,12 @@ impl Feed {
 
     fn read(&mut self, text: &str) -> Result<Option<NewOrder>, String> {
         let order = match &mut self.format {
-            Format::Plain { is_certain } => plain(values::clean(text), *is_certain),
+            Format::Plain { is_certain: true } => plain(values::clean(text)),
+            Format::Plain { is_certain: false } if self.shape.fits(values::clean(text)) => plain(values::clean(text)),
+            Format::Plain { .. } => Err("it does not look like an id; --format plain accepts it".to_owned()),
             Format::Csv(header) => {
-                let cells = header.as_ref().map_or(Err(BELOW_UNKNOWN.to_owned()), |header| header.cells(text));
+                let cells =
+                    header.as_ref().map_or(Err(BELOW_UNKNOWN.to_owned()), |header| header.cells(text, self.shape));
                 if cells.as_ref().map_or(true, rows::are_names)
                     && let Some(again) = Header::again(text, self.line)
                 {
@@ -262,16 +272,7 @@ fn unbroken(line: &str) -> &str {
     line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
 }
 
-/// Reads a line as an id, unless it looks like something else.
-fn plain(text: &str, is_certain: bool) -> Result<NewOrder, String> {
-    let is_other = !is_certain
-        && (text.contains([',', ';', '|', '"'])
-            || detect::is_other(text)
-            || rows::Column::of_name(text).is_some()
-            || values::is_absent(text));
-    if is_other {
-        return Err("it does not look like an id; --format plain accepts it".to_owned());
-    }
+fn plain(text: &str) -> Result<NewOrder, String> {
     rows::order_id(text).map(NewOrder::new)
 }
 

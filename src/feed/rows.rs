@@ -1,6 +1,6 @@
 //! Rows with named columns, from CSV or JSON, and the orders they describe.
 
-use super::detect::{is_other, is_word};
+use super::lines::{Shape, is_other, is_word};
 use super::values::{self, clean, is_absent, is_spreadsheet_error};
 use super::{COLUMNS, Refusal};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
@@ -97,7 +97,8 @@ impl Header {
         }
     }
 
-    pub(super) fn cells(&self, line: &str) -> Result<Cells, String> {
+    /// Reads a row. In a table with one column `shape` tells ids from other lines.
+    pub(super) fn cells(&self, line: &str, shape: Shape) -> Result<Cells, String> {
         let fields = csv_fields(line, self.separator)?;
         if fields.len() != self.columns.len() {
             return Err(format!("it has {} fields, the header has {}", fields.len(), self.columns.len()));
@@ -110,9 +111,9 @@ impl Header {
             cells[*column as usize] = Some(unwrapped(field));
         }
         let id = cells[Column::OrderId as usize].as_deref().map_or("", clean);
-        let has_separators = self.columns.len() == 1 && !line.contains('"') && id.contains([',', ';', '\t', '|']);
-        if has_separators || is_other(id) {
-            return Err("it does not look like a row of this table".to_owned());
+        let is_plain = self.columns.len() == 1 && !line.contains('"');
+        if is_other(id) || (is_plain && !shape.fits(id)) {
+            return Err("it does not look like a row of this table; JSON accepts any id".to_owned());
         }
         Ok(cells)
     }
@@ -142,6 +143,9 @@ fn csv_fields(text: &str, separator: u8) -> Result<csv::StringRecord, String> {
     if quoted_field_is_open {
         return Err("a quoted field is not closed on this line".to_owned());
     }
+    if has_text_after_quotes(text, separator) {
+        return Err("it has text after a closing quote".to_owned());
+    }
     if text.contains('\r') {
         // The reader would treat it as the end of the record and silently drop the rest.
         return Err("it contains a carriage return that is no line break".to_owned());
@@ -151,6 +155,39 @@ fn csv_fields(text: &str, separator: u8) -> Result<csv::StringRecord, String> {
     let mut record = csv::StringRecord::new();
     reader.read_record(&mut record).map_err(|_| "it is not CSV".to_owned())?;
     Ok(record)
+}
+
+/// Returns whether a quoted field goes on after its closing quote, or has a separator although it does not begin with
+/// the quote. The reader would join or split what does not belong so.
+fn has_text_after_quotes(text: &str, separator: u8) -> bool {
+    let mut rest = text;
+    while rest.contains('"') {
+        let is_blank = |c: char| matches!(c, ' ' | '\t') && c != char::from(separator);
+        let field = rest.trim_start_matches(is_blank);
+        let field = field.strip_prefix('=').unwrap_or(field);
+        let end = if let Some(quoted) = field.strip_prefix('"') {
+            let mut quotes = quoted.match_indices('"').map(|(place, _)| place);
+            let mut closing = quotes.next();
+            // Two quotes stand for one.
+            while closing.is_some_and(|place| quoted[place + 1..].starts_with('"')) {
+                quotes.next();
+                closing = quotes.next();
+            }
+            let Some(closing) = closing else { return true };
+            let after = quoted[closing + 1..].trim_start_matches(is_blank);
+            let has_separator = quoted[..closing].contains(char::from(separator));
+            if !(after.is_empty() || after.starts_with(char::from(separator)))
+                || (has_separator && !rest.starts_with('"'))
+            {
+                return true;
+            }
+            after
+        } else {
+            field.find(char::from(separator)).map_or("", |place| &field[place..])
+        };
+        rest = end.strip_prefix(char::from(separator)).unwrap_or_default();
+    }
+    false
 }
 
 /// Makes an order from a row.

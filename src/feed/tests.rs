@@ -36,8 +36,8 @@ fn refusal(text: impl AsRef<[u8]>) -> String {
 
 #[test]
 fn plain_lines_are_ids() {
-    let orders = read("\u{feff}first\r\n\n  a b \nd e/f\n\u{feff}last\u{200b}");
-    assert_eq!(ids(&orders), ["first", "a b", "d e/f", "last"]);
+    let orders = read("\u{feff}first\r\n\n  a/b \nd-e=f\n\u{feff}last\u{200b}");
+    assert_eq!(ids(&orders), ["first", "a/b", "d-e=f", "last"]);
     assert_eq!(orders[0].as_ref().expect("good").priority, None);
 }
 
@@ -175,11 +175,10 @@ fn an_incomplete_array_is_reported_after_its_elements() {
 #[test]
 fn a_malformed_line_is_reported_and_skipped() {
     let long = "x".repeat(MAX_LINE_BYTES + 10);
-    let mut text = format!("good 1\ngood 2\n{}\ngood 3\na\tb\n..\n", "y".repeat(600)).into_bytes();
+    let mut text = format!("good1\ngood2\n{}\ngood3\na\tb\n..\n", "y".repeat(600)).into_bytes();
     text.extend_from_slice(b"\xff\xfe\nlast\n");
-    text.extend_from_slice(format!("{long}\nvery last").as_bytes());
-    let expected =
-        ["good 1", "good 2", "line 3", "good 3", "line 5", "line 6", "line 7", "last", "line 9", "very last"];
+    text.extend_from_slice(format!("{long}\nfinal").as_bytes());
+    let expected = ["good1", "good2", "line 3", "good3", "line 5", "line 6", "line 7", "last", "line 9", "final"];
     assert_eq!(ids(&read(text)), expected);
 
     let csv = "order_id,priority\n\"open,1\nb,2\nc\nd,high\n,1\n";
@@ -204,7 +203,7 @@ fn a_second_header_is_rejected_and_applied() {
 #[test]
 fn a_carriage_return_inside_a_line_hides_nothing() {
     assert_eq!(ids(&read("order_id,priority\na,1\rb,2\nc,3\r\n")), ["line 2", "c"]);
-    assert_eq!(ids(&read("a\rb\nc\r\n")), ["line 1", "c"]);
+    assert_eq!(ids(&read("a\nb\rc\nd\r\n")), ["a", "line 2", "d"]);
     assert!(refusal("order_id\rA-1\rA-2\r").contains("carriage return"));
 }
 
@@ -270,6 +269,12 @@ fn a_text_that_is_no_list_of_orders_is_refused() {
         ("ERROR 1045 (28000): Access denied\n", "error message"),
         ("2026-01-31T18:00:00Z INFO order A-1 done\n", "sentence"),
         ("- A-1\n- A-2\n", "list"),
+        ("---\n- A-1\n- A-2\n", "YAML"),
+        ("A-1 user-1\nA-2 user-2\n", "several words"),
+        ("A-1 A-2 A-3\n", "several words"),
+        ("2026-01-31T18:00:00Z A-1\n", "several words"),
+        ("2026-01-31\n2026-02-01\n", "like an id"),
+        ("A-1\nA-2 x\nA-3 y\nA-4 z\n", "most lines"),
         ("orders:\n  - id: A-1\n", "list"),
         ("From: a@b.com\nTo: x\n", "sentence"),
         ("DATABASE_URL=postgres://h/db\nPASSWORD=A-1\n", "setting"),
@@ -403,7 +408,7 @@ fn the_last_lines_of_reports_are_no_ids() {
         let csv = format!("order_id;connect_user_id\n1001;u\n{total};7\n");
         assert_eq!(ids(&read(&csv)), ["1001", "line 3"], "{total}");
     }
-    for id in ["Totally-1", "END-1", "END42", "1002 x", "-1-"] {
+    for id in ["Totally-1", "END-1", "END42", "-1-"] {
         assert_eq!(ids(&read(format!("1001\n{id}\n"))), ["1001", id]);
     }
     for quoted in ["'1002", "\u{201c}1002\u{201d}", "\u{2018}1002\u{2019}"] {
@@ -425,4 +430,74 @@ fn a_compressed_file_that_was_cut_gives_what_came_before() {
     let (last, orders) = results.split_last().expect("an end");
     assert_eq!(orders.len(), 2);
     assert!(last.as_ref().expect_err("cut").to_string().contains("truncated"));
+}
+
+#[test]
+fn a_plain_line_is_one_word_that_has_no_other_meaning() {
+    for line in [
+        "1002 x",
+        "A-2 user-2",
+        "A-2\u{a0}user-2",
+        "Segmentation fault",
+        "Killed",
+        "Terminated",
+        "done",
+        "(END)",
+        "...",
+        "\u{2026}",
+        "-",
+        "~",
+        "true",
+        "2026-01-31",
+        "2026-01-31T18:00:00Z",
+        "31.01.2026",
+        "1/31/2026",
+        "18:00",
+        "18:00:00.5",
+        "https://example.com/A-2",
+        "KEY=A-2",
+        "A-2\\",
+        "<A-2>",
+    ] {
+        assert_eq!(ids(&read(format!("A-1\n{line}\nA-3\n"))), ["A-1", "line 2", "A-3"], "{line}");
+        assert_eq!(ids(&read(format!("order_id\nA-1\n{line}\nA-3\n"))), ["A-1", "line 3", "A-3"], "{line}");
+        if !["Killed", "Terminated", "done"].contains(&line) {
+            refusal(format!("{line}\n{line}\nA-3\n"));
+        }
+    }
+    for id in [
+        "ABC",
+        "2026-01-31-0017",
+        "2026-13-31",
+        "12.34.56",
+        "20260131",
+        "18:99",
+        "a.b:c/d+e=f#g@h~i%j&k*l!m_1",
+        "\u{4e00}1",
+    ] {
+        assert_eq!(ids(&read(format!("A-1\n{id}\nA-3\n"))), ["A-1", id, "A-3"], "{id}");
+    }
+    // Random ids without a digit.
+    assert_eq!(ids(&read("q3Zk\nabcd\nx7\nabc\nbcdef\nk\nlm\n")).len(), 7);
+    assert_eq!(
+        ids(&read("order_id,connect_user_id\nA-1,u\n-,u\n31.01.2026,u\ntrue,u\nA 2,u\n")),
+        ["A-1", "line 3", "line 4", "line 5", "A 2"]
+    );
+}
+
+#[test]
+fn text_after_a_closing_quote_is_not_joined_to_the_field() {
+    for row in ["\"A-2\"1,u", "\"A-2\" \"A-3\",u", "\"\"A-2\"\",u", "A-2,\"u\"v", "A-2, \"u,v\"", "A-2,\"u\" v,\"w\""] {
+        assert_eq!(ids(&read(format!("order_id,connect_user_id\nA-1,u\n{row}\n"))), ["A-1", "line 3"], "{row}");
+    }
+    for (row, id, user) in [
+        ("\"A\"\"2\",\"u\"", "A\"2", "u"),
+        ("\"A-2\" , \"u\" ", "A-2", "u"),
+        ("=\"002\",\"u,\"\"v\"", "002", "u,\"v"),
+        ("\"\"\"\",u\"v\"", "line 3", ""),
+    ] {
+        let orders = read(format!("order_id,connect_user_id\nA-1,u\n{row}\n"));
+        assert_eq!(ids(&orders)[1], id, "{row}");
+        assert_eq!(orders[1].as_ref().map_or(Some(""), |order| order.connect_user_id.as_deref()), Some(user), "{row}");
+    }
 }

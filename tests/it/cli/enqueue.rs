@@ -146,7 +146,8 @@ async fn a_signal_ends_the_wait_for_standard_input(lab: Arc<Lab>) -> anyhow::Res
 
 /// `chatsync enqueue … 2>&1 | head -1`
 async fn unread_error_output_does_not_stop_enqueue(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let path = write_file(&lab, "orders.txt", "..\n".repeat(20_000) + "good\n")?;
+    let path =
+        write_file(&lab, "orders.csv", "order_id,priority\n".to_owned() + &"..,1\n".repeat(20_000) + "good,1\n")?;
     let mut child = lab.with_database(&["enqueue", &path]).spawn()?;
     drop(child.stderr.take());
     let finished = Finished::of_child(child).await?.expect_code(3);
