@@ -213,9 +213,14 @@ impl Feed {
 
     fn read(&mut self, text: &str) -> Result<Option<NewOrder>, String> {
         let order = match &mut self.format {
-            Format::Plain { is_certain: true } => plain(values::clean(text)),
-            Format::Plain { is_certain: false } if self.shape.fits(values::clean(text)) => plain(values::clean(text)),
-            Format::Plain { .. } => Err("it does not look like an id; --format plain accepts it".to_owned()),
+            Format::Plain { is_certain } => {
+                let text = values::clean(text);
+                let order = rows::order_id(text).map(NewOrder::new);
+                if order.is_ok() && !*is_certain && !self.shape.fits(text) {
+                    return Err("it does not look like an id; --format plain accepts it".to_owned());
+                }
+                order
+            }
             Format::Csv(header) => {
                 let cells =
                     header.as_ref().map_or(Err(BELOW_UNKNOWN.to_owned()), |header| header.cells(text, self.shape));
@@ -270,10 +275,6 @@ fn too_long() -> String {
 /// separators.
 fn unbroken(line: &str) -> &str {
     line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
-}
-
-fn plain(text: &str) -> Result<NewOrder, String> {
-    rows::order_id(text).map(NewOrder::new)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ tests!(
     a_file_without_orders_is_no_error,
 );
 
-const PLAIN: &str = "first\n\n..\nsecond/with slash\nthird\tbroken\n  third  \n";
+const PLAIN: &str = "first\n\n..\nsecond/with-slash\nthird\tbroken\n  third  \n";
 
 async fn plain_lines_of_a_file_are_added_and_bad_ones_named(lab: Arc<Lab>) -> anyhow::Result<()> {
     let path = write_file(&lab, "orders.txt", PLAIN)?;
@@ -28,7 +28,7 @@ async fn plain_lines_of_a_file_are_added_and_bad_ones_named(lab: Arc<Lab>) -> an
     assert_eq!(complaints.len(), 2, "{complaints:?}");
     assert!(complaints[0].starts_with("line 3: bad order id: "), "{complaints:?}");
     assert!(complaints[1].starts_with("line 5: bad order id: "), "{complaints:?}");
-    assert_eq!(order_ids(&lab).await?, ["first", "second/with slash", "third"]);
+    assert_eq!(order_ids(&lab).await?, ["first", "second/with-slash", "third"]);
     let sources = lab.text("SELECT string_agg(DISTINCT source, ',') FROM sync.order_queue").await?;
     assert_eq!(sources.as_deref(), Some(&*path));
     Ok(())
