@@ -43,7 +43,9 @@ impl For {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Database => "the database, which is away",
-            Self::Answer => "an answer of the database; another session may have locked a row",
+            Self::Answer => {
+                "an answer of the database; another session may have locked a row, or a pooler has no free connection"
+            }
             Self::Outage => "the API, which is out of order",
             Self::Pause => "the end of the pause that the API asked for (Retry-After)",
             Self::Throttling => "the API, which answers 429 to every request",

@@ -11,6 +11,7 @@ use super::table::{facts, one_line, table};
 use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::Needs;
+use crate::db;
 use crate::db::plan::{Missed, PlanSnapshot};
 use crate::sync::outlook::{ExpectedPace, Foreseen, Foresight, Requests};
 
@@ -40,12 +41,15 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     let next_tick = settings.schedule.ticks.next_after(Utc::now());
     let window = settings.queue.policy.readable_window;
-    let mut snapshot = PlanSnapshot::begin(&database.pool, window, next_tick, args.limit).await?;
-    let run = Foresight::new(&settings).foresee(&mut snapshot).await?;
-    let missed_later = if run.totals.later_missed > 0 { snapshot.missed_later().await? } else { Vec::new() };
-    snapshot.end().await?;
+    let foresight = &Foresight::new(&settings);
+    let look = |snapshot: db::Transaction| async move {
+        let mut snapshot = PlanSnapshot::begin(snapshot, window, next_tick, args.limit).await?;
+        let run = foresight.foresee(&mut snapshot).await?;
+        let missed_later = if run.totals.later_missed > 0 { snapshot.missed_later().await? } else { Vec::new() };
+        Ok(Plan { run, missed_later, next_tick })
+    };
+    let plan = database.store.read(look).await?;
     database.close().await?;
-    let plan = Plan { run, missed_later, next_tick };
     if args.json {
         print_json(&plan.as_json())?;
     } else {

@@ -22,7 +22,9 @@ pub enum Error {
     /// No connection, or the log-in was refused.
     #[error("cannot connect to the database at {place}: {}", reason(source))]
     Connect { place: String, source: sqlx::Error },
-    #[error("cannot connect to the database at {place}: no answer within 10 s")]
+    #[error(
+        "cannot connect to the database at {place}: no answer within 10 s; if a pooler is in between, all its connections may be in use"
+    )]
     ConnectTimeout { place: String },
     #[error("the database server is PostgreSQL {major}; chatsync needs 15 or newer")]
     OldServer { major: i32 },
@@ -298,7 +300,10 @@ fn reason(error: &sqlx::Error) -> String {
             }
             None => error.message().to_owned(),
         },
-        sqlx::Error::PoolTimedOut => format!("no connection within {} s", ACQUIRE_TIMEOUT.as_secs()),
+        sqlx::Error::PoolTimedOut => format!(
+            "no connection within {} s; if a pooler is in between, all its connections may be in use",
+            ACQUIRE_TIMEOUT.as_secs()
+        ),
         other => other.to_string(),
     }
 }

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod queue;
 pub mod rejects;
 pub mod runs;
+mod seats;
 mod store;
 pub mod why;
 
@@ -28,7 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
 pub use error::Error;
 pub use locks::holders_of_orders;
@@ -69,14 +70,6 @@ pub const BY_KEY: &str = "\
     SET LOCAL max_parallel_workers_per_gather = 0; \
     SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// Begins one snapshot for several read-only statements. Waits for a lock as long as other transactions do.
-const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'";
-
-/// Begins a read-only snapshot; all its statements see the same state of the database.
-pub async fn snapshot(pool: &PgPool) -> Result<sqlx::Transaction<'static, Postgres>, Error> {
-    Ok(pool.begin_with(SNAPSHOT).await?)
-}
-
 /// Connects as [`connect`] does. If the log-in is refused, reads the URL again and retries once.
 pub async fn connect_by(url: &Secret, max_connections: u32) -> Result<PgPool, Error> {
     let used = url.get();
@@ -95,7 +88,11 @@ pub async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool,
     tokio::time::timeout(CONNECT_TIMEOUT, check(&options))
         .await
         .map_err(|_| Error::ConnectTimeout { place: place(&options) })??;
-    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT);
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A pooler accepts a client before it has a connection for it. Without this query the first operation would wait.
+        .after_connect(|connection, _| Box::pin(async { connection.execute("SELECT 1").await.map(drop) }));
     Ok(pool.connect_lazy_with(options))
 }
 

@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::pace::{self, KnownPace};
-use super::{Error, SNAPSHOT, interval, snapshot};
+use super::{Error, Transaction, interval};
 
 /// What a run would find.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ const LISTED: i64 = 5;
 
 /// One snapshot of the queue, on one connection. Takes no locks.
 pub struct PlanSnapshot {
-    snapshot: sqlx::Transaction<'static, sqlx::Postgres>,
+    snapshot: Transaction,
     window: Duration,
     next: NextRun,
     limit: Option<i64>,
@@ -101,12 +101,11 @@ impl PlanSnapshot {
     /// Begins a plan for a run of at most `limit` orders that starts now. The other orders wait until `next_tick` or
     /// later.
     pub async fn begin(
-        pool: &PgPool,
+        mut snapshot: Transaction,
         window: Duration,
         next_tick: Option<DateTime<Utc>>,
         limit: Option<u64>,
     ) -> Result<Self, Error> {
-        let mut snapshot = snapshot(pool).await?;
         let start = sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *snapshot).await?;
         let limit = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let last = match limit {
@@ -116,11 +115,10 @@ impl PlanSnapshot {
         Ok(Self { snapshot, window, next: NextRun { start, then: next_tick }, limit, last })
     }
 
-    /// Begins a plan for a future run. No statement takes longer than `timeout`.
-    pub async fn of_next(pool: &PgPool, window: Duration, next: NextRun, timeout: Duration) -> Result<Self, Error> {
-        let begin = format!("{SNAPSHOT}; SET LOCAL statement_timeout = {}", timeout.as_millis());
-        let snapshot = pool.begin_with(AssertSqlSafe(begin)).await?;
-        Ok(Self { snapshot, window, next, limit: None, last: None })
+    /// Begins a plan for a future run.
+    #[must_use]
+    pub fn of_next(snapshot: Transaction, window: Duration, next: NextRun) -> Self {
+        Self { snapshot, window, next, limit: None, last: None }
     }
 
     /// Counts the orders that are due when the run starts.
@@ -232,11 +230,6 @@ impl PlanSnapshot {
     /// Returns the pace that earlier runs kept for an API, as a run that starts now reads it.
     pub async fn pace(&mut self, api: &str, initial: f64) -> Result<Option<KnownPace>, Error> {
         pace::known(&mut *self.snapshot, api, initial).await
-    }
-
-    /// Ends the snapshot and returns the connection.
-    pub async fn end(self) -> Result<(), Error> {
-        Ok(self.snapshot.commit().await?)
     }
 }
 

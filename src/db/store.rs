@@ -19,6 +19,7 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::seats::{Seat, Seats};
 use super::{BY_KEY, Error, LOCK_LIMIT, locks, log_in_anew, place};
 use crate::config::{Patience, Secret};
 use crate::waits::{For, Waiting, Waits};
@@ -36,6 +37,8 @@ const LAST_TRY: Duration = Duration::from_millis(700);
 const RAISED_TRIES: u32 = 5;
 /// A lasting lock is logged once per interval.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// A log-in that takes longer is given up if another connection is idle.
+const SLOW_LOG_IN: Duration = Duration::from_millis(500);
 /// Limits the search for the holder of a lock, which needs a second connection.
 const LOOK: Duration = Duration::from_secs(1);
 /// PostgreSQL stores timeouts as milliseconds in an integer.
@@ -45,6 +48,7 @@ const MOST_MILLISECONDS: u128 = i32::MAX as u128;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    seats: Seats,
     /// Source of the log-in, if it may change.
     url: Option<Secret>,
     patience: Patience,
@@ -65,6 +69,9 @@ struct Outage {
     /// Set once an operation gave up: nothing is retried any more.
     is_given_up: bool,
     stopping_since: Option<Instant>,
+    last_success: Option<Instant>,
+    /// Whether it was logged that the server gives fewer connections than it may be asked for.
+    is_shortage_logged: bool,
     /// The last known holder of a lock, and when it was reported.
     holder: Option<String>,
     lock_reported_at: Option<Instant>,
@@ -117,6 +124,18 @@ impl Loan {
         let connection = lock(&self.lender).take()?;
         Some(self.lend(connection))
     }
+
+    /// Returns the connection now. The drop would do it in the background, and the next operation would open another
+    /// one.
+    async fn give_back(self) {
+        if self.is_spoilt {
+            return;
+        }
+        let Some(mut connection) = lock(&self.lender).take() else { return };
+        PgTransactionManager::start_rollback(&mut connection);
+        // A connection that does not answer is closed.
+        let _ = tokio::time::timeout(LAST_TRY, connection.return_to_pool()).await;
+    }
 }
 
 impl Drop for Loan {
@@ -135,7 +154,16 @@ impl Store {
     /// Creates a store on `pool`. Waits are short once `stop` is cancelled, and are reported in `waits`.
     #[must_use]
     pub fn new(pool: PgPool, patience: Patience, stop: CancellationToken, waits: Waits) -> Self {
-        Self { pool, url: None, patience, stop, waits, outage: Arc::default() }
+        let seats = Seats::new(pool.options().get_max_connections());
+        Self { pool, seats, url: None, patience, stop, waits, outage: Arc::default() }
+    }
+
+    /// Returns a store on the same connections that does not wait for a database that is away, and whose failures are
+    /// no outage for this one.
+    #[must_use]
+    pub fn beside(&self, timeout: Duration, stop: CancellationToken) -> Self {
+        let patience = Patience { timeout, give_up_after: Duration::ZERO };
+        Self { patience, stop, waits: Waits::default(), outage: Arc::default(), ..self.clone() }
     }
 
     /// Sets a URL that is read again from its file when the log-in is refused.
@@ -164,7 +192,15 @@ impl Store {
         self.repeat(BY_KEY, operation).await
     }
 
-    async fn repeat<T, F>(&self, plans: &str, mut operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    /// As [`run`](Self::run), for an operation that only reads: all its statements see the same state of the database.
+    pub async fn read<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.repeat("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", operation).await
+    }
+
+    async fn repeat<T, F>(&self, kind: &str, mut operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -174,13 +210,13 @@ impl Store {
         loop {
             tries += 1;
             let begin = format!(
-                "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {plans}",
+                "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {kind}",
                 milliseconds(self.lock_limit()),
                 milliseconds(self.patience.timeout.saturating_mul(2)),
             );
             let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
-                    self.note_recovery();
+                    self.note_success();
                     return Ok(done);
                 }
                 // A conflict that a trigger raises every time is its decision about these rows.
@@ -214,8 +250,9 @@ impl Store {
         }
     }
 
-    fn note_recovery(&self) {
+    fn note_success(&self) {
         let mut outage = self.outage();
+        outage.last_success = Some(Instant::now());
         if outage.since.take().is_some() && std::mem::take(&mut outage.is_away_logged) {
             tracing::info!("the database is back");
         }
@@ -272,8 +309,11 @@ impl Store {
     /// Looks for the holder of a lock if the operation takes long. A failure is ignored.
     async fn look_for_holders(&self) -> Infallible {
         tokio::time::sleep(self.lock_limit() / 2).await;
-        let look = async { locks::holders(&mut *self.pool.acquire().await?).await };
-        if let Ok(Ok(Some(holder))) = tokio::time::timeout(LOOK, look).await {
+        let look = async {
+            let _seat = self.seats.try_take()?;
+            locks::holders(&mut *self.pool.acquire().await.ok()?).await.ok()?
+        };
+        if let Ok(Some(holder)) = tokio::time::timeout(LOOK, look).await {
             self.outage().holder = Some(holder);
         }
         std::future::pending().await
@@ -293,28 +333,86 @@ impl Store {
         true
     }
 
-    /// Acquires a connection. If the log-in is refused and the URL file has changed, retries once.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let Some(url) = &self.url else { return self.acquire_once().await };
-        let used = url.get();
-        match self.acquire_once().await {
-            Err(error) if error.is_refused_log_in() && log_in_anew(&self.pool, url, &used) => self.acquire_once().await,
-            acquired => acquired,
+    /// Takes a seat and acquires a connection for it.
+    async fn acquire(&self) -> Result<(Seat, PoolConnection<Postgres>), Error> {
+        loop {
+            let seat = tokio::select! {
+                biased;
+                seat = self.seats.take() => seat,
+                () = self.is_urgent() => return Err(self.not_connected(sqlx::Error::PoolTimedOut)),
+            };
+            let start = Instant::now();
+            let error = tokio::select! {
+                biased;
+                connected = self.log_in() => match connected {
+                    Ok(connection) => return Ok((seat, connection)),
+                    Err(error) => error,
+                },
+                // A new connection takes long, and one that another operation used is idle. Its seat is free.
+                idle = self.idle_connection() => {
+                    let seat = match self.seats.try_take() {
+                        Some(other) => {
+                            self.seats.remove(seat);
+                            other
+                        }
+                        None => seat,
+                    };
+                    self.note_shortage("opening another one takes long");
+                    return Ok((seat, idle));
+                }
+            };
+            // If other operations succeed meanwhile, the database is not away.
+            let do_others_succeed = self.outage().last_success.is_some_and(|success| success >= start);
+            if !(error.is_outage() && do_others_succeed && self.seats.remove(seat)) {
+                return Err(error);
+            }
+            self.note_shortage(&error.to_string());
         }
     }
 
-    async fn acquire_once(&self) -> Result<PoolConnection<Postgres>, Error> {
+    /// Waits [`SLOW_LOG_IN`], and then for an idle connection.
+    async fn idle_connection(&self) -> PoolConnection<Postgres> {
+        tokio::time::sleep(SLOW_LOG_IN).await;
+        self.seats.until_idle(|| self.pool.try_acquire()).await
+    }
+
+    /// Reports once that there are fewer connections than configured.
+    fn note_shortage(&self, reason: &str) {
+        if !std::mem::replace(&mut self.outage().is_shortage_logged, true) {
+            tracing::warn!(
+                "fewer connections to the database than database.max_connections; this run goes on with those it has: \
+                 {reason}; if a pooler is in between, or the role has a limit, lower database.max_connections"
+            );
+        }
+    }
+
+    /// Acquires a connection. If the log-in is refused and the URL file has changed, retries once.
+    async fn log_in(&self) -> Result<PoolConnection<Postgres>, Error> {
+        let Some(url) = &self.url else { return self.connect().await };
+        let used = url.get();
+        match self.connect().await {
+            Err(error) if error.is_refused_log_in() && log_in_anew(&self.pool, url, &used) => self.connect().await,
+            connected => connected,
+        }
+    }
+
+    async fn connect(&self) -> Result<PoolConnection<Postgres>, Error> {
         let acquired = tokio::select! {
             biased;
             acquired = self.pool.acquire() => acquired,
             () = self.is_urgent() => Err(sqlx::Error::PoolTimedOut),
         };
-        let source = match acquired {
-            Ok(connection) => return Ok(connection),
-            Err(sqlx::Error::PoolTimedOut) => self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut),
-            Err(error) => error,
-        };
-        Err(Error::Connect { place: place(&self.pool.connect_options()), source })
+        match acquired {
+            Ok(connection) => Ok(connection),
+            Err(sqlx::Error::PoolTimedOut) => {
+                Err(self.not_connected(self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut)))
+            }
+            Err(error) => Err(self.not_connected(error)),
+        }
+    }
+
+    fn not_connected(&self, source: sqlx::Error) -> Error {
+        Error::Connect { place: place(&self.pool.connect_options()), source }
     }
 
     /// Waits for the stop, or for the end of patience, and then for [`LAST_TRY`].
@@ -353,8 +451,14 @@ impl Store {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let timeout = self.patience.timeout;
+        let waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
+        let acquired = tokio::time::timeout(timeout, self.acquire()).await;
+        // Declared before the loan, so that it is given back after the connection.
+        let (_seat, connection) = acquired.unwrap_or_else(|_| Err(self.stuck(timeout)))?;
+        waiting.set_until(Some(Instant::now() + timeout));
         let mut loan = Loan::default();
-        let mut transaction = loan.lend(self.acquire().await?);
+        let mut transaction = loan.lend(connection);
         // Boxed: otherwise every caller's future would contain the largest operation several times.
         let mut attempt = Box::pin(async {
             if is_outdated {
@@ -366,8 +470,6 @@ impl Store {
             PgTransactionManager::commit(&mut transaction).await?;
             Ok(done)
         });
-        let timeout = self.patience.timeout;
-        let waiting = self.waits.begin(For::Answer, Some(Instant::now() + timeout));
         let result = tokio::select! {
             biased;
             ended = tokio::time::timeout(timeout, attempt.as_mut()) => ended.unwrap_or_else(|_| Err(self.stuck(timeout))),
@@ -377,6 +479,8 @@ impl Store {
         drop(waiting);
         drop(attempt);
         loan.is_spoilt = result.as_ref().is_err_and(Error::spoils_the_connection);
+        loan.give_back().await;
+        self.seats.note_idle();
         result
     }
 }

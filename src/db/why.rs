@@ -3,10 +3,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Error, snapshot};
+use super::Error;
 use crate::domain::{Coverage, HeldKind, OrderState, TokenKind};
 
 #[derive(Debug)]
@@ -90,19 +90,23 @@ pub struct Reject {
 }
 
 /// Looks up an order; `None` if it is not in the queue. Lists at most `most_rejects` rejects. Takes no locks.
-pub async fn order_report(pool: &PgPool, order_id: &str, most_rejects: i64) -> Result<Option<OrderReport>, Error> {
-    // One snapshot: otherwise an attempt settled meanwhile could show in one query and not in another.
-    let mut snapshot = snapshot(pool).await?;
+///
+/// Needs one snapshot ([`Store::read`](super::Store::read)): otherwise an attempt settled meanwhile could show in one query
+/// and not in another.
+pub async fn order_report(
+    snapshot: &mut PgConnection,
+    order_id: &str,
+    most_rejects: i64,
+) -> Result<Option<OrderReport>, Error> {
     let row = sqlx::query_file!("src/db/sql/why.sql", order_id).fetch_optional(&mut *snapshot).await?;
     let Some(row) = row else { return Ok(None) };
     let (attempts, reject_count, rejects) = (
-        attempts(&mut snapshot, order_id).await?,
-        count_rejects(&mut snapshot, order_id).await?,
-        rejects(&mut snapshot, order_id, most_rejects).await?,
+        attempts(&mut *snapshot, order_id).await?,
+        count_rejects(&mut *snapshot, order_id).await?,
+        rejects(&mut *snapshot, order_id, most_rejects).await?,
     );
     let is_held = row.leased_until.is_some_and(|until| until > row.now);
-    let workers = if is_held { workers(&mut snapshot).await? } else { Vec::new() };
-    snapshot.commit().await?;
+    let workers = if is_held { workers(&mut *snapshot).await? } else { Vec::new() };
     let coverage = match row.coverage {
         None => Coverage::Pending,
         Some(text) => Coverage::parse(&text).ok_or(Error::Decode { column: "orders.coverage" })?,

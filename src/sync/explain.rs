@@ -3,23 +3,20 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::Patience;
 use crate::db::{Store, Transaction, runs};
 use crate::waits::{For, Wait, Waits};
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Patience for writing the row. Short, because a wait for the database must not delay the explanations, and is not one
-/// itself.
-const QUICK: Patience = Patience { timeout: Duration::from_secs(2), give_up_after: Duration::ZERO };
+/// Limit for writing the row. Short, because a wait for the database must not delay the explanations.
+const QUICK: Duration = Duration::from_secs(2);
 
 /// Watches `waits` until it is dropped. Retries a failed write at the next look.
-pub(super) async fn explain(waits: &Waits, pool: &PgPool, run_id: Uuid) -> Infallible {
-    let store = Store::new(pool.clone(), QUICK, CancellationToken::new(), Waits::default());
+pub(super) async fn explain(waits: &Waits, store: &Store, run_id: Uuid) -> Infallible {
+    let store = store.beside(QUICK, CancellationToken::new());
     let mut recorded: Option<Wait> = None;
     loop {
         tokio::time::sleep(LOOK).await;

@@ -169,22 +169,24 @@ impl Worker {
     /// unavailable.
     pub async fn run(&self, request: &Request, stop: &CancellationToken, progress: &Progress) -> Result<Report, Error> {
         let run_id = Uuid::now_v7();
+        let halt = stop.child_token();
+        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone())
+            .logging_in_by(self.database_url.clone());
         tokio::select! {
-            ended = Box::pin(self.run_as(run_id, request, stop, progress)) => ended,
-            never = explain(&self.waits, &self.pool, run_id) => match never {},
+            ended = Box::pin(self.run_as(run_id, store.clone(), request, halt, stop, progress)) => ended,
+            never = explain(&self.waits, &store, run_id) => match never {},
         }
     }
 
     async fn run_as(
         &self,
         run_id: Uuid,
+        store: Store,
         request: &Request,
+        halt: CancellationToken,
         stop: &CancellationToken,
         progress: &Progress,
     ) -> Result<Report, Error> {
-        let halt = stop.child_token();
-        let store = Store::new(self.pool.clone(), self.patience, halt.clone(), self.waits.clone())
-            .logging_in_by(self.database_url.clone());
         let (started_at, clock) = store
             .run(|mut transaction| async move {
                 let (started_at, now) =
@@ -227,7 +229,7 @@ impl Worker {
         let outlook = match &failure {
             // It would wait for the database once more.
             Some(Error::Database(_)) => None,
-            _ => self.outlook(request.trigger).await,
+            _ => self.outlook(&store, request.trigger).await,
         };
         let finish = |mut transaction: db::Transaction| async move {
             let status = match status {
@@ -258,8 +260,8 @@ impl Worker {
     }
 
     /// Counts the orders in danger after this run. A failure is only logged.
-    async fn outlook(&self, trigger: Trigger) -> Option<Outlook> {
-        match self.foresight.outlook(&self.pool, trigger).await {
+    async fn outlook(&self, store: &Store, trigger: Trigger) -> Option<Outlook> {
+        match self.foresight.outlook(store, trigger).await {
             Ok(outlook) => Some(outlook),
             Err(error) => {
                 tracing::debug!(%error, "orders at risk were not counted");

@@ -7,14 +7,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 use super::PROBES;
 use crate::config::{self, AuthMode, Settings};
-use crate::db;
 use crate::db::pace::KnownPace;
 use crate::db::plan::{MissedDeadlines, NextRun, PlanSnapshot, Totals};
 use crate::db::runs::{self, RunSpan, Trigger};
+use crate::db::{self, Store};
 use crate::domain::Schedule;
 
 /// Longest predicted time in seconds: a century, because the calendar ends.
@@ -106,11 +107,12 @@ impl Foresight {
     }
 
     /// Counts the orders in danger if the next run comes as expected after one of this kind. Usually takes
-    /// milliseconds; if a deadline is near, reads the live orders once. Fails after 10 s.
-    pub async fn outlook(&self, pool: &PgPool, after: Trigger) -> Result<Outlook, db::Error> {
-        let looking = async {
-            let next = self.next_run(pool, after).await?;
-            let mut forecast = PlanSnapshot::of_next(pool, self.window, next, TIMEOUT).await?;
+    /// milliseconds; if a deadline is near, reads the live orders once. Fails after 10 s, and at once if the database is
+    /// away.
+    pub async fn outlook(&self, store: &Store, after: Trigger) -> Result<Outlook, db::Error> {
+        let look = |mut snapshot: db::Transaction| async move {
+            let next = self.next_run(&mut snapshot, after).await?;
+            let mut forecast = PlanSnapshot::of_next(snapshot, self.window, next);
             let pace =
                 ExpectedPace::of(forecast.pace(&self.api, self.pace.initial_requests_per_second).await?, &self.pace);
             // At most one token per order.
@@ -119,21 +121,20 @@ impl Foresight {
             let near = forecast.near(next.start + pace.time_for(requests), due_again).await?;
             let missed =
                 if near.perhaps > 0 { self.foresee(&mut forecast).await?.missed } else { MissedDeadlines::default() };
-            forecast.end().await?;
             Ok(Outlook { at_risk: (missed.orders - missed.past) + near.later, overdue: near.overdue })
         };
-        tokio::time::timeout(TIMEOUT, looking).await.unwrap_or(Err(db::Error::Stuck { timeout: TIMEOUT, holder: None }))
+        store.beside(TIMEOUT, CancellationToken::new()).read(look).await
     }
 
     /// After a run of the daemon the next one starts at the next tick. After a manual run it is expected after the
     /// median gap between the latest runs; without a gap, now.
-    async fn next_run(&self, pool: &PgPool, after: Trigger) -> Result<NextRun, db::Error> {
+    async fn next_run(&self, connection: &mut PgConnection, after: Trigger) -> Result<NextRun, db::Error> {
         let now = Utc::now();
         if after != Trigger::Manual {
             let start = self.schedule.next_after(now).unwrap_or(now);
             return Ok(NextRun { start, then: self.schedule.next_after(start) });
         }
-        let turns = runs::spans(&mut *db::snapshot(pool).await?, LATEST_RUNS).await?;
+        let turns = runs::spans(connection, LATEST_RUNS).await?;
         // A start time set by hand may be far outside the calendar; then there is no prediction.
         let next = turns.first().zip(usual_gap(&turns)).and_then(|(latest, gap)| {
             let start = latest.started_at.checked_add_signed(gap)?.max(now);

@@ -73,7 +73,7 @@ impl Pipeline {
         halt: CancellationToken,
     ) -> Self {
         let session = Session::new(Arc::clone(&worker.client), worker.outage_after, halt.clone());
-        let rejects = RejectLimits::new(worker.rejects, worker.pool.clone(), worker.patience.timeout, halt.clone());
+        let rejects = RejectLimits::new(worker.rejects, &store, worker.patience.timeout, halt.clone());
         Self {
             scope,
             store,

@@ -9,10 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Patience};
+use crate::config;
 use crate::db::{self, Store, rejects};
 use crate::domain::Settlement;
-use crate::waits::Waits;
 
 /// Rejects dropped by one statement. Few, so that locks are short even if each is large.
 const AT_ONCE: i64 = 1_000;
@@ -32,13 +31,11 @@ pub(super) struct RejectLimits {
 impl RejectLimits {
     pub(super) fn new(
         limits: config::RejectSettings,
-        pool: sqlx::PgPool,
+        store: &Store,
         timeout: Duration,
         stop: CancellationToken,
     ) -> Self {
-        // Never waits for the database.
-        let patience = Patience { timeout, give_up_after: Duration::ZERO };
-        let store = Store::new(pool, patience, stop, Waits::default());
+        let store = store.beside(timeout, stop);
         Self { limits, store, added: AtomicU64::default() }
     }
 

@@ -98,7 +98,7 @@ impl StatusReport {
             Ok((status, latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger))))
         };
         let (status, after) = database.store.run(look).await?;
-        let outlook = match Foresight::new(settings).outlook(&database.pool, after).await {
+        let outlook = match Foresight::new(settings).outlook(&database.store, after).await {
             Ok(outlook) => Some(outlook),
             // It took too long, or the database is unavailable. Other failures, such as those of a pooler, would repeat
             // and must be seen.

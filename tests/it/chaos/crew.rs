@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::plan::{WORKERS, Way};
-use crate::support::Lab;
 use crate::support::proxy::{Ending, Proxy};
-use crate::sync::{PATIENCE, Process};
+use crate::support::{Lab, PATIENCE};
+use crate::sync::Process;
 
 /// Pause between the end of a worker and the next start, as supervisors have.
 const REST: Duration = Duration::from_millis(300);

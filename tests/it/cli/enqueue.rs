@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 use sqlx::AssertSqlSafe;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{eventually, send, write_file};
-use crate::support::{Finished, Lab, tests};
+use super::{send, write_file};
+use crate::support::{Finished, Lab, eventually, tests};
 
 tests!(
     the_default_user_is_for_lines_that_name_none,

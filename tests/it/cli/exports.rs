@@ -6,9 +6,9 @@ use nix::sys::signal::Signal;
 use sqlx::AssertSqlSafe;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-use super::{eventually, send};
+use super::send;
 use crate::support::proxy::{Ending, Proxy};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, Lab, eventually, tests};
 
 tests!(
     what_is_no_list_of_orders_is_refused_before_anything_is_added,

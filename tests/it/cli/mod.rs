@@ -21,7 +21,6 @@ mod why;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
@@ -53,22 +52,6 @@ pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
         why::tests,
     ];
     groups.iter().flat_map(|tests| tests(labs)).collect()
-}
-
-/// The longest wait for a condition; usually it takes a fraction.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Repeats `look` until it finds something.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let looking = async {
-        loop {
-            if let Some(found) = look().await? {
-                return Ok(found);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.with_context(|| format!("waited in vain: {what}"))?
 }
 
 /// Sends a signal to a running command.

@@ -7,9 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use super::eventually;
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, Lab, eventually, tests};
 use crate::sync::{Process, behind_a_door};
 
 tests!(

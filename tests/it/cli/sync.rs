@@ -8,9 +8,9 @@ use chatsync::simulator::{self, Options};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{assert_hides, eventually, only_json, send};
+use super::{assert_hides, only_json, send};
 use crate::support::http::{Answer, Asked, Recorder};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, Lab, eventually, tests};
 
 tests!(
     json_is_the_run_as_recorded_and_nothing_else,

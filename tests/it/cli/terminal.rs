@@ -15,8 +15,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::http::{Answer, Recorder};
-use crate::support::{Finished, Lab, tests};
-use crate::sync::{FOUND_LOSSES, PATIENCE, Process, behind_a_door, feed, simulated, until};
+use crate::support::{Finished, Lab, PATIENCE, tests};
+use crate::sync::{FOUND_LOSSES, Process, behind_a_door, feed, simulated, until};
 
 tests!(
     an_unread_log_does_not_stop_a_sync,

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use libtest_mimic::{Failed, Trial};
 
@@ -17,6 +18,25 @@ pub(crate) use lab::{Finished, GUARD_OFF, Lab};
 
 /// A slower test counts as hanging.
 const LONGEST: Duration = Duration::from_mins(3);
+
+/// The longest wait for a condition; usually it takes a fraction.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Repeats `look` until it finds something.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.with_context(|| format!("waited in vain: {what}"))?
+}
 
 /// A port without a listener.
 pub(crate) fn free_port() -> std::io::Result<u16> {

@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::{Lab, tests};
@@ -56,6 +56,7 @@ struct Line {
     forwarded: AtomicU64,
     /// SQLSTATEs of the next refused log-ins.
     refusals: Mutex<VecDeque<&'static str>>,
+    sessions: Semaphore,
 }
 
 pub(super) enum Upstream {
@@ -70,6 +71,11 @@ impl Stream for UnixStream {}
 impl Proxy {
     /// Starts a proxy in front of the server of a database URL.
     pub(crate) fn start(database_url: &str) -> anyhow::Result<Self> {
+        Self::with_sessions(database_url, Semaphore::MAX_PERMITS)
+    }
+
+    /// Starts a proxy that has so many sessions for its clients, as a pooler. Further clients are accepted and wait.
+    pub(crate) fn with_sessions(database_url: &str, sessions: usize) -> anyhow::Result<Self> {
         let reserved = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = reserved.local_addr()?;
         let line = Arc::new(Line {
@@ -81,6 +87,7 @@ impl Proxy {
             budget: Mutex::default(),
             forwarded: AtomicU64::new(0),
             refusals: Mutex::default(),
+            sessions: Semaphore::new(sessions),
         });
         let mut proxy = Self { url: through(database_url, address)?, address, _reserved: reserved, line, server: None };
         proxy.resume()?;
@@ -202,6 +209,8 @@ async fn carry(line: Arc<Line>, mut client: TcpStream, mut cuts: watch::Receiver
             return refuse_log_in(client, "28P01").await;
         }
     }
+    // Never closed.
+    let Ok(_session) = line.sessions.acquire().await else { return Ok(()) };
     let mut server = line.upstream.connect().await?;
     {
         let (from_client, to_client) = client.split();

@@ -3,13 +3,12 @@
 //! The test has the [`Door`], the handler the [`Gate`]. A failing test opens the door when it is dropped, so that no
 //! thread waits for ever.
 
+use crate::support::PATIENCE;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-use super::PATIENCE;
 
 pub(crate) struct Door(Arc<Passage>);
 

@@ -4,22 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatsync::config::Patience;
-use chatsync::db::Store;
+use chatsync::db::{Store, Transaction};
 use chatsync::waits::Waits;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::several::{stored, undisturbed};
 use super::{FOUND_LOSSES, Process, behind_a_door, feed, until};
 use crate::support::proxy::{Ending, Proxy};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, Lab, eventually, tests};
 
 tests!(
     a_run_waits_for_log_ins_that_are_refused_for_a_while,
     a_session_that_the_server_ends_is_replaced,
     a_connection_to_a_server_that_takes_no_writes_is_closed,
     single_statements_of_commands_outlive_a_fail_over,
+    operations_share_the_connections_that_a_pooler_gives,
 );
 
 const ORDERS: i32 = 300;
@@ -133,4 +136,35 @@ async fn store(url: &str, connections: u32) -> anyhow::Result<Store> {
     let pool = PgPoolOptions::new().max_connections(connections).connect(url).await?;
     let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
     Ok(Store::new(pool, patience, CancellationToken::new(), Waits::default()))
+}
+
+async fn operations_share_the_connections_that_a_pooler_gives(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let proxy = Proxy::with_sessions(lab.url(), 1)?;
+    let pool = PgPoolOptions::new().max_connections(3).connect_lazy(proxy.url())?;
+    // A database that is away would fail them.
+    let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::ZERO };
+    let store = Store::new(pool.clone(), patience, CancellationToken::new(), Waits::default());
+    let release = Arc::new(Notify::new());
+    let mut operations = JoinSet::new();
+    for number in 0..5 {
+        let (store, release) = (store.clone(), Arc::clone(&release));
+        operations.spawn(async move {
+            let operation = |mut transaction: Transaction| {
+                let release = &release;
+                async move {
+                    if number == 0 {
+                        release.notified().await;
+                    }
+                    Ok(sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&mut *transaction).await?)
+                }
+            };
+            store.run(operation).await
+        });
+    }
+    eventually("one has the connection, and two ask for others", async || Ok((pool.size() == 3).then_some(()))).await?;
+    release.notify_one();
+    while let Some(done) = operations.join_next().await {
+        done??;
+    }
+    Ok(())
 }

@@ -33,12 +33,9 @@ use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 
 use crate::support::http::{Answer, Asked, Recorder};
-use crate::support::{Lab, Labs};
+use crate::support::{Lab, Labs, PATIENCE};
 pub(crate) use door::Door;
 pub(crate) use process::Process;
-
-/// Longer than any wait of a test takes.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn tests(labs: &Arc<Labs>) -> Vec<Trial> {
     let tests = [

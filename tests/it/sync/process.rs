@@ -13,8 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::PATIENCE;
-use crate::support::Lab;
+use crate::support::{Lab, PATIENCE};
 
 /// Killed when dropped.
 pub(crate) struct Process {

@@ -101,7 +101,7 @@ async fn a_locked_row_is_waited_for_with_an_explanation(lab: Arc<Lab>) -> anyhow
     let mut session = lab.pool.begin().await?;
     sqlx::query("SELECT FROM sync.order_queue WHERE order_id = 'order-1' FOR UPDATE").execute(&mut *session).await?;
     door.open();
-    sync.logs("waiting for an answer of the database; another session may have locked a row, until ").await?;
+    sync.logs("waiting for an answer of the database; another session may have locked a row, or a pooler has no free connection, until ").await?;
     until(&lab, IS_WAITING).await?;
     session.rollback().await?;
     sync.ends_with(0).await?;
