@@ -31,6 +31,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Needs, Problems, Settings, Sources};
+use crate::connect::NoClient;
 use crate::db::embedded;
 use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
@@ -148,7 +149,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Ok(end) => end.into(),
         Err(error) => {
             note(format!("error: {}", failure::report(&error)));
-            let is_usage = error.is::<Problems>() || matches!(error.downcast_ref(), Some(FeedError::Refused(_)));
+            let is_usage = error.is::<Problems>()
+                || matches!(error.downcast_ref(), Some(FeedError::Refused(_)))
+                || matches!(error.downcast_ref(), Some(NoClient::Proxy { .. }));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     };

@@ -12,6 +12,7 @@ use crate::visible::{visible, visible_json};
 pub(super) fn print(text: impl Display) -> io::Result<()> {
     stderr::flush();
     unless_gone(writeln!(io::stdout().lock(), "{}", visible(&text.to_string())))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
 }
 
 /// Prints a value as one line of JSON.

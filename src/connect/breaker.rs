@@ -182,7 +182,11 @@ mod tests {
     const GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
     fn failure() -> Error {
-        Error::TimedOut { asked_for: super::super::Asked::Messages, within: Duration::from_secs(30) }
+        Error::TimedOut {
+            asked_for: super::super::Asked::Messages,
+            peer: "api".into(),
+            within: Duration::from_secs(30),
+        }
     }
 
     async fn opened() -> Breaker {

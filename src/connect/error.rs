@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -30,13 +31,15 @@ pub enum Error {
     #[error("the API has been out of order for {} s, last: {last}; orders were left as they were", lasted.as_secs())]
     Outage { lasted: Duration, last: String },
     /// No complete reply within `api.timeout`.
-    #[error("{asked_for}: no complete reply within {} s", within.as_secs_f32())]
-    TimedOut { asked_for: Asked, within: Duration },
+    #[error("{asked_for}: no complete reply from {peer} within {} s", within.as_secs_f32())]
+    TimedOut { asked_for: Asked, peer: Arc<str>, within: Duration },
     /// The connection failed, or broke during the request or the reply.
-    #[error("{asked_for}: {what} ({})", innermost(source))]
+    #[error("{asked_for}: {} ({})", what.with(peer), innermost(source))]
     Transport {
         asked_for: Asked,
         what: Broken,
+        /// The host of the API, and the proxy on the way.
+        peer: Arc<str>,
         /// The cause, without the URL.
         #[source]
         source: reqwest::Error,
@@ -82,14 +85,23 @@ pub enum Error {
     },
 }
 
-/// HTTPS is needed and the system has no root certificates.
+/// Why no request can be sent.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot set up HTTPS: {}; install the system's root certificates (package ca-certificates), or name a file that \
-     holds them in SSL_CERT_FILE",
-    innermost(.0)
-)]
-pub struct NoClient(#[from] reqwest::Error);
+pub enum NoClient {
+    /// HTTPS is needed and the system has no root certificates.
+    #[error(
+        "cannot set up HTTPS: {}; install the system's root certificates (package ca-certificates), or name a file that \
+         holds them in SSL_CERT_FILE",
+        innermost(.0)
+    )]
+    Certificates(#[from] reqwest::Error),
+    /// The environment names a proxy that cannot be used.
+    #[error(
+        "{variable} is not the URL of a proxy: write http://host:port, https://host:port or socks5h://host:port, or \
+         leave the API out of it with NO_PROXY"
+    )]
+    Proxy { variable: &'static str },
+}
 
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,12 +126,12 @@ pub enum Broken {
     Interrupted,
 }
 
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "no connection to the server",
-            Self::Interrupted => "the connection broke",
-        })
+impl Broken {
+    fn with(self, peer: &str) -> String {
+        match self {
+            Self::Connect => format!("no connection to {peer}"),
+            Self::Interrupted => format!("the connection to {peer} broke"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! dropped and requested again when its turn has come, on a new connection: a connection keeps the buffers it grew.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
@@ -16,6 +17,7 @@ use super::encoding::{ACCEPTED, Encoding};
 use super::error::{ApiError, Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
+use super::peer::peer;
 use super::session::FetchContext;
 use crate::config::{ApiSettings, is_loopback};
 use crate::domain::Fault;
@@ -35,6 +37,7 @@ pub(super) struct Http {
     /// For large replies: it uses no connection twice.
     once: Client,
     pub(super) base_url: Url,
+    peer: Arc<str>,
     pub(super) pace: Pace,
     memory: Memory,
     timeout: Duration,
@@ -51,6 +54,7 @@ pub(super) struct Reply {
 
 impl Http {
     pub(super) fn new(api: &ApiSettings, pace: Pace, max_in_flight: usize) -> Result<Self, NoClient> {
+        let peer = peer(&api.base_url, |name| std::env::var(name).ok())?.into();
         // Fails only if another provider is installed already, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
@@ -89,6 +93,7 @@ impl Http {
             client: client(max_in_flight)?,
             once: client(0)?,
             base_url: api.base_url.clone(),
+            peer,
             pace,
             memory: Memory::new(),
             timeout: api.timeout,
@@ -129,7 +134,8 @@ impl Http {
     ) -> Result<Option<Reply>, Error> {
         let turn = context.wait(self.pace.turn()).await?;
         context.count_request();
-        let mut time = Time { asked_for, within: self.timeout, end: Instant::now() + self.timeout };
+        let (peer, end) = (Arc::clone(&self.peer), Instant::now() + self.timeout);
+        let mut time = Time { asked_for, peer, within: self.timeout, end };
         let response = time.limit(request.send()).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -285,16 +291,24 @@ impl<'a> Body<'a> {
 /// What is left of `api.timeout`. Waiting for memory does not count: the server does not cause it.
 struct Time {
     asked_for: Asked,
+    peer: Arc<str>,
     within: Duration,
     end: Instant,
 }
 
 impl Time {
     async fn limit<T>(&self, step: impl Future<Output = reqwest::Result<T>>) -> Result<T, Error> {
-        match tokio::time::timeout_at(self.end, step).await {
-            Ok(done) => done.map_err(|error| transport(self.asked_for, error)),
-            Err(_) => Err(Error::TimedOut { asked_for: self.asked_for, within: self.within }),
-        }
+        let Ok(done) = tokio::time::timeout_at(self.end, step).await else {
+            let peer = Arc::clone(&self.peer);
+            return Err(Error::TimedOut { asked_for: self.asked_for, peer, within: self.within });
+        };
+        done.map_err(|error| self.transport(error))
+    }
+
+    fn transport(&self, error: reqwest::Error) -> Error {
+        let what = if error.is_connect() { Broken::Connect } else { Broken::Interrupted };
+        // Remove the URL: it holds the order id.
+        Error::Transport { asked_for: self.asked_for, what, peer: Arc::clone(&self.peer), source: error.without_url() }
     }
 
     async fn pause<T>(&mut self, waiting: impl Future<Output = T>) -> T {
@@ -303,10 +317,4 @@ impl Time {
         self.end += start.elapsed();
         done
     }
-}
-
-fn transport(asked_for: Asked, error: reqwest::Error) -> Error {
-    let what = if error.is_connect() { Broken::Connect } else { Broken::Interrupted };
-    // Remove the URL: it holds the order id and the server's address, which do not belong in a log.
-    Error::Transport { asked_for, what, source: error.without_url() }
 }

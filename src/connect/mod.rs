@@ -14,6 +14,7 @@ mod error;
 mod http;
 mod memory;
 mod pace;
+mod peer;
 mod reply;
 mod session;
 mod text;

@@ -325,6 +325,7 @@ fn hint(error: &PgDatabaseError) -> &'static str {
         (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
         (_, "42501") => "; hint: docs/postgresql.md lists the GRANTs that each role needs",
         (_, READ_ONLY) => "; hint: database.url must lead to the primary server",
+        (_, "42P10") => "; hint: a table of schema sync or chat has lost its primary key: add it as in migrations/",
         ("28" | "3D", _) => LOG_IN_HINT,
         _ => "",
     }

@@ -30,7 +30,7 @@ pub enum InvalidSchedule {
     /// A valid expression that never matches, such as 30 February.
     #[error("never matches any time")]
     Never,
-    #[error("is not an IANA time zone")]
+    #[error("is not an IANA time zone, such as America/New_York or UTC")]
     Timezone,
 }
 
