@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::SecretString;
-use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +28,7 @@ const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// An open database. [`close`](Self::close) it: dropping it also stops an embedded server, but blocks.
 pub(super) struct Database {
-    pub(super) pool: PgPool,
+    pub(super) pool: db::Pool,
     /// For operations that may wait for a lock or be retried.
     pub(super) store: Store,
     embedded: Option<Embedded>,
@@ -115,7 +114,7 @@ impl Database {
         let look = |mut transaction: db::Transaction| async move {
             Ok((db::missing_migrations(&mut transaction).await?, db::row_security(&mut transaction).await?))
         };
-        let (missing, hidden) = self.store.run(look).await?;
+        let (missing, hidden) = self.store.run("missing_migrations", look).await?;
         if let Some(tables) = hidden {
             tracing::warn!(tables, "row level security is in force: orders that its policies hide are not read");
         }
@@ -130,7 +129,7 @@ impl Database {
         // Even if none is missing: this compares the applied migrations with those of this program.
         if migrations == Migrations::Always || missing > 0 {
             let migrate = |mut transaction: db::Transaction| async move { db::migrate(&mut transaction).await };
-            let applied = self.store.run(migrate).await?;
+            let applied = self.store.run("migrate", migrate).await?;
             if applied > 0 {
                 tracing::info!(applied, "database migrated");
             }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat};
 use secrecy::SecretString;
 
 use super::database::Database;
@@ -13,8 +13,9 @@ use super::{End, Environment, status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
 use crate::db::embedded::{self, DataDir};
 use crate::db::queue::{self, Feeding};
+use crate::db::report::{self, demo};
 use crate::db::runs::Trigger;
-use crate::db::{self, demo};
+use crate::db::{self, Store};
 use crate::domain::{NewOrder, OrderId};
 use crate::simulator::{self, Options};
 use crate::sync::Request;
@@ -75,8 +76,8 @@ async fn show(
     database: &Database,
     options: &Options,
 ) -> anyhow::Result<End> {
-    let pool = &database.pool;
-    database.store.run(|mut transaction| async move { db::migrate(&mut transaction).await }).await?;
+    let store = &database.store;
+    store.run("migrate", |mut transaction| async move { db::migrate(&mut transaction).await }).await?;
     let added = enqueue(database, options).await?;
     print(format!("{added} orders enqueued. Syncing:\n"))?;
     let worker = sync::worker(settings, database)?;
@@ -92,16 +93,17 @@ async fn show(
             report.run.lost
         ))?;
     }
-    print(status::queue_text(&queue::overview(pool).await?))?;
+    let rows = report::status::status(store, 0, DateTime::UNIX_EPOCH).await?;
+    print(status::queue_text(&rows.overview))?;
 
     print("\nWhat an analyst sees\n")?;
-    let coverage = demo::coverage(pool).await?.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
+    let coverage = rows.coverage.into_iter().map(|(coverage, orders)| [coverage, orders.to_string()]);
     print(table(&["coverage (chat.orders)", "orders"], coverage))?;
-    if let Some(order_id) = demo::lively_order(pool).await? {
+    if let Some(order_id) = demo::lively_order(store).await? {
         print(format!("\nOne conversation (chat.messages, chat.users), order {}", one_line(&order_id)))?;
-        print(conversation(pool, &order_id).await?)?;
+        print(conversation(store, &order_id).await?)?;
     }
-    let prompt = demo::promptest_shoppers(pool, 5).await?.into_iter().map(|shopper| {
+    let prompt = demo::promptest_shoppers(store, 5).await?.into_iter().map(|shopper| {
         let name = shopper.name.as_deref().map_or_else(|| "unnamed".to_owned(), one_line);
         [name, shopper.answers.to_string(), format!("{:.0} s", shopper.median_seconds)]
     });
@@ -115,8 +117,8 @@ async fn show(
     })
 }
 
-async fn conversation(pool: &sqlx::PgPool, order_id: &str) -> anyhow::Result<comfy_table::Table> {
-    let lines = demo::conversation(pool, order_id).await?.into_iter().map(|line| {
+async fn conversation(store: &Store, order_id: &str) -> anyhow::Result<comfy_table::Table> {
+    let lines = demo::conversation(store, order_id).await?.into_iter().map(|line| {
         let text = match (line.body, line.image_url) {
             (Some(body), Some(_)) if !body.is_empty() => format!("{} [image]", one_line(&body)),
             (Some(body), None) => one_line(&body),
@@ -149,7 +151,7 @@ async fn enqueue(database: &Database, options: &Options) -> anyhow::Result<u64> 
         if batch.is_empty() {
             return Ok(added);
         }
-        added += queue::enqueue(&database.pool, &batch, &feeding).await?.added;
+        added += queue::enqueue(&database.store, &batch, &feeding).await?.added;
     }
 }
 

@@ -14,8 +14,8 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::{AuthMode, Needs};
+use crate::db::Store;
 use crate::db::queue::{self, Feeding};
-use crate::db::{Store, Transaction};
 use crate::domain::NewOrder;
 use crate::feed::{self, BadLine, Choice, Feed, Rounded};
 
@@ -107,7 +107,7 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     // Another line, or the queue, may know the user.
     if lacks_users
         && settings.auth_mode == AuthMode::UserAssertion
-        && let Ok(without_user) = queue::count_without_user(&database.pool).await
+        && let Ok(without_user) = queue::count_without_user(&database.store).await
         && without_user > 0
     {
         note(format!(
@@ -145,10 +145,8 @@ async fn add_all(
         let mut refused = 0;
         let mut parts = if orders.is_empty() { Vec::new() } else { vec![orders.as_slice()] };
         while let Some(part) = parts.pop() {
-            let add =
-                |mut transaction: Transaction| async move { queue::enqueue(&mut *transaction, part, feeding).await };
             // Not waited for after a signal. It is then unknown whether these orders were added, so they do not count.
-            let Some(enqueued) = stop.run_until_cancelled(store.run(add)).await else {
+            let Some(enqueued) = stop.run_until_cancelled(queue::enqueue(store, part, feeding)).await else {
                 anyhow::bail!("stopped by a signal before the end");
             };
             match enqueued {

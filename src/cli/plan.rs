@@ -12,7 +12,7 @@ use super::times::{span, time};
 use super::{End, Environment};
 use crate::config::Needs;
 use crate::db;
-use crate::db::plan::{Missed, PlanSnapshot};
+use crate::db::report::plan::{Missed, PlanSnapshot};
 use crate::sync::outlook::{ExpectedPace, Foreseen, Foresight, Requests};
 
 /// Predict a run that starts now: orders, requests, time, missed deadlines.
@@ -48,7 +48,7 @@ pub(super) async fn plan(environment: &Environment, args: Args) -> anyhow::Resul
         let missed_later = if run.totals.later_missed > 0 { snapshot.missed_later().await? } else { Vec::new() };
         Ok(Plan { run, missed_later, next_tick })
     };
-    let plan = database.store.read(look).await?;
+    let plan = database.store.read("plan_totals", look).await?;
     database.close().await?;
     if args.json {
         print_json(&plan.as_json())?;

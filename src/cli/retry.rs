@@ -7,8 +7,7 @@ use super::database::{Database, Migrations};
 use super::output::{note, print};
 use super::{End, Environment};
 use crate::config::Needs;
-use crate::db;
-use crate::db::queue::{self, Retry};
+use crate::db::queue::{self, Retried, Retry};
 
 /// Put orders back into the queue: due now, failures reset. Stored data stays.
 #[derive(Debug, clap::Args)]
@@ -31,12 +30,8 @@ pub(super) async fn retry(environment: &Environment, args: Args) -> anyhow::Resu
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let which = &Retry { dead: args.dead, order_ids: args.orders, closed_since: args.closed_since };
-    let retry = |mut transaction: db::Transaction| async move {
-        let unknown = queue::unknown(&mut *transaction, &which.order_ids).await?;
-        Ok((unknown, queue::retry(&mut *transaction, which).await?))
-    };
-    let (unknown, put_back) = database.store.run(retry).await?;
-    print(format!("{put_back} put back"))?;
+    let Retried { orders, unknown } = queue::retry(&database.store, which).await?;
+    print(format!("{orders} put back"))?;
     for order in &unknown {
         note(format!("order {order} is not in the queue: add it with `chatsync enqueue`"));
     }

@@ -7,8 +7,8 @@ use super::output::{note, print, print_json};
 use super::progress::watch;
 use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
+use crate::db::queue;
 use crate::db::runs::{Run, Status, Trigger};
-use crate::db::{self, queue};
 use crate::domain::OrderState;
 use crate::sync::{Progress, Report, Request, Worker};
 
@@ -87,8 +87,7 @@ pub(super) fn end_of(report: Report) -> End {
 
 /// Makes the orders due. Fails before anything is fetched if one of them cannot be fetched.
 async fn make_due(database: &Database, orders: &[String]) -> anyhow::Result<()> {
-    let due = |mut transaction: db::Transaction| async move { queue::make_due(&mut *transaction, orders).await };
-    let states = database.store.run(due).await?;
+    let states = queue::make_due(&database.store, orders).await?;
     for order in orders {
         match states.get(order) {
             None => anyhow::bail!("order {order} is not in the queue: add it with `chatsync enqueue`"),

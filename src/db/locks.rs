@@ -1,14 +1,15 @@
 //! Finds the sessions that hold locks: those that block chatsync, and those that lock orders it skips.
 
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 
-use super::Error;
+use super::{Error, Store, Transaction};
 
 /// Returns the sessions that block sessions of chatsync, such as `pid 4711 (psql)`; `None` if none is blocked. Behind a
 /// pooler these are sessions of the pooler, under the names of its clients. Takes no locks.
-pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
+pub(super) async fn holders(connection: &mut PgConnection) -> Result<Option<String>, Error> {
     let holders = sqlx::query_scalar!(
-        r#"SELECT string_agg(DISTINCT
+        r#"-- holders
+           SELECT string_agg(DISTINCT
                    CASE WHEN blocker.pid = 0 THEN 'a prepared transaction (pg_prepared_xacts)'
                         WHEN coalesce(holder.wait_event, waiting.wait_event) = 'SyncRep'
                         THEN 'a commit that waits for a standby (synchronous_standby_names)'
@@ -24,24 +25,28 @@ pub(super) async fn holders(executor: impl PgExecutor<'_>) -> Result<Option<Stri
              -- A blocked session of chatsync reports its own blocker.
              AND (holder.wait_event_type = 'Lock' AND holder.application_name = waiting.application_name) IS NOT TRUE"#
     )
-    .fetch_one(executor)
+    .fetch_one(connection)
     .await?;
     Ok(holders)
 }
 
 /// Returns other sessions that may have locked rows of the queue: they wrote or locked some in a transaction that has
 /// not ended. `None` if there are none. Takes no locks.
-pub async fn holders_of_orders(executor: impl PgExecutor<'_>) -> Result<Option<String>, Error> {
-    let holders = sqlx::query_scalar!(
-        r#"SELECT string_agg(DISTINCT 'pid ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''), ', ')
+pub async fn holders_of_orders(store: &Store) -> Result<Option<String>, Error> {
+    let look = |mut transaction: Transaction| async move {
+        let holders = sqlx::query_scalar!(
+            r#"-- holders_of_orders
+           SELECT string_agg(DISTINCT 'pid ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''), ', ')
            FROM pg_locks JOIN pg_stat_activity USING (pid)
            WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
              AND relation = 'sync.order_queue'::regclass
              AND granted
              AND mode <> 'AccessShareLock'
              AND application_name <> current_setting('application_name')"#
-    )
-    .fetch_one(executor)
-    .await?;
-    Ok(holders)
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(holders)
+    };
+    store.run("holders_of_orders", look).await
 }

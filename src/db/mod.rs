@@ -7,19 +7,20 @@
 
 pub mod chat;
 mod copy;
-pub mod demo;
 pub mod embedded;
 mod error;
 pub mod evidence;
 mod locks;
+#[cfg(test)]
+mod names;
 pub mod pace;
-pub mod plan;
 pub mod queue;
 pub mod rejects;
+pub mod report;
 pub mod runs;
 mod seats;
+pub mod settle;
 mod store;
-pub mod why;
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -33,6 +34,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Pg
 
 pub use error::Error;
 pub use locks::holders_of_orders;
+pub use sqlx::PgPool as Pool;
 pub use store::{Store, Transaction};
 
 use crate::config::Secret;
@@ -111,7 +113,8 @@ async fn check(options: &PgConnectOptions) -> Result<(), Error> {
     let connecting = sqlx::PgConnection::connect_with(options).await;
     let mut connection = connecting.map_err(|source| Error::Connect { place: place(options), source })?;
     let server = sqlx::query!(
-        r#"SELECT current_setting('server_version_num')::int AS "version!", current_setting('server_encoding') AS "encoding!""#
+        r#"-- server
+           SELECT current_setting('server_version_num')::int AS "version!", current_setting('server_encoding') AS "encoding!""#
     )
     .fetch_one(&mut connection)
     .await?;
@@ -146,7 +149,7 @@ fn log_in_anew(pool: &PgPool, url: &Secret, refused: &SecretString) -> bool {
 /// tables that a long query reads.
 pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
     let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
+    sqlx::query!("-- migrate\nSELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK).execute(&mut *transaction).await?;
     let before = applied(&mut transaction).await?;
     create_schemas(&mut transaction).await?;
     migrator().run_direct(None, &mut *transaction, false).await?;
@@ -158,7 +161,8 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<usize, Error> {
 /// Names the tables of which row level security hides rows from this role; `None` if there are none. Takes no locks.
 pub async fn row_security(connection: &mut PgConnection) -> Result<Option<String>, Error> {
     let tables = sqlx::query_scalar!(
-        "SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid)
+        "-- row_security
+         SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid)
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname IN ('sync', 'chat') AND c.relkind = 'r' AND row_security_active(c.oid)"
     );
@@ -182,9 +186,13 @@ fn migrator() -> Migrator {
 
 async fn create_schemas(connection: &mut PgConnection) -> Result<(), Error> {
     for (schema, create) in [("sync", "CREATE SCHEMA sync"), ("chat", "CREATE SCHEMA chat")] {
-        let is_there = sqlx::query_scalar!(r#"SELECT to_regnamespace($1) IS NOT NULL AS "is_there!""#, schema)
-            .fetch_one(&mut *connection)
-            .await?;
+        let is_there = sqlx::query_scalar!(
+            r#"-- schema_is_there
+               SELECT to_regnamespace($1) IS NOT NULL AS "is_there!""#,
+            schema
+        )
+        .fetch_one(&mut *connection)
+        .await?;
         if !is_there {
             let created = sqlx::query(create).execute(&mut *connection).await.map_err(Error::from);
             created.map_err(|error| if error.lacks_rights() { Error::NoSchema { schema } } else { error })?;
@@ -203,7 +211,8 @@ fn interval(duration: Duration) -> PgInterval {
 async fn applied(connection: &mut PgConnection) -> Result<HashSet<i64>, Error> {
     // Not to_regclass: its cache may still say that the table is missing, from before the lock was granted.
     let is_there = sqlx::query_scalar!(
-        r#"SELECT EXISTS (
+        r#"-- missing_migrations
+           SELECT EXISTS (
                SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                WHERE n.nspname = 'sync' AND c.relname = 'migrations'
            ) AS "is_there!""#
@@ -215,7 +224,9 @@ async fn applied(connection: &mut PgConnection) -> Result<HashSet<i64>, Error> {
     }
     // Not checked at compile time: the migrator creates this table, no migration does.
     let versions: Vec<i64> =
-        sqlx::query_scalar("SELECT version FROM sync.migrations WHERE success").fetch_all(connection).await?;
+        sqlx::query_scalar("-- applied_migrations\nSELECT version FROM sync.migrations WHERE success")
+            .fetch_all(connection)
+            .await?;
     if versions.iter().any(|version| *version < FIRST_MIGRATION) {
         return Err(Error::Unreleased);
     }

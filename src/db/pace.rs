@@ -5,10 +5,10 @@
 //! the clock of the database.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, Store, Transaction};
 
 /// Lock id that makes runs join one after the other: two that join at once would not count each other. Any constant
 /// will do. Held within a transaction only.
@@ -55,24 +55,32 @@ pub struct PaceReport {
 }
 
 /// Returns the pace that earlier runs kept; `None` if a search begins at `initial` anyway.
-pub async fn known(executor: impl PgExecutor<'_>, api: &str, initial: f64) -> Result<Option<KnownPace>, Error> {
+pub async fn known(connection: &mut PgConnection, api: &str, initial: f64) -> Result<Option<KnownPace>, Error> {
     let known = sqlx::query_as!(
         KnownPace,
-        r#"SELECT requests_per_second AS "requests_per_second!", found_at AS "found_at!", is_limit AS "is_limit!"
+        r#"-- known_pace
+           SELECT requests_per_second AS "requests_per_second!", found_at AS "found_at!", is_limit AS "is_limit!"
            FROM sync.known_pace
            WHERE api = $1 AND (is_limit OR requests_per_second > $2)"#,
         api,
         initial,
     );
-    Ok(known.fetch_optional(executor).await?)
+    Ok(known.fetch_optional(connection).await?)
 }
 
 /// Registers a run with an API. Locks the row of the run, and all other joins, until the transaction ends.
-pub async fn join(connection: &mut PgConnection, run_id: Uuid, api: &str, initial: f64) -> Result<Shared, Error> {
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", JOIN_LOCK).execute(&mut *connection).await?;
-    sqlx::query!("UPDATE sync.runs SET api = $2 WHERE run_id = $1", run_id, api).execute(&mut *connection).await?;
+pub async fn join(store: &Store, run_id: Uuid, api: &str, initial: f64) -> Result<Shared, Error> {
+    store.run("join", |mut transaction| async move { join_others(&mut transaction, run_id, api, initial).await }).await
+}
+
+async fn join_others(connection: &mut PgConnection, run_id: Uuid, api: &str, initial: f64) -> Result<Shared, Error> {
+    sqlx::query!("-- lock_join\nSELECT pg_advisory_xact_lock($1)", JOIN_LOCK).execute(&mut *connection).await?;
+    sqlx::query!("-- join\nUPDATE sync.runs SET api = $2 WHERE run_id = $1", run_id, api)
+        .execute(&mut *connection)
+        .await?;
     let others = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "others!" FROM sync.runs
+        r#"-- other_runs
+           SELECT count(*) AS "others!" FROM sync.runs
            WHERE api = $2 AND status = 'running' AND alive_until > now() AND run_id <> $1"#,
         run_id,
         api,
@@ -86,26 +94,24 @@ pub async fn join(connection: &mut PgConnection, run_id: Uuid, api: &str, initia
 
 /// Reports what a run found and returns what the others did. Locks the row of the run, then that of the pace, for one
 /// statement.
-pub async fn report(
-    executor: impl PgExecutor<'_>,
-    run_id: Uuid,
-    api: &str,
-    report: &PaceReport,
-) -> Result<Shared, Error> {
-    let row = sqlx::query_file!(
-        "src/db/sql/report_pace.sql",
-        run_id,
-        api,
-        report.rate,
-        report.served,
-        report.found,
-        i64::from(report.workers),
-        report.initial,
-    )
-    .fetch_one(executor)
-    .await?;
-    let total = row.total.zip(row.is_limit).map(|(per_second, is_limit)| Total { per_second, is_limit });
-    Ok(Shared { workers: workers(row.others), total })
+pub async fn report(store: &Store, run_id: Uuid, api: &str, report: &PaceReport) -> Result<Shared, Error> {
+    let exchange = |mut transaction: Transaction| async move {
+        let row = sqlx::query_file!(
+            "src/db/sql/report_pace.sql",
+            run_id,
+            api,
+            report.rate,
+            report.served,
+            report.found,
+            i64::from(report.workers),
+            report.initial,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let total = row.total.zip(row.is_limit).map(|(per_second, is_limit)| Total { per_second, is_limit });
+        Ok(Shared { workers: workers(row.others), total })
+    };
+    store.run("report_pace", exchange).await
 }
 
 fn workers(others: i64) -> u32 {

@@ -4,14 +4,18 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Error, interval};
+use super::{Error, Store, Transaction, interval};
 use crate::domain::Settlement;
 
 /// Stores the rejects of a batch.
-pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[&Settlement]) -> Result<(), Error> {
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    settlements: &[&Settlement],
+) -> Result<(), Error> {
     let rejects: Vec<_> = settlements
         .iter()
         .flat_map(|settled| settled.rejects.iter().map(move |(status, kind, fault)| (settled, status, *kind, fault)))
@@ -22,7 +26,8 @@ pub async fn insert(connection: &mut PgConnection, run_id: Uuid, settlements: &[
     let statuses: Vec<Option<i16>> =
         rejects.iter().map(|(_, status, _, _)| status.and_then(|status| i16::try_from(status).ok())).collect();
     sqlx::query!(
-        "INSERT INTO sync.rejects (order_id, run_id, received_at, http_status, kind, json_path, reason, body, body_bytes)
+        "-- insert_rejects
+         INSERT INTO sync.rejects (order_id, run_id, received_at, http_status, kind, json_path, reason, body, body_bytes)
          SELECT order_id, $1, received_at, http_status, kind, json_path, reason, body, body_bytes
          FROM unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
               AS t (order_id, received_at, http_status, kind, json_path, reason, body, body_bytes)",
@@ -53,33 +58,34 @@ pub struct Dropped {
 }
 
 /// Returns what was dropped so far, by reason. Takes no locks.
-pub async fn dropped(executor: impl PgExecutor<'_>) -> Result<Vec<Dropped>, Error> {
+pub async fn dropped(connection: &mut PgConnection) -> Result<Vec<Dropped>, Error> {
     let dropped = sqlx::query_as!(
         Dropped,
-        r#"SELECT reason, rejects, kept_bytes, sync.within_calendar(last_dropped_at) AS "last_dropped_at!"
+        r#"-- dropped_rejects
+           SELECT reason, rejects, kept_bytes, sync.within_calendar(last_dropped_at) AS "last_dropped_at!"
            FROM sync.rejects_dropped
            ORDER BY reason"#
     );
-    Ok(dropped.fetch_all(executor).await?)
+    Ok(dropped.fetch_all(connection).await?)
 }
 
 /// Returns the newest reject that no longer fits into `max_bytes`; `None` if all fit. Takes no locks.
-pub async fn newest_excess(executor: impl PgExecutor<'_>, max_bytes: u64) -> Result<Option<i64>, Error> {
+pub async fn newest_excess(store: &Store, max_bytes: u64) -> Result<Option<i64>, Error> {
     let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-    Ok(sqlx::query_file_scalar!("src/db/sql/newest_excess_reject.sql", max_bytes).fetch_optional(executor).await?)
+    let look = |mut transaction: Transaction| async move {
+        let newest = sqlx::query_file_scalar!("src/db/sql/newest_excess_reject.sql", max_bytes);
+        Ok(newest.fetch_optional(&mut *transaction).await?)
+    };
+    store.run_by_key("newest_excess_reject", look).await
 }
 
 /// Drops, among the `limit` oldest rejects, those up to `excess` and those older than `keep`, and adds them to
 /// [`dropped`]. Returns how many. Locks them until the transaction ends and skips locked rows. Repeated, it drops
 /// others.
-pub async fn drop_oldest(
-    executor: impl PgExecutor<'_>,
-    excess: Option<i64>,
-    keep: Option<Duration>,
-    limit: i64,
-) -> Result<u64, Error> {
-    let rejects = sqlx::query_file_scalar!("src/db/sql/drop_rejects.sql", excess, keep.map(interval), limit)
-        .fetch_one(executor)
-        .await?;
-    Ok(rejects.unsigned_abs())
+pub async fn drop_oldest(store: &Store, excess: Option<i64>, keep: Option<Duration>, limit: i64) -> Result<u64, Error> {
+    let drop = |mut transaction: Transaction| async move {
+        let rejects = sqlx::query_file_scalar!("src/db/sql/drop_rejects.sql", excess, keep.map(interval), limit);
+        Ok(rejects.fetch_one(&mut *transaction).await?.unsigned_abs())
+    };
+    store.run_by_key("drop_rejects", drop).await
 }

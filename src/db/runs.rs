@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Error, interval};
+use super::{Error, Store, Transaction, interval};
 use crate::waits::Wait;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,8 @@ macro_rules! select_runs {
     ($which:tt, $($value:expr),*) => {
         sqlx::query_as!(
             Run,
-            r#"SELECT run_id, trigger, worker, status, claimed, fetched, unchanged, closed, failed, dead, messages_inserted,
+            r#"-- select_runs
+               SELECT run_id, trigger, worker, status, claimed, fetched, unchanged, closed, failed, dead, messages_inserted,
                       messages_updated, users_written, requests, throttled, error, api, requests_per_second, held, lost,
                       unproven, messages_left_out, at_risk, overdue, waiting_for, served_per_second,
                       sync.within_calendar(started_at) AS "started_at!",
@@ -134,17 +135,34 @@ macro_rules! select_runs {
     };
 }
 
-/// Opens a run. Returns when it started and the current time of the database. Marks runs without a recent sign of life
-/// as abandoned. Repeated, it changes nothing.
+/// Requests of a run so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    pub requests: u64,
+    /// Those that were answered with 429.
+    pub throttled: u64,
+}
+
+/// A run that was opened, by the clock of the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    pub started_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+}
+
+/// Opens a run. Marks runs without a recent sign of life as abandoned. Repeated, it changes nothing.
 pub async fn start(
-    executor: impl PgExecutor<'_>,
+    store: &Store,
     run_id: Uuid,
     trigger: Trigger,
     worker: &str,
     sign_of_life: Duration,
-) -> Result<(DateTime<Utc>, DateTime<Utc>), Error> {
-    let row = sqlx::query!(
-        r#"WITH abandoned AS (
+) -> Result<Started, Error> {
+    let start = |mut transaction: Transaction| async move {
+        let started = sqlx::query_as!(
+            Started,
+            r#"-- start_run
+         WITH abandoned AS (
              UPDATE sync.runs
              SET status = 'abandoned', waiting_for = NULL, waiting_until = NULL
              WHERE status = 'running' AND alive_until < now()
@@ -153,34 +171,47 @@ pub async fn start(
          VALUES ($1, $2, $3, now() + $4)
          ON CONFLICT (run_id) DO UPDATE SET alive_until = excluded.alive_until
          RETURNING started_at, now() AS "now!""#,
-        run_id,
-        trigger.as_str(),
-        worker,
-        interval(sign_of_life),
-    )
-    .fetch_one(executor)
-    .await?;
-    Ok((row.started_at, row.now))
+            run_id,
+            trigger.as_str(),
+            worker,
+            interval(sign_of_life),
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(started)
+    };
+    store.run("start_run", start).await
 }
 
 /// Records a sign of life; the next one follows within `sign_of_life`. Undoes `abandoned` if another run marked this
 /// one.
-pub async fn stay_alive(executor: impl PgExecutor<'_>, run_id: Uuid, sign_of_life: Duration) -> Result<(), Error> {
+pub(super) async fn sign_of_life(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    sign_of_life: Duration,
+) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE sync.runs SET alive_until = now() + $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
+        "-- sign_of_life
+         UPDATE sync.runs SET alive_until = now() + $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
         run_id,
         interval(sign_of_life),
     )
-    .execute(executor)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
+/// Raises the counters of a run.
+pub async fn count(store: &Store, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
+    store.run("count", |mut transaction| async move { add(&mut transaction, run_id, counters).await }).await
+}
+
 /// Raises the counters of a run. Locks its row until the transaction ends.
-pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
+pub(super) async fn add(connection: &mut PgConnection, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
     let by = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query!(
-        "UPDATE sync.runs
+        "-- count
+         UPDATE sync.runs
          SET claimed = claimed + $2,
              fetched = fetched + $3,
              unchanged = unchanged + $4,
@@ -220,16 +251,20 @@ pub async fn count(connection: &mut PgConnection, run_id: Uuid, counters: &Count
 }
 
 /// Records what a run waits for; `None`: it does not wait.
-pub async fn wait(executor: impl PgExecutor<'_>, run_id: Uuid, wait: Option<Wait>) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE sync.runs SET waiting_for = $2, waiting_until = $3 WHERE run_id = $1 AND finished_at IS NULL",
-        run_id,
-        wait.map(|wait| wait.what.as_str()),
-        wait.and_then(|wait| wait.until),
-    )
-    .execute(executor)
-    .await?;
-    Ok(())
+pub async fn wait(store: &Store, run_id: Uuid, wait: Option<Wait>) -> Result<(), Error> {
+    let record = |mut transaction: Transaction| async move {
+        sqlx::query!(
+            "-- record_wait
+         UPDATE sync.runs SET waiting_for = $2, waiting_until = $3 WHERE run_id = $1 AND finished_at IS NULL",
+            run_id,
+            wait.map(|wait| wait.what.as_str()),
+            wait.and_then(|wait| wait.until),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        Ok(())
+    };
+    store.run("record_wait", record).await
 }
 
 #[derive(Debug)]
@@ -237,19 +272,20 @@ pub struct Finish<'a> {
     pub status: Status,
     /// Why it could not proceed, or how most of its orders failed.
     pub error: Option<&'a str>,
-    /// Totals of requests and 429s.
-    pub sent: (u64, u64),
+    pub sent: Sent,
     /// Orders that the next run will reach too late, if counted.
     pub at_risk: Option<u64>,
     /// Orders whose deadline has passed, if counted.
     pub overdue: Option<u64>,
 }
 
-/// Closes a run. Repeated, it changes nothing.
-pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish<'_>) -> Result<(), Error> {
+/// Closes a run, and returns its row. Repeated, it changes nothing.
+pub async fn finish(store: &Store, run_id: Uuid, finish: &Finish<'_>) -> Result<Run, Error> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    sqlx::query!(
-        "UPDATE sync.runs
+    let close = |mut transaction: Transaction| async move {
+        sqlx::query!(
+            "-- finish_run
+         UPDATE sync.runs
          SET finished_at = now(),
              status = $2,
              error = $3,
@@ -260,26 +296,35 @@ pub async fn finish(executor: impl PgExecutor<'_>, run_id: Uuid, finish: &Finish
              waiting_for = NULL,
              waiting_until = NULL
          WHERE run_id = $1 AND finished_at IS NULL",
-        run_id,
-        finish.status.as_str(),
-        finish.error,
-        number(finish.sent.0),
-        number(finish.sent.1),
-        finish.at_risk.map(number),
-        finish.overdue.map(number),
-    )
-    .execute(executor)
-    .await?;
-    Ok(())
+            run_id,
+            finish.status.as_str(),
+            finish.error,
+            number(finish.sent.requests),
+            number(finish.sent.throttled),
+            finish.at_risk.map(number),
+            finish.overdue.map(number),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(&mut *transaction).await?)
+    };
+    store.run("finish_run", close).await
 }
 
-pub async fn get(executor: impl PgExecutor<'_>, run_id: Uuid) -> Result<Run, Error> {
-    Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(executor).await?)
+pub async fn get(store: &Store, run_id: Uuid) -> Result<Run, Error> {
+    let get = |mut transaction: Transaction| async move {
+        Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(&mut *transaction).await?)
+    };
+    store.run("select_runs", get).await
 }
 
 /// Returns the latest runs, newest first.
-pub async fn latest(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    Ok(select_runs!("ORDER BY runs.started_at DESC LIMIT $1", limit).fetch_all(executor).await?)
+pub async fn latest(store: &Store, limit: i64) -> Result<Vec<Run>, Error> {
+    store.run("select_runs", |mut transaction| async move { newest(&mut transaction, limit).await }).await
+}
+
+pub(super) async fn newest(connection: &mut PgConnection, limit: i64) -> Result<Vec<Run>, Error> {
+    Ok(select_runs!("ORDER BY runs.started_at DESC LIMIT $1", limit).fetch_all(connection).await?)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -290,26 +335,27 @@ pub struct RunSpan {
 }
 
 /// Returns the times of the latest runs, newest first.
-pub async fn spans(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<RunSpan>, Error> {
+pub async fn spans(connection: &mut PgConnection, limit: i64) -> Result<Vec<RunSpan>, Error> {
     let turns = sqlx::query_as!(
         RunSpan,
-        r#"SELECT sync.within_calendar(started_at) AS "started_at!",
+        r#"-- run_spans
+           SELECT sync.within_calendar(started_at) AS "started_at!",
                   sync.within_calendar(coalesce(finished_at, alive_until)) AS "ended_at!"
            FROM sync.runs
            ORDER BY runs.started_at DESC
            LIMIT $1"#,
         limit,
     )
-    .fetch_all(executor)
+    .fetch_all(connection)
     .await?;
     Ok(turns)
 }
 
 /// Returns the latest runs in which something was due, newest first.
-pub async fn busy(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Run>, Error> {
+pub(super) async fn busy(connection: &mut PgConnection, limit: i64) -> Result<Vec<Run>, Error> {
     let runs =
         select_runs!("WHERE NOT (status = 'succeeded' AND claimed = 0) ORDER BY runs.started_at DESC LIMIT $1", limit);
-    Ok(runs.fetch_all(executor).await?)
+    Ok(runs.fetch_all(connection).await?)
 }
 
 /// Consecutive runs in which nothing was due.
@@ -324,8 +370,8 @@ pub struct IdleRuns {
 }
 
 /// Returns the runs in which nothing was due, between and after the latest `limit` others.
-pub async fn idle(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<IdleRuns>, Error> {
-    Ok(sqlx::query_file_as!(IdleRuns, "src/db/sql/idle_runs.sql", limit).fetch_all(executor).await?)
+pub(super) async fn idle(connection: &mut PgConnection, limit: i64) -> Result<Vec<IdleRuns>, Error> {
+    Ok(sqlx::query_file_as!(IdleRuns, "src/db/sql/idle_runs.sql", limit).fetch_all(connection).await?)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -337,14 +383,15 @@ pub struct Losses {
 }
 
 /// Sums the losses of the runs that started since then.
-pub async fn losses_since(executor: impl PgExecutor<'_>, since: DateTime<Utc>) -> Result<Losses, Error> {
+pub(super) async fn losses_since(connection: &mut PgConnection, since: DateTime<Utc>) -> Result<Losses, Error> {
     let row = sqlx::query!(
-        r#"SELECT coalesce(sum(lost), 0)::bigint AS "lost!", coalesce(sum(unproven), 0)::bigint AS "unproven!"
+        r#"-- losses_since
+           SELECT coalesce(sum(lost), 0)::bigint AS "lost!", coalesce(sum(unproven), 0)::bigint AS "unproven!"
            FROM sync.runs
            WHERE started_at >= $1"#,
         since,
     )
-    .fetch_one(executor)
+    .fetch_one(connection)
     .await?;
     Ok(Losses { lost: row.lost.unsigned_abs(), unproven: row.unproven.unsigned_abs() })
 }

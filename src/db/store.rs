@@ -177,30 +177,39 @@ impl Store {
     ///
     /// Waits for a lock for 5 s at a time, at most half of `database.timeout`. The server ends a statement after twice
     /// `database.timeout`.
-    pub async fn run<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    pub async fn run<T, F>(&self, name: &'static str, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.repeat("", operation).await
+        self.repeat(name, "", operation).await
     }
 
     /// As [`run`](Self::run), for statements that look up rows by key: see [`BY_KEY`].
-    pub async fn run_by_key<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    pub async fn run_by_key<T, F>(
+        &self,
+        name: &'static str,
+        operation: impl FnMut(Transaction) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.repeat(BY_KEY, operation).await
+        self.repeat(name, BY_KEY, operation).await
     }
 
     /// As [`run`](Self::run), for an operation that only reads: all its statements see the same state of the database.
-    pub async fn read<T, F>(&self, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    pub async fn read<T, F>(&self, name: &'static str, operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.repeat("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", operation).await
+        self.repeat(name, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", operation).await
     }
 
-    async fn repeat<T, F>(&self, kind: &str, mut operation: impl FnMut(Transaction) -> F) -> Result<T, Error>
+    async fn repeat<T, F>(
+        &self,
+        name: &'static str,
+        kind: &str,
+        mut operation: impl FnMut(Transaction) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -210,7 +219,7 @@ impl Store {
         loop {
             tries += 1;
             let begin = format!(
-                "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {kind}",
+                "/* {name} */ BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; {kind}",
                 milliseconds(self.lock_limit()),
                 milliseconds(self.patience.timeout.saturating_mul(2)),
             );
@@ -238,7 +247,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             };
-            tracing::debug!(%error, "the operation will be retried");
+            tracing::debug!(operation = name, %error, "the operation will be retried");
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);

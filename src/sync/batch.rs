@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::write::Answered;
+use super::answered::Answered;
 
 /// Most orders in a batch. Larger ones gain nothing measurable and hold locks longer.
 pub(super) const MOST_ORDERS: usize = 400;

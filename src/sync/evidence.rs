@@ -1,137 +1,120 @@
 //! The end of a pass: asks the database and the API for what the guard cannot decide by the replies of the run, and
 //! writes what has waited.
 
+use std::sync::Arc;
+
+use super::answered::Answered;
 use super::guard::{Guard, Judged, ORDERS_OF_A_USER, PROBES, Probe};
 use super::opening::{AllRefused, FIRST};
-use super::pipeline::Pipeline;
-use super::write::Answered;
+use super::run::RunContext;
+use super::write::write_all;
 use super::{Error, Progress};
 use crate::connect::Answer;
+use crate::db::evidence;
 use crate::db::queue::{self, Witnesses};
-use crate::db::{self, evidence};
 use crate::domain::{ClaimedOrder, IdSpace, Outcome, Refusal, Suspicion};
 
-impl Pipeline {
-    /// Judges and writes what waits in the guard. Once the run is stopping, no request is sent: what lacks evidence
-    /// then is held. Otherwise it would block other orders in every run that is stopped.
-    pub(super) async fn judge(&self, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
-        if let Some(refusal) = guard.opening().suspicion() {
-            self.ask_others(guard, refusal).await?;
-            if self.is_stopping() {
-                // The account may be the cause, so nothing of it is settled.
-                guard.forget_opening();
-            }
+/// Judges and writes what waits in the guard. Once the run is stopping, no request is sent: what lacks evidence
+/// then is held. Otherwise it would block other orders in every run that is stopped.
+pub(super) async fn judge(run: &Arc<RunContext>, guard: &mut Guard, progress: &Progress) -> Result<(), Error> {
+    if let Some(refusal) = guard.opening().suspicion() {
+        ask_others(run, guard, refusal).await?;
+        if run.halt.is_cancelled() {
+            // The account may be the cause, so nothing of it is settled.
+            guard.forget_opening();
         }
-        let passed: Vec<Answered> = guard.end_opening(|order| self.session.client().id_space(order));
-        for id_space in guard.suspected() {
-            self.weigh(guard, &id_space).await?;
-        }
-        let good_spaces = &guard.good_spaces();
-        if !good_spaces.is_empty() {
-            let note = |mut transaction: db::Transaction| async move {
-                evidence::note_good(&mut *transaction, good_spaces).await
-            };
-            self.store.run(note).await?;
-        }
-        let Judged { mut believed, held } = guard.judge();
-        believed.extend(passed);
-        warn(&held);
-        believed.extend(held.into_iter().map(|(answered, suspicion, id_space)| answered.hold(suspicion, &id_space)));
-        self.write_all(believed, progress).await
     }
+    let passed: Vec<Answered> = guard.end_opening(|order| run.session.client().id_space(order));
+    for id_space in guard.suspected() {
+        weigh(run, guard, &id_space).await?;
+    }
+    let good_spaces = &guard.good_spaces();
+    if !good_spaces.is_empty() {
+        evidence::note_good(&run.store, good_spaces).await?;
+    }
+    let Judged { mut believed, held } = guard.judge();
+    believed.extend(passed);
+    warn(&held);
+    believed.extend(held.into_iter().map(|(answered, suspicion, id_space)| answered.hold(suspicion, &id_space)));
+    write_all(run, believed, progress).await
+}
 
-    async fn weigh(&self, guard: &mut Guard, id_space: &IdSpace) -> Result<(), Error> {
-        let look =
-            |mut transaction: db::Transaction| async move { evidence::is_good(&mut *transaction, id_space).await };
-        // A good reply of this run is stronger evidence.
-        if !guard.good_spaces().contains(id_space) && self.store.run(look).await? {
-            guard.was_good(id_space);
-        }
-        let users = &guard.doubtful_users(id_space);
-        if !users.is_empty() {
-            let count = |mut transaction: db::Transaction| async move {
-                queue::large_users(&mut *transaction, users, ORDERS_OF_A_USER.into()).await
-            };
-            let large = self.store.run(count).await?;
-            guard.are_large(large);
-        }
-        // A few need no evidence, and so no probe.
-        let orders = guard.without_evidence(id_space);
-        if orders > 0 && !self.is_stopping() {
-            let few = guard.few();
-            let count = |mut transaction: db::Transaction| async move {
-                evidence::are_few(&mut transaction, id_space, orders, few).await
-            };
-            if self.store.run(count).await? {
-                guard.are_few(id_space);
-            }
-        }
-        if guard.wants_probe(id_space) && !self.is_stopping() {
-            let which = Witnesses::Readable { id_space, window: self.policy().readable_window, users };
-            let mut readable = self.witnesses(which, PROBES.into()).await?.into_iter();
-            while guard.wants_probe(id_space) && !self.is_stopping() {
-                match readable.next() {
-                    Some(order) => {
-                        let probe = self.probe(&order).await?;
-                        guard.probed(id_space, Some(probe), order.connect_user_id.as_deref());
-                    }
-                    None => guard.probed(id_space, None, None),
+async fn weigh(run: &RunContext, guard: &mut Guard, id_space: &IdSpace) -> Result<(), Error> {
+    // A good reply of this run is stronger evidence.
+    if !guard.good_spaces().contains(id_space) && evidence::is_good(&run.store, id_space).await? {
+        guard.was_good(id_space);
+    }
+    let users = &guard.doubtful_users(id_space);
+    if !users.is_empty() {
+        let large = queue::large_users(&run.store, users, ORDERS_OF_A_USER.into()).await?;
+        guard.are_large(large);
+    }
+    // A few need no evidence, and so no probe.
+    let orders = guard.without_evidence(id_space);
+    if orders > 0 && !run.halt.is_cancelled() && evidence::are_few(&run.store, id_space, orders, guard.few()).await? {
+        guard.are_few(id_space);
+    }
+    if guard.wants_probe(id_space) && !run.halt.is_cancelled() {
+        let which = Witnesses::Readable { id_space, window: run.policy.readable_window, users };
+        let mut readable = witnesses(run, which, PROBES.into()).await?.into_iter();
+        while guard.wants_probe(id_space) && !run.halt.is_cancelled() {
+            match readable.next() {
+                Some(order) => {
+                    let probe = probe(run, &order).await?;
+                    guard.probed(id_space, Some(probe), order.connect_user_id.as_deref());
                 }
+                None => guard.probed(id_space, None, None),
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Fetches other orders than those that were refused first. Fails if all are refused alike.
-    async fn ask_others(&self, guard: &mut Guard, refusal: Refusal) -> Result<(), Error> {
-        let refused = guard.opening().refused();
-        let mut orders = refused.len();
-        let order_ids: Vec<String> = refused.iter().map(|answered| answered.order.order_id.to_string()).collect();
-        let mut users: Vec<String> =
-            refused.iter().filter_map(|answered| answered.order.connect_user_id.clone()).collect();
-        users.sort_unstable();
-        users.dedup();
-        let which = Witnesses::Others { order_ids: &order_ids, users: &users };
-        let others = self.witnesses(which, i64::try_from(FIRST).unwrap_or(i64::MAX)).await?;
-        let mut are_alike = !others.is_empty();
-        for order in &others {
-            if self.is_stopping() {
+/// Fetches other orders than those that were refused first. Fails if all are refused alike.
+async fn ask_others(run: &RunContext, guard: &mut Guard, refusal: Refusal) -> Result<(), Error> {
+    let refused = guard.opening().refused();
+    let mut orders = refused.len();
+    let order_ids: Vec<String> = refused.iter().map(|answered| answered.order.order_id.to_string()).collect();
+    let mut users: Vec<String> = refused.iter().filter_map(|answered| answered.order.connect_user_id.clone()).collect();
+    users.sort_unstable();
+    users.dedup();
+    let which = Witnesses::Others { order_ids: &order_ids, users: &users };
+    let others = witnesses(run, which, i64::try_from(FIRST).unwrap_or(i64::MAX)).await?;
+    let mut are_alike = !others.is_empty();
+    for order in &others {
+        if run.halt.is_cancelled() {
+            return Ok(());
+        }
+        orders += 1;
+        match run.session.fetch(order).await.answer {
+            Answer::Outcome(Outcome::Failed(failure)) if failure.refusal() == Some(refusal) => {}
+            Answer::Outcome(Outcome::Read(..) | Outcome::Same) => {
+                guard.note_good_reply(&run.session.client().id_space(order));
                 return Ok(());
             }
-            orders += 1;
-            match self.session.fetch(order).await.answer {
-                Answer::Outcome(Outcome::Failed(failure)) if failure.refusal() == Some(refusal) => {}
-                Answer::Outcome(Outcome::Read(..) | Outcome::Same) => {
-                    guard.note_good_reply(&self.session.client().id_space(order));
-                    return Ok(());
-                }
-                Answer::StopRun(error) => return Err(error.into()),
-                Answer::Outcome(_) | Answer::GivenUp => {
-                    are_alike = false;
-                    break;
-                }
+            Answer::StopRun(error) => return Err(error.into()),
+            Answer::Outcome(_) | Answer::GivenUp => {
+                are_alike = false;
+                break;
             }
         }
-        if are_alike { Err(AllRefused { orders, refusal }.into()) } else { Ok(()) }
     }
+    if are_alike { Err(AllRefused { orders, refusal }.into()) } else { Ok(()) }
+}
 
-    /// Fetches a readable order to learn about its id space.
-    async fn probe(&self, order: &ClaimedOrder) -> Result<Probe, Error> {
-        match self.session.fetch(order).await.answer {
-            Answer::Outcome(Outcome::Read(..) | Outcome::Same) => Ok(Probe::Good),
-            Answer::Outcome(Outcome::NotFound) => Ok(Probe::Unknown),
-            Answer::StopRun(error) => Err(error.into()),
-            Answer::Outcome(_) | Answer::GivenUp => Ok(Probe::Nothing),
-        }
+/// Fetches a readable order to learn about its id space.
+async fn probe(run: &RunContext, order: &ClaimedOrder) -> Result<Probe, Error> {
+    match run.session.fetch(order).await.answer {
+        Answer::Outcome(Outcome::Read(..) | Outcome::Same) => Ok(Probe::Good),
+        Answer::Outcome(Outcome::NotFound) => Ok(Probe::Unknown),
+        Answer::StopRun(error) => Err(error.into()),
+        Answer::Outcome(_) | Answer::GivenUp => Ok(Probe::Nothing),
     }
+}
 
-    async fn witnesses(&self, which: Witnesses<'_>, limit: i64) -> Result<Vec<ClaimedOrder>, Error> {
-        let defaults = self.session.client().default_id_space();
-        let ask = |mut transaction: db::Transaction| async move {
-            queue::witnesses(&mut *transaction, which, defaults, limit).await
-        };
-        Ok(self.store.run(ask).await?)
-    }
+async fn witnesses(run: &RunContext, which: Witnesses<'_>, limit: i64) -> Result<Vec<ClaimedOrder>, Error> {
+    let defaults = run.session.client().default_id_space();
+    Ok(queue::witnesses(&run.store, which, defaults, limit).await?)
 }
 
 type IsKind = fn(Suspicion) -> bool;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::db::{Store, Transaction, runs};
+use crate::db::{Store, runs};
 use crate::waits::{For, Wait, Waits};
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,8 +27,7 @@ pub(super) async fn explain(waits: &Waits, store: &Store, run_id: Uuid) -> Infal
         if is_known(recorded, wait) || wait.is_some_and(|wait| wait.what == For::Database) {
             continue;
         }
-        let record = |mut transaction: Transaction| async move { runs::wait(&mut *transaction, run_id, wait).await };
-        if store.run(record).await.is_ok() {
+        if runs::wait(&store, run_id, wait).await.is_ok() {
             recorded = wait;
         }
     }

@@ -21,8 +21,8 @@ use std::num::NonZeroUsize;
 use chrono::TimeDelta;
 use lru::LruCache;
 
+use super::answered::Answered;
 use super::opening::Opening;
-use super::write::Answered;
 use crate::config;
 use crate::domain::{ClaimedOrder, IdSpace, Suspicion, Verdict};
 

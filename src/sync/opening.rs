@@ -3,7 +3,7 @@
 //! While every reply is the same refusal they wait here, up to [`FIRST`] of them. Then other orders are fetched
 //! (`evidence`). Only if these are refused alike does the run stop, and no failure is counted.
 
-use super::write::Answered;
+use super::answered::Answered;
 use crate::domain::Refusal;
 
 /// This many equal refusals at the start are suspicious; then as many other orders are fetched.

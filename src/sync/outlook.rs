@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::PROBES;
 use crate::config::{self, AuthMode, Settings};
 use crate::db::pace::KnownPace;
-use crate::db::plan::{MissedDeadlines, NextRun, PlanSnapshot, Totals};
+use crate::db::report::plan::{MissedDeadlines, NextRun, PlanSnapshot, Totals};
 use crate::db::runs::{self, RunSpan, Trigger};
 use crate::db::{self, Store};
 use crate::domain::Schedule;
@@ -123,12 +122,12 @@ impl Foresight {
                 if near.perhaps > 0 { self.foresee(&mut forecast).await?.missed } else { MissedDeadlines::default() };
             Ok(Outlook { at_risk: (missed.orders - missed.past) + near.later, overdue: near.overdue })
         };
-        store.beside(TIMEOUT, CancellationToken::new()).read(look).await
+        store.beside(TIMEOUT, CancellationToken::new()).read("plan_near", look).await
     }
 
     /// After a run of the daemon the next one starts at the next tick. After a manual run it is expected after the
     /// median gap between the latest runs; without a gap, now.
-    async fn next_run(&self, connection: &mut PgConnection, after: Trigger) -> Result<NextRun, db::Error> {
+    async fn next_run(&self, connection: &mut db::Transaction, after: Trigger) -> Result<NextRun, db::Error> {
         let now = Utc::now();
         if after != Trigger::Manual {
             let start = self.schedule.next_after(now).unwrap_or(now);

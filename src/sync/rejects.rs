@@ -70,19 +70,11 @@ impl RejectLimits {
         let config::RejectSettings { keep, max_bytes } = self.limits;
         let excess = match max_bytes {
             None => None,
-            Some(max_bytes) => {
-                let look = |mut transaction: db::Transaction| async move {
-                    rejects::newest_excess(&mut *transaction, max_bytes).await
-                };
-                self.store.run_by_key(look).await?
-            }
+            Some(max_bytes) => rejects::newest_excess(&self.store, max_bytes).await?,
         };
         let end = Instant::now() + LONGEST;
         while (excess.is_some() || keep.is_some()) && Instant::now() < end && !stop.is_cancelled() {
-            let drop = |mut transaction: db::Transaction| async move {
-                rejects::drop_oldest(&mut *transaction, excess, keep, AT_ONCE).await
-            };
-            match self.store.run_by_key(drop).await? {
+            match rejects::drop_oldest(&self.store, excess, keep, AT_ONCE).await? {
                 0 => break,
                 rejects => *dropped += rejects,
             }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::connect::{Client, Pace};
+use crate::db::Store;
 use crate::db::pace::{self, PaceReport, Shared, Total};
-use crate::db::{Store, Transaction};
 
 /// Interval of reports. Until then a worker does not know about new ones.
 const TURN: Duration = Duration::from_secs(5);
@@ -34,9 +34,7 @@ impl Share {
         let pace = client.pace();
         let mut workers = 0;
         let (api, initial) = (client.base_url(), pace.initial());
-        let join =
-            |mut transaction: Transaction| async move { pace::join(&mut transaction, run_id, api, initial).await };
-        match store.run(join).await {
+        match pace::join(&store, run_id, api, initial).await {
             Ok(shared) => {
                 start(pace, &shared);
                 if shared.workers == 1 {
@@ -60,8 +58,7 @@ impl Share {
             wait = TURN;
         }
         if let Some(total) = self.turn().await {
-            let (run_id, rate) = (self.run_id, total.per_second.round());
-            tracing::info!(%run_id, requests_per_second = rate, is_limit = total.is_limit, "pace kept");
+            tracing::info!(requests_per_second = total.per_second.round(), is_limit = total.is_limit, "pace kept");
         }
     }
 
@@ -77,9 +74,7 @@ impl Share {
             initial: pace.initial(),
         };
         let (run_id, api) = (self.run_id, self.client.base_url());
-        let report_pace =
-            |mut transaction: Transaction| async move { pace::report(&mut *transaction, run_id, api, report).await };
-        let shared = match self.store.run(report_pace).await {
+        let shared = match pace::report(&self.store, run_id, api, report).await {
             Ok(shared) => shared,
             Err(error) => {
                 tracing::debug!(%error, "the pace was not shared");

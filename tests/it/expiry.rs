@@ -170,7 +170,7 @@ impl Shop {
                 ..NewOrder::new(OrderId::new(order.order_id)?)
             });
         }
-        queue::enqueue(&self.lab.pool, &incoming, &Feeding::of("test")).await?;
+        queue::enqueue(&self.lab.store, &incoming, &Feeding::of("test")).await?;
         Ok(())
     }
 

@@ -7,12 +7,15 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use chatsync::db;
 use chatsync::db::queue::{self, Cursor, Scope};
-use chatsync::domain::{ClaimedOrder, Conversation, Lease, Outcome, QueuePolicy, settle};
+use chatsync::db::runs::Sent;
+use chatsync::domain::{Conversation, Lease, Outcome, QueuePolicy, settle};
 use chrono::Utc;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use uuid::Uuid;
 
-use crate::support::{Lab, tests};
+use crate::support::{Lab, store, tests};
 
 tests!(
     no_statement_reads_more_of_a_large_queue_than_it_needs,
@@ -206,7 +209,9 @@ fn collect(node: &Value, scans: &mut Vec<String>) {
 
 async fn claims_and_renewals_touch_no_index(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["order"]).await?;
-    let mut connection = lab.pool.acquire().await?;
+    // One session, which reports its statistics.
+    let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
+    let store = &store(pool.clone());
     let minute = Duration::from_mins(1);
     let policy = QueuePolicy {
         max_failures: 8,
@@ -216,41 +221,41 @@ async fn claims_and_renewals_touch_no_index(lab: Arc<Lab>) -> anyhow::Result<()>
         readable_window: Duration::from_hours(24),
         quiet_after: Duration::from_hours(24),
     };
-    let (order, stayed) = in_place(&mut connection, async |connection| claim(connection).await).await?;
+    let run_id = Uuid::new_v4();
+    let scope = &Scope { due_by: sqlx::query_scalar("SELECT now()").fetch_one(&pool).await?, only: None };
+    let start = &Cursor::start();
+    let claim = queue::claim(store, run_id, scope, start, 1, Lease::new_v4(), minute);
+    let (claimed, stayed) = in_place(&pool, claim).await?;
     ensure!(stayed, "the claim");
+    let order = claimed.orders.into_iter().next().context("an order")?;
     let held = [(order.order_id.clone(), order.lease)];
-    let ((), stayed) =
-        in_place(&mut connection, async |connection| Ok(queue::renew(connection, &held, minute).await?)).await?;
+    let ((), stayed) = in_place(&pool, queue::renew(store, run_id, &held, minute)).await?;
     ensure!(stayed, "the renewal");
     // Check that an update of the other kind is detected.
     let expired = Outcome::Read(Conversation { is_expired: Some(true), ..Conversation::default() }, Vec::new());
-    let settlement = settle(&order, expired, Utc::now(), Utc::now(), &policy, 0.5);
-    let (_, stayed) =
-        in_place(&mut connection, async |connection| Ok(queue::settle(connection, &[&settlement]).await?)).await?;
+    let settlement = &settle(&order, expired, Utc::now(), Utc::now(), &policy, 0.5);
+    let write = async {
+        let written = db::settle::write(store, run_id, &[settlement], Sent::default()).await;
+        written.map_err(|refusal| refusal.error)
+    };
+    let (_, stayed) = in_place(&pool, write).await?;
     ensure!(!stayed, "an order that ends moves from one index to the other");
     Ok(())
 }
 
-async fn claim(connection: &mut PgConnection) -> anyhow::Result<ClaimedOrder> {
-    let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
-    let scope = Scope { due_by: now, only: None };
-    let lease = Lease::new_v4();
-    let claimed = queue::claim(connection, &scope, &Cursor::start(), 1, lease, Duration::from_mins(1)).await?;
-    claimed.orders.into_iter().next().context("an order")
-}
-
-/// Changes one queue row in a transaction. Also returns whether the row stayed in place.
-async fn in_place<T>(
-    connection: &mut PgConnection,
-    work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<T>,
-) -> anyhow::Result<(T, bool)> {
-    let updates = "SELECT pg_stat_get_xact_tuples_updated('sync.order_queue'::regclass),
-                          pg_stat_get_xact_tuples_hot_updated('sync.order_queue'::regclass)";
-    sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-    let before: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *connection).await?;
-    let done = work(connection).await?;
-    let after: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *connection).await?;
-    sqlx::raw_sql("COMMIT").execute(connection).await?;
+/// Changes one queue row. Also returns whether the row stayed in place.
+async fn in_place<T>(pool: &PgPool, work: impl Future<Output = Result<T, db::Error>>) -> anyhow::Result<(T, bool)> {
+    let before = updates(pool).await?;
+    let done = work.await?;
+    let after = updates(pool).await?;
     ensure!(after.0 == before.0 + 1, "{} rows were updated", after.0 - before.0);
     Ok((done, after.1 > before.1))
+}
+
+/// The updates of the queue so far, and those that touched no index.
+async fn updates(pool: &PgPool) -> anyhow::Result<(i64, i64)> {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await?;
+    let updates = "SELECT pg_stat_get_tuples_updated('sync.order_queue'::regclass),
+                          pg_stat_get_tuples_hot_updated('sync.order_queue'::regclass)";
+    Ok(sqlx::query_as(updates).fetch_one(pool).await?)
 }

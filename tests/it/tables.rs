@@ -597,7 +597,7 @@ impl Api {
 /// As `chatsync retry --order`.
 async fn put_back(lab: &Lab) -> anyhow::Result<()> {
     let retry = chatsync::db::queue::Retry { order_ids: vec!["order".to_owned()], ..Default::default() };
-    chatsync::db::queue::retry(&lab.pool, &retry).await?;
+    chatsync::db::queue::retry(&lab.store, &retry).await?;
     Ok(())
 }
 

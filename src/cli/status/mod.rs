@@ -4,8 +4,6 @@
 mod problems;
 mod runs_table;
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
@@ -16,11 +14,12 @@ use super::table::{one_line, shortened, table};
 use super::times::time;
 use super::{End, Environment};
 use crate::config::{Needs, Settings};
+use crate::db;
 use crate::db::queue::{self, Failing, Overview};
-use crate::db::rejects::{self, Dropped};
-use crate::db::runs::{self, IdleRuns, Losses, Run, Trigger};
-use crate::db::{self, demo};
-use crate::domain::{HeldKind, OrderState};
+use crate::db::rejects::Dropped;
+use crate::db::report::status::{StatusRows, status as look};
+use crate::db::runs::Trigger;
+use crate::domain::OrderState;
 use crate::sync::outlook::{Foresight, Outlook};
 use problems::Problem;
 
@@ -47,15 +46,7 @@ pub(super) struct Args {
 }
 
 struct StatusReport {
-    overview: Overview,
-    held: BTreeMap<HeldKind, u64>,
-    dropped: Vec<Dropped>,
-    coverage: Vec<(String, i64)>,
-    /// The latest runs in which something was due.
-    runs: Vec<Run>,
-    idle_runs: Vec<IdleRuns>,
-    /// Losses found by the runs of the last days.
-    losses: Losses,
+    rows: StatusRows,
     /// `None` if it took too long.
     outlook: Option<Outlook>,
     nearest_deadline: Option<DateTime<Utc>>,
@@ -66,8 +57,7 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
     if args.failing {
-        let look = |mut transaction: db::Transaction| async move { queue::failing(&mut *transaction).await };
-        let failing = database.store.run(look).await?;
+        let failing = queue::failing(&database.store).await?;
         if args.json { print_json(&json!({ "failing": failing }))? } else { print(failing_text(&failing))? }
     } else {
         let status = StatusReport::look(&settings, &database, args.runs.into()).await?;
@@ -79,25 +69,8 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
 
 impl StatusReport {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
-        let look = |mut transaction: db::Transaction| async move {
-            let overview = queue::overview(&mut *transaction).await?;
-            let latest = runs::latest(&mut *transaction, 1).await?;
-            let window = settings.queue.policy.readable_window;
-            let status = Self {
-                held: queue::count_held(&mut *transaction).await?,
-                dropped: rejects::dropped(&mut *transaction).await?,
-                coverage: demo::coverage(&mut *transaction).await?,
-                runs: runs::busy(&mut *transaction, limit).await?,
-                idle_runs: runs::idle(&mut *transaction, limit).await?,
-                losses: runs::losses_since(&mut *transaction, Utc::now() - RECENT).await?,
-                outlook: None,
-                nearest_deadline: overview.nearest_deadline_base.map(|base| base + window),
-                next_tick: settings.schedule.ticks.next_after(Utc::now()),
-                overview,
-            };
-            Ok((status, latest.first().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger))))
-        };
-        let (status, after) = database.store.run(look).await?;
+        let rows = look(&database.store, limit, Utc::now() - RECENT).await?;
+        let after = rows.latest.as_ref().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger));
         let outlook = match Foresight::new(settings).outlook(&database.store, after).await {
             Ok(outlook) => Some(outlook),
             // It took too long, or the database is unavailable. Other failures, such as those of a pooler, would repeat
@@ -105,53 +78,55 @@ impl StatusReport {
             Err(error) if error.is_outage() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { outlook, ..status })
+        let window = settings.queue.policy.readable_window;
+        let nearest_deadline = rows.overview.nearest_deadline_base.map(|base| base + window);
+        Ok(Self { rows, outlook, nearest_deadline, next_tick: settings.schedule.ticks.next_after(Utc::now()) })
     }
 
     fn as_json(&self) -> Value {
         let queue: Map<String, Value> = OrderState::ALL
             .iter()
-            .map(|state| (state.as_str().to_owned(), self.overview.orders(*state).into()))
+            .map(|state| (state.as_str().to_owned(), self.rows.overview.orders(*state).into()))
             .collect();
         let coverage: Map<String, Value> =
-            self.coverage.iter().map(|(coverage, orders)| (coverage.clone(), (*orders).into())).collect();
+            self.rows.coverage.iter().map(|(coverage, orders)| (coverage.clone(), (*orders).into())).collect();
         let held: Map<String, Value> =
-            self.held.iter().map(|(kind, orders)| (kind.as_str().to_owned(), (*orders).into())).collect();
-        let dropped: Vec<Value> = self.dropped.iter().map(|dropped| {
+            self.rows.held.iter().map(|(kind, orders)| (kind.as_str().to_owned(), (*orders).into())).collect();
+        let dropped: Vec<Value> = self.rows.dropped.iter().map(|dropped| {
             json!({ "reason": dropped.reason, "rejects": dropped.rejects, "last_dropped_at": dropped.last_dropped_at })
         }).collect();
         json!({
             "problems": self.problems(),
             "queue": queue,
             "coverage": coverage,
-            "due": self.overview.due,
-            "leased": self.overview.leased,
-            "failing": self.overview.failing,
+            "due": self.rows.overview.due,
+            "leased": self.rows.overview.leased,
+            "failing": self.rows.overview.failing,
             "held": held,
             "rejects_dropped": dropped,
             "at_risk": self.outlook.map(|outlook| outlook.at_risk),
             "overdue": self.outlook.map(|outlook| outlook.overdue),
-            "lost_in_7_days": self.losses.lost,
-            "unproven_in_7_days": self.losses.unproven,
-            "oldest_due_at": self.overview.oldest_due_at,
+            "lost_in_7_days": self.rows.losses.lost,
+            "unproven_in_7_days": self.rows.losses.unproven,
+            "oldest_due_at": self.rows.overview.oldest_due_at,
             "nearest_deadline": self.nearest_deadline,
             "next_tick": self.next_tick,
-            "runs": self.runs,
-            "idle_runs": self.idle_runs,
+            "runs": self.rows.runs,
+            "idle_runs": self.rows.idle_runs,
         })
     }
 
     fn text(&self) -> String {
         let problems = problems::text(&self.problems());
         let counts = self.counts();
-        let due = due_text(&self.overview);
+        let due = due_text(&self.rows.overview);
         let danger = match self.outlook {
             Some(Outlook { at_risk, overdue }) => format!("{overdue} overdue, {at_risk} at risk"),
             None => "not counted: it takes too long".to_owned(),
         };
         let (deadline, tick) = (time(self.nearest_deadline), time(self.next_tick));
-        let runs = runs_table::text(&self.runs, &self.idle_runs);
-        let dropped: String = self.dropped.iter().map(dropped_text).collect();
+        let runs = runs_table::text(&self.rows.runs, &self.rows.idle_runs);
+        let dropped: String = self.rows.dropped.iter().map(dropped_text).collect();
         format!(
             "{problems}\n\n{counts}\n\n{due}\n\
              deadlines      {danger}\nnext deadline  {deadline}\nnext tick      {tick}\n{dropped}\n{runs}"
@@ -160,11 +135,12 @@ impl StatusReport {
 
     /// Orders by state, with orders by coverage beside them.
     fn counts(&self) -> Table {
-        let states: Vec<_> = state_rows(&self.overview).collect();
-        let lines = states.len().max(self.coverage.len());
+        let states: Vec<_> = state_rows(&self.rows.overview).collect();
+        let lines = states.len().max(self.rows.coverage.len());
         let rows = (0..lines).map(|line| {
             let [state, orders] = states.get(line).cloned().unwrap_or_default();
             let (coverage, covered) = self
+                .rows
                 .coverage
                 .get(line)
                 .map(|(coverage, orders)| (coverage.clone(), orders.to_string()))
@@ -176,13 +152,13 @@ impl StatusReport {
 
     fn problems(&self) -> Vec<Problem> {
         problems::of(&problems::Facts {
-            dead: self.overview.orders(OrderState::Dead),
-            failing: self.overview.failing,
-            held: &self.held,
-            dropped: &self.dropped,
+            dead: self.rows.overview.orders(OrderState::Dead),
+            failing: self.rows.overview.failing,
+            held: &self.rows.held,
+            dropped: &self.rows.dropped,
             since: Utc::now() - RECENT,
-            runs: &self.runs,
-            losses: self.losses,
+            runs: &self.rows.runs,
+            losses: self.rows.losses,
             outlook: self.outlook,
         })
     }

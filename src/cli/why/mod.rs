@@ -12,8 +12,7 @@ use super::table::{self, one_line, table};
 use super::times::{distance, span, time};
 use super::{End, Environment};
 use crate::config::{Needs, Settings};
-use crate::db;
-use crate::db::why::{self, Attempt, OrderReport, Reject};
+use crate::db::report::why::{self, Attempt, OrderReport, Reject};
 use crate::domain::HeldKind;
 
 /// Rejects that are listed; the others are only counted.
@@ -37,9 +36,7 @@ pub(super) struct Args {
 pub(super) async fn why(environment: &Environment, args: Args) -> anyhow::Result<End> {
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::Never).await?;
-    let order_id = &args.order;
-    let look = |mut snapshot: db::Transaction| async move { why::order_report(&mut snapshot, order_id, REJECTS).await };
-    let report = database.store.read(look).await?;
+    let report = why::order_report(&database.store, &args.order, REJECTS).await?;
     database.close().await?;
     let Some(report) = report else {
         anyhow::bail!("order {} is not in the queue: add it with `chatsync enqueue`", one_line(&args.order));

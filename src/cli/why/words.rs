@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::cli::table::one_line;
 use crate::cli::times::{distance, setting, time};
 use crate::config::AuthMode;
-use crate::db::why::{OrderReport, QueuedOrder};
+use crate::db::report::why::{OrderReport, QueuedOrder};
 use crate::domain::{Coverage, HeldKind, OrderState, QueuePolicy, Schedule, TokenKind};
 use crate::visible::is_hidden;
 

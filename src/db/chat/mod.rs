@@ -44,7 +44,8 @@ pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) 
 
 async fn is_row_security_active(connection: &mut PgConnection) -> Result<bool, Error> {
     let is_active = sqlx::query_scalar!(
-        r#"SELECT row_security_active('chat.orders') OR row_security_active('chat.messages')
+        r#"-- is_row_security_active
+           SELECT row_security_active('chat.orders') OR row_security_active('chat.messages')
                OR row_security_active('chat.participants') AS "is_active!""#
     );
     Ok(is_active.fetch_one(connection).await?)

@@ -1,3 +1,4 @@
+-- bury
 -- Settles claimed orders whose rows cannot be used as dead. Finds them by key only, because any other column may be
 -- bad. The claim has locked the rows already.
 UPDATE sync.order_queue AS q

@@ -1,3 +1,4 @@
+-- claim
 -- Claims the next orders after a cursor, in due order. Must be committed before any HTTP request: another worker could
 -- otherwise claim the same orders. Skips locked rows. Takes over expired leases; no other statement does. A lease that
 -- ends later than any worker would write counts as expired: the clock was set back, or it was written by hand. Half an

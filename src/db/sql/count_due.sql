@@ -1,3 +1,4 @@
+-- count_due
 -- Counts the orders of a run, leased ones included.
 SELECT count(*) AS "count!"
 FROM sync.order_queue

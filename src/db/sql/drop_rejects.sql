@@ -1,3 +1,4 @@
+-- drop_rejects
 -- Drops rejects among the $3 oldest: those up to $1, which no longer fit, and those older than $2. Counts them by
 -- reason. Locks the dropped rows and the counts until the transaction ends. Skips locked rows.
 WITH dropped AS (

@@ -1,3 +1,4 @@
+-- due
 -- Looks at up to $3 of the orders that are left of a run: how many there are, how many are free, a position before all
 -- of them in due order, and the seconds until the first lease ends. $4: length of a lease; a lease that ends after
 -- twice that time does not count (half an hour at least: other workers may have longer leases).

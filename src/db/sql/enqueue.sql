@@ -1,3 +1,4 @@
+-- enqueue
 -- Adds orders, each once. Sorted as settled batches are, so that feeders and runs cannot deadlock. $7 to $13: source,
 -- reopen, feed id, and the defaults of the feed (user, kind of ids, banner, priority).
 --

@@ -1,3 +1,4 @@
+-- failing
 -- Groups failing and dead orders by kind, with a few examples of each.
 SELECT
     kind AS "kind!",

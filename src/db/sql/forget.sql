@@ -1,3 +1,4 @@
+-- forget
 -- Deletes up to $2 orders that ended longer ago than $1, oldest first in each state. Keeps dead ones: they need a
 -- person. Skips locked rows.
 DELETE FROM sync.order_queue

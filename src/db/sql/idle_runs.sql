@@ -1,3 +1,4 @@
+-- idle_runs
 -- Groups the runs in which nothing was due: how many between two of the latest $1 other runs, and when. `newer` counts
 -- the other runs after them.
 WITH busy AS (

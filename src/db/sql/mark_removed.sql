@@ -1,3 +1,4 @@
+-- mark_removed
 -- Marks stored messages that a complete reply no longer contains. The rows stay.
 UPDATE chat.messages AS m
 SET removed_at = o.seen_at,

@@ -1,3 +1,4 @@
+-- newest_excess_reject
 -- Returns the newest reject that does not fit into $1 bytes together with the newer ones; no row if all fit. Reads only
 -- the index, from its end, and stops there.
 SELECT reject_id AS "reject_id!"

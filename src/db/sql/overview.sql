@@ -1,3 +1,4 @@
+-- overview
 -- Counts the queue: live orders through the claim index, ended ones in their own index only.
 SELECT
     state AS "state!",

@@ -1,3 +1,4 @@
+-- plan_missed
 -- Returns the orders of a run whose turn comes after their deadline: how many, and the first $4 of them. Turns follow
 -- the claim index. $1 limit, $2 readable window, $3 seconds per order, $5 start.
 WITH turns AS (

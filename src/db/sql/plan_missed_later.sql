@@ -1,3 +1,4 @@
+-- plan_missed_later
 -- Returns the first $6 of the orders outside this run whose deadline comes before they can be fetched. $1 readable
 -- window, $2 next tick, $3 to $5 position of the last order of a limited run, $7 start of the run.
 SELECT order_id, sync.within_calendar(greatest(deadline_base, last_fetched_at)) + $1 AS "deadline!",

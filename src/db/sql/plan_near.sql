@@ -1,3 +1,4 @@
+-- plan_near
 -- Counts live orders that are overdue, and those that the next run may reach too late. Reads a few ranges of the claim
 -- index, one per priority, and only rows whose deadline is near. $1 readable window, $2 start of the next run, $3 start
 -- of the run after it, $4 latest end of the next run, $5 when an order read now is due again, $6 the latest of $3, $4

@@ -1,3 +1,4 @@
+-- plan_totals
 -- Counts what a run that starts at $6 would do, in one pass over the live orders. Sorts only the users of due orders.
 -- $1 readable window, $2 next tick, $3 to $5 position of the last order of a limited run.
 WITH live AS (

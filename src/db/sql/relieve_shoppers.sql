@@ -1,3 +1,4 @@
+-- relieve_shoppers
 -- Shoppers are no longer current if the reply names another current shopper, even if it does not list them.
 UPDATE chat.participants AS p
 SET is_current = false,

@@ -1,3 +1,4 @@
+-- report_pace
 -- Reports the pace of a run and returns that of all. $1 run_id, $2 api, $3 own rate, $4 rate that the run was served or
 -- null, $5 limit that it found or null, $6 number of workers that it shares with, $7 initial rate.
 WITH me AS (

@@ -1,3 +1,4 @@
+-- retry
 -- Makes orders due now, with no failures counted. Each of the three conditions has an index.
 UPDATE sync.order_queue
 SET state = CASE WHEN coalesce(last_fetched_at, last_changed_at) IS NULL THEN 'pending' ELSE 'open' END,

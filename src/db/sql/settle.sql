@@ -1,3 +1,4 @@
+-- settle
 -- Settles the queue rows of a batch, each under its lease. A row whose lease was lost is neither changed nor returned,
 -- and nothing may be written for its order. Locks the rows until the transaction ends.
 UPDATE sync.order_queue AS q

@@ -1,3 +1,4 @@
+-- upsert_messages
 -- Adds new messages and updates known ones. Rows with the same content are not touched.
 WITH incoming AS (
     SELECT *

@@ -1,3 +1,4 @@
+-- upsert_orders
 -- Writes chat.orders. Must run after the messages: counts and times are read back from their table, so they include
 -- what was stored before. Unchanged rows are not touched.
 WITH incoming AS (

@@ -1,3 +1,4 @@
+-- upsert_participants
 -- Adds participants. is_current is null where the reply does not name the current shopper; then the stored value stays.
 INSERT INTO chat.participants AS p (order_id, user_type, user_id, role, is_current)
 SELECT i.order_id, i.user_type, i.user_id, i.role, coalesce(i.is_current, k.is_current, false)

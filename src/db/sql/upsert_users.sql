@@ -1,3 +1,4 @@
+-- upsert_users
 -- Adds chat users, with name and picture from the latest reply. A missing name or picture erases none. An older reply
 -- overwrites nothing but fills in what is missing. Sorted: users are shared by orders, and two workers could deadlock
 -- if they locked them in different orders.

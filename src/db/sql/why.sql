@@ -1,3 +1,4 @@
+-- why
 -- One order: its queue row, its coverage, and how much of it is stored. All lookups are by key.
 SELECT
     now() AS "now!",

@@ -1,3 +1,4 @@
+-- witnesses
 -- Returns orders that are fetched only to learn something about an id space or a user.
 --
 -- With $5 (the readable window): orders of the id space ($1 banner, $2 kind of ids; $3 and $4 are the configured ones)

@@ -212,7 +212,7 @@ async fn enqueue(lab: &Lab, options: &Options, are_completed: bool) -> anyhow::R
         let connect_user_id = Some(order.connect_user_id);
         Ok(NewOrder { connect_user_id, completed_at, ..NewOrder::new(OrderId::new(order.order_id)?) })
     });
-    queue::enqueue(&lab.pool, &orders.collect::<anyhow::Result<Vec<_>>>()?, &Feeding::of("chaos")).await?;
+    queue::enqueue(&lab.store, &orders.collect::<anyhow::Result<Vec<_>>>()?, &Feeding::of("chaos")).await?;
     Ok(())
 }
 

@@ -50,7 +50,7 @@ impl Play {
             let update = "UPDATE sync.order_queue SET due_at = now() WHERE order_id = $1 RETURNING state";
             let state: String = sqlx::query_scalar(update).bind(order).fetch_one(&lab.pool).await?;
             if !["pending", "open"].contains(&state.as_str()) {
-                queue::retry(&lab.pool, &Retry { order_ids: vec![(*order).to_owned()], ..Retry::default() }).await?;
+                queue::retry(&lab.store, &Retry { order_ids: vec![(*order).to_owned()], ..Retry::default() }).await?;
             }
         }
         // A single order is no evidence for the end of another.

@@ -6,12 +6,13 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chatsync::config::{self, ConfigFile, Needs, Settings, Sources};
-use chatsync::db;
+use chatsync::config::{self, ConfigFile, Needs, Patience, Settings, Sources};
 use chatsync::db::queue::Feeding;
 use chatsync::db::runs::Trigger;
+use chatsync::db::{self, Store};
 use chatsync::domain::{NewOrder, OrderId};
 use chatsync::sync::{Progress, Report, Request, Worker};
+use chatsync::waits::Waits;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
 use tokio::io::AsyncWriteExt as _;
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Lab {
     pub(crate) pool: PgPool,
+    /// Runs operations of chatsync on the pool.
+    pub(crate) store: Store,
     database: String,
     url: String,
     /// Home and working directory of the binary.
@@ -36,6 +39,12 @@ pub(crate) struct Finished {
 /// Believe every result: for tests with a single order, which has no evidence from others.
 pub(crate) const GUARD_OFF: (&str, &str) = ("guard.max_suspicious_share", "1");
 
+/// Runs operations of chatsync, with little patience.
+pub(crate) fn store(pool: PgPool) -> Store {
+    let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
+    Store::new(pool, patience, CancellationToken::new(), Waits::default())
+}
+
 impl Lab {
     /// Creates and migrates a database.
     pub(crate) async fn open(admin_url: &str) -> anyhow::Result<Self> {
@@ -48,7 +57,8 @@ impl Lab {
         let options = PgConnectOptions::from_str(url.as_str())?;
         let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
         db::migrate(&mut *pool.acquire().await?).await?;
-        Ok(Self { pool, database, url: url.into(), home: tempfile::tempdir()? })
+        let store = store(pool.clone());
+        Ok(Self { pool, store, database, url: url.into(), home: tempfile::tempdir()? })
     }
 
     /// Drops the database, connected or not.
@@ -69,7 +79,7 @@ impl Lab {
     pub(crate) async fn enqueue(&self, order_ids: &[&str]) -> anyhow::Result<()> {
         let orders: Vec<NewOrder> =
             order_ids.iter().map(|id| OrderId::new(*id).map(NewOrder::new)).collect::<Result<_, _>>()?;
-        db::queue::enqueue(&self.pool, &orders, &Feeding::of("test")).await?;
+        db::queue::enqueue(&self.store, &orders, &Feeding::of("test")).await?;
         Ok(())
     }
 

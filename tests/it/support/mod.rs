@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use libtest_mimic::{Failed, Trial};
 
-pub(crate) use lab::{Finished, GUARD_OFF, Lab};
+pub(crate) use lab::{Finished, GUARD_OFF, Lab, store};
 
 /// A slower test counts as hanging.
 const LONGEST: Duration = Duration::from_mins(3);

@@ -70,7 +70,7 @@ async fn serve(mut client: TcpStream, session: Arc<Mutex<Session>>, mode: Mode) 
         if kind == b'X' {
             return Ok(());
         }
-        if mode == Mode::Statement && kind == b'Q' && message[5..].starts_with(b"BEGIN") {
+        if mode == Mode::Statement && kind == b'Q' && message[5..].windows(5).any(|word| word == b"BEGIN") {
             return hang_up(client, "08P01", "transaction blocks not allowed in statement pooling mode").await;
         }
         let mut session = session.lock().await;

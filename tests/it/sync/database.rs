@@ -1,20 +1,16 @@
 //! A database that becomes unavailable during a run: restarts, broken and silent connections, locks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chatsync::config::Patience;
-use chatsync::db::{Store, runs};
-use chatsync::waits::Waits;
+use chatsync::db::runs;
 use nix::sys::signal::Signal;
 use sqlx::postgres::PgPoolOptions;
-use tokio_util::sync::CancellationToken;
 
 use super::several::{stored, undisturbed};
 use super::{FOUND_LOSSES, Process, behind_a_door, feed, simulated, until};
 use crate::support::http::Recorder;
 use crate::support::proxy::{Ending, Proxy};
-use crate::support::{Finished, Lab, tests};
+use crate::support::{Finished, Lab, store, tests};
 
 tests!(
     a_run_resumes_after_an_outage_of_the_database,
@@ -177,9 +173,8 @@ async fn a_signal_while_the_database_is_away_ends_the_run_soon(lab: Arc<Lab>) ->
 
 async fn a_statement_outdated_by_a_migration_is_prepared_again(lab: Arc<Lab>) -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(1).connect(lab.url()).await?;
-    let patience = Patience { timeout: Duration::from_secs(30), give_up_after: Duration::from_secs(30) };
-    let store = Store::new(pool, patience, CancellationToken::new(), Waits::default());
-    let latest = || store.run(|mut transaction| async move { runs::latest(&mut *transaction, 1).await });
+    let store = &store(pool);
+    let latest = || runs::latest(store, 1);
     latest().await?;
     let migration = r#"ALTER TABLE sync.runs ALTER COLUMN api TYPE text COLLATE "POSIX""#;
     sqlx::raw_sql(migration).execute(&lab.pool).await?;

@@ -55,7 +55,7 @@ async fn a_session_that_the_server_ends_is_replaced(lab: Arc<Lab>) -> anyhow::Re
         let other = &lab.pool;
         let sessions_seen = &mut sessions;
         let pid = store
-            .run(|mut transaction| {
+            .run("pid", |mut transaction| {
                 let is_first = sessions_seen.is_empty();
                 sessions_seen.push(());
                 async move {
@@ -158,7 +158,7 @@ async fn operations_share_the_connections_that_a_pooler_gives(lab: Arc<Lab>) -> 
                     Ok(sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&mut *transaction).await?)
                 }
             };
-            store.run(operation).await
+            store.run("pid", operation).await
         });
     }
     eventually("one has the connection, and two ask for others", async || Ok((pool.size() == 3).then_some(()))).await?;

@@ -82,7 +82,7 @@ async fn an_order_reopened_while_it_is_fetched_is_left_to_the_next_run(lab: Arc<
     let run = start_run(&lab, &api, &[]);
     door.arrivals(1).await;
     let corrected = NewOrder { retailer_id: Some("7".to_owned()), ..NewOrder::new(OrderId::new("corrected")?) };
-    queue::enqueue(&lab.pool, &[corrected], &Feeding { reopen: true, ..Feeding::of("test") }).await?;
+    queue::enqueue(&lab.store, &[corrected], &Feeding { reopen: true, ..Feeding::of("test") }).await?;
     door.open();
     assert_eq!(run.await??.run.claimed, 0);
     assert_eq!(lab.dump("chat").await?, Vec::<String>::new());

@@ -20,17 +20,17 @@ tests!(
 async fn old_rejects_are_dropped_after_a_run_and_counted(lab: Arc<Lab>) -> anyhow::Result<()> {
     let api = Recorder::start(simulated).await;
     lab.sync(api.url(), &[]).await?;
-    assert_eq!(rejects::dropped(&lab.pool).await?, []);
+    assert_eq!(rejects::dropped(&mut *lab.pool.acquire().await?).await?, []);
     // More than one statement can drop.
     kept_rejects(&lab, 2_500, "interval '31 days'").await?;
     kept_rejects(&lab, 3, "interval '29 days'").await?;
     lab.sync(api.url(), &[]).await?;
     assert_eq!(left(&lab).await?, (3, 2_501));
-    let dropped = rejects::dropped(&lab.pool).await?;
+    let dropped = rejects::dropped(&mut *lab.pool.acquire().await?).await?;
     let [Dropped { reason, rejects: 2_500, kept_bytes: 1_000_000, .. }] = &dropped[..] else { panic!("{dropped:?}") };
     assert_eq!(reason, "keep");
     lab.sync(api.url(), &[("rejects.keep", "7d")]).await?;
-    assert_eq!(rejects::dropped(&lab.pool).await?[0].rejects, 2_503);
+    assert_eq!(rejects::dropped(&mut *lab.pool.acquire().await?).await?[0].rejects, 2_503);
     assert_eq!(left(&lab).await?.0, 0);
     Ok(())
 }
@@ -48,7 +48,7 @@ async fn the_oldest_go_first_when_they_are_too_much(lab: Arc<Lab>) -> anyhow::Re
     execute(&lab, "UPDATE sync.rejects SET received_at = now() - interval '40 days' WHERE reject_id <= 4100").await?;
     lab.sync(api.url(), &[("rejects.max_bytes", "400000")]).await?;
     assert_eq!(left(&lab).await?, (910, 4_101));
-    let dropped = rejects::dropped(&lab.pool).await?;
+    let dropped = rejects::dropped(&mut *lab.pool.acquire().await?).await?;
     let counts: Vec<_> = dropped.iter().map(|dropped| (dropped.reason.as_str(), dropped.rejects)).collect();
     assert_eq!(counts, [("keep", 90), ("max_bytes", 4_010)]);
     // One that is larger than the limit is dropped as well.
@@ -85,7 +85,7 @@ async fn a_flood_within_a_run_does_not_wait_for_its_end(lab: Arc<Lab>) -> anyhow
     assert!(most < 600 * 20_000 / 2, "{most} bytes at once");
     assert!(lab.count("SELECT sum(kept_bytes) FROM sync.rejects").await? <= 210_000);
     assert_eq!(left(&lab).await?.0, 10);
-    assert_eq!(rejects::dropped(&lab.pool).await?[0].rejects, 590);
+    assert_eq!(rejects::dropped(&mut *lab.pool.acquire().await?).await?[0].rejects, 590);
     Ok(())
 }
 

@@ -1,0 +1,121 @@
+//! Adding orders to the queue.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::db::{Error, Store, Transaction};
+use crate::domain::NewOrder;
+
+/// Counts of a batch of enqueued orders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Orders that were new.
+    pub added: u64,
+    /// Known orders that were reopened or completed.
+    pub updated: u64,
+}
+
+/// One call of `chatsync enqueue`, or of another feeder.
+#[derive(Debug, Clone)]
+pub struct Feeding {
+    /// Distinguishes its lines from those of other calls.
+    pub id: Uuid,
+    /// A file name, `stdin`, or another description of the origin.
+    pub source: String,
+    /// Fetch known orders again, whatever their state.
+    pub reopen: bool,
+    /// Default of the user, for lines that name none.
+    pub connect_user_id: Option<String>,
+    /// Default of the kind of ids.
+    pub ids_internal: Option<bool>,
+    /// Default of the banner.
+    pub retailer_id: Option<String>,
+    /// Default of the priority.
+    pub priority: Option<i16>,
+}
+
+impl Feeding {
+    /// A feed without defaults.
+    #[must_use]
+    pub fn of(source: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            source: source.into(),
+            reopen: false,
+            connect_user_id: None,
+            ids_internal: None,
+            retailer_id: None,
+            priority: None,
+        }
+    }
+}
+
+/// Adds orders, or completes known ones. Locks their rows in key order. Repeated after a lost reply, it changes nothing
+/// but counts the added orders as known.
+pub async fn enqueue(store: &Store, orders: &[NewOrder], feeding: &Feeding) -> Result<Enqueued, Error> {
+    let orders = &each_once(orders);
+    store.run("enqueue", |mut transaction| async move { add(&mut transaction, orders, feeding).await }).await
+}
+
+async fn add(
+    connection: &mut PgConnection,
+    orders: &[Cow<'_, NewOrder>],
+    feeding: &Feeding,
+) -> Result<Enqueued, Error> {
+    let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
+    let users: Vec<Option<&str>> = orders.iter().map(|order| order.connect_user_id.as_deref()).collect();
+    let internal: Vec<Option<bool>> = orders.iter().map(|order| order.ids_internal).collect();
+    let retailers: Vec<Option<&str>> = orders.iter().map(|order| order.retailer_id.as_deref()).collect();
+    let priorities: Vec<Option<i16>> = orders.iter().map(|order| order.priority).collect();
+    let completed: Vec<Option<DateTime<Utc>>> = orders.iter().map(|order| order.completed_at).collect();
+    let counts = sqlx::query_file!(
+        "src/db/sql/enqueue.sql",
+        &order_ids as &[&str],
+        &users as &[Option<&str>],
+        &internal as &[Option<bool>],
+        &retailers as &[Option<&str>],
+        &priorities as &[Option<i16>],
+        &completed as &[Option<DateTime<Utc>>],
+        feeding.source,
+        feeding.reopen,
+        feeding.id,
+        feeding.connect_user_id,
+        feeding.ids_internal,
+        feeding.retailer_id,
+        feeding.priority,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
+}
+
+/// Counts the orders without a user: live ones, and those given up for that reason.
+pub async fn count_without_user(store: &Store) -> Result<u64, Error> {
+    let count = |mut transaction: Transaction| async move {
+        let count = sqlx::query_scalar!(
+            r#"-- count_without_user
+           SELECT count(*) AS "orders!"
+           FROM sync.order_queue
+           WHERE connect_user_id IS NULL AND (ended_at IS NULL OR (state = 'dead' AND last_error_kind = 'no_user'))"#
+        );
+        Ok(count.fetch_one(&mut *transaction).await?.unsigned_abs())
+    };
+    store.run("count_without_user", count).await
+}
+
+/// Merges lines of the same order, later lines over earlier ones. The result is sorted by id.
+fn each_once(orders: &[NewOrder]) -> Vec<Cow<'_, NewOrder>> {
+    let mut sorted: Vec<&NewOrder> = orders.iter().collect();
+    sorted.sort_by(|one, other| one.order_id.cmp(&other.order_id));
+    let mut merged: Vec<Cow<'_, NewOrder>> = Vec::with_capacity(sorted.len());
+    for order in sorted {
+        match merged.last_mut() {
+            Some(last) if last.order_id == order.order_id => last.to_mut().merge(order),
+            _ => merged.push(Cow::Borrowed(order)),
+        }
+    }
+    merged
+}

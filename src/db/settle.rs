@@ -1,0 +1,170 @@
+//! Settling: one transaction per batch that writes conversations, rejects and counters, and the queue rows that they
+//! settle.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
+
+use super::queue::{self, Cursor, Scope};
+use super::runs::{self, Counters, Sent};
+use super::{Error, Store, Transaction, chat, interval, rejects};
+use crate::domain::{ClaimedOrder, HeldResult, Lease, Loss, Settlement, TokenKind, Verdict};
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub struct NotWritten {
+    pub error: Error,
+    /// Whether `sync.rejects` refused a row.
+    pub is_of_rejects: bool,
+}
+
+/// Writes a batch in one transaction; `sent` are the requests and 429s of the run so far. Returns the settlements whose
+/// lease still held, and writes nothing for the others.
+pub async fn write<'a>(
+    store: &Store,
+    run_id: Uuid,
+    settlements: &[&'a Settlement],
+    sent: Sent,
+) -> Result<Vec<&'a Settlement>, NotWritten> {
+    // Set while rejects are written, so that a failure there is recognised.
+    let at_rejects = &AtomicBool::new(false);
+    let write = |mut transaction: Transaction| async move {
+        at_rejects.store(false, Relaxed);
+        // The queue first: it shows which leases still hold, and its row locks keep other workers away until the
+        // commit. Anything written before could belong to an order that another worker has taken over.
+        let held = settle_queue(&mut transaction, settlements).await?;
+        let kept = still_held(settlements, &held);
+        let written = chat::upsert(&mut transaction, &kept).await?;
+        at_rejects.store(true, Relaxed);
+        rejects::insert(&mut transaction, run_id, &kept).await?;
+        at_rejects.store(false, Relaxed);
+        let counters = Counters {
+            requests: sent.requests,
+            throttled: sent.throttled,
+            messages_inserted: written.messages_inserted,
+            messages_updated: written.messages_updated,
+            users_written: written.users,
+            ..count(&kept)
+        };
+        runs::add(&mut transaction, run_id, &counters).await?;
+        Ok(kept)
+    };
+    let written = store.run_by_key("settle", write).await;
+    written.map_err(|error| NotWritten { error, is_of_rejects: at_rejects.load(Relaxed) })
+}
+
+/// Settles held orders by `decide`, due or not, without a run. Skips orders that a worker holds. Returns those that were
+/// claimed for it.
+pub async fn settle_held(
+    store: &Store,
+    order_ids: &[String],
+    lease_length: Duration,
+    decide: impl Fn(&ClaimedOrder, DateTime<Utc>) -> Option<Settlement> + Sync,
+) -> Result<Vec<ClaimedOrder>, Error> {
+    let (lease, decide) = (Lease::new_v4(), &decide);
+    let settle = |mut transaction: Transaction| async move {
+        let now = sqlx::query_scalar!("-- now\nSELECT now() AS \"now!\"").fetch_one(&mut *transaction).await?;
+        let scope = Scope { due_by: now + TimeDelta::days(36_525), only: Some(order_ids.to_vec()) };
+        let start = Cursor::start();
+        let claimed =
+            queue::lease_orders(&mut transaction, &scope, &start, order_ids.len(), lease, lease_length).await?;
+        let mut settlements: Vec<Settlement> = claimed.orders.iter().filter_map(|order| decide(order, now)).collect();
+        settlements.sort_unstable_by(|one, other| one.order_id.cmp(&other.order_id));
+        let settlements: Vec<&Settlement> = settlements.iter().collect();
+        settle_queue(&mut transaction, &settlements).await?;
+        chat::upsert(&mut transaction, &settlements).await?;
+        Ok(claimed.orders)
+    };
+    store.run("settle", settle).await
+}
+
+/// Writes the new state of each order whose lease still holds, and returns these orders. Nothing may be written for the
+/// others: another worker may hold them. Locks the rows until the transaction ends.
+async fn settle_queue(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<HashSet<String>, Error> {
+    let column = |of: fn(&Settlement) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
+        settlements.iter().copied().map(of).collect()
+    };
+    let order_ids: Vec<&str> = settlements.iter().map(|settled| settled.order_id.as_str()).collect();
+    let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.lease).collect();
+    let states: Vec<&str> = settlements.iter().map(|settled| settled.state.as_str()).collect();
+    let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.due_in)).collect();
+    let failures: Vec<i32> = settlements.iter().map(|settled| settled.failures).collect();
+    let kinds: Vec<Option<&str>> =
+        settlements.iter().map(|settled| settled.note.as_ref().map(|(kind, _)| *kind)).collect();
+    let errors: Vec<Option<&str>> =
+        settlements.iter().map(|settled| settled.note.as_ref().map(|(_, text)| text.as_str())).collect();
+    let statuses: Vec<Option<i16>> =
+        settlements.iter().map(|settled| settled.http_status.and_then(|status| status.try_into().ok())).collect();
+    let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.content_hash.as_deref()).collect();
+    let held: Vec<Option<&HeldResult>> = settlements.iter().map(|settled| settled.held.as_ref()).collect();
+    let settled = sqlx::query_file_scalar!(
+        "src/db/sql/settle.sql",
+        &order_ids as &[&str],
+        &leases,
+        &states as &[&str],
+        &due_ins,
+        &failures,
+        &kinds as &[Option<&str>],
+        &errors as &[Option<&str>],
+        &column(|settled| settled.fetched_at) as &[Option<DateTime<Utc>>],
+        &hashes as &[Option<&[u8]>],
+        &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
+        &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
+        &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| settled.counted_failures).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.latency().num_milliseconds())).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.requests.into())).collect::<Vec<_>>(),
+        &statuses as &[Option<i16>],
+        &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
+        &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
+        &settlements.iter().map(|settled| settled.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
+            as &[Option<&str>],
+        &held.iter().map(|held| held.map(|held| held.kind.as_str())).collect::<Vec<_>>() as &[Option<&str>],
+        &held.iter().map(|held| held.map(|held| held.since)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &held.iter().map(|held| held.map(|held| held.times)).collect::<Vec<_>>() as &[Option<i32>],
+        &held.iter().map(|held| held.map(|held| held.id_space.as_str())).collect::<Vec<_>>() as &[Option<&str>],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(settled.into_iter().collect())
+}
+
+/// Converts to the type of the column; larger values become its maximum.
+fn int(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec<&'a Settlement> {
+    let kept: Vec<_> = settlements.iter().copied().filter(|settled| held.contains(settled.order_id.as_str())).collect();
+    if kept.len() < settlements.len() {
+        let orders = settlements.len() - kept.len();
+        tracing::warn!(orders, "leases had ended before their orders were written; these orders are fetched again");
+    }
+    kept
+}
+
+fn count(kept: &[&Settlement]) -> Counters {
+    let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
+    for settled in kept {
+        counters.messages_left_out += settled.messages_left_out as u64;
+        counters.lost += u64::from(settled.loss == Some(Loss::Unread));
+        counters.unproven += u64::from(settled.loss == Some(Loss::Unproven));
+        match settled.verdict {
+            Verdict::Changed => counters.fetched += 1,
+            Verdict::Unchanged => {
+                counters.fetched += 1;
+                counters.unchanged += 1;
+            }
+            Verdict::Closed => counters.closed += 1,
+            Verdict::Failed => counters.failed += 1,
+            Verdict::Dead => counters.dead += 1,
+            Verdict::Held => counters.held += 1,
+        }
+    }
+    counters
+}
