@@ -361,7 +361,7 @@ pub(super) async fn busy(connection: &mut PgConnection, limit: i64) -> Result<Ve
 /// Consecutive runs in which nothing was due.
 #[derive(Debug, Serialize)]
 pub struct IdleRuns {
-    /// How many of the [`busy`] runs are newer.
+    /// How many of the busy runs are newer.
     #[serde(rename = "after_them")]
     pub newer: i64,
     pub runs: i64,
