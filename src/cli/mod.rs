@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Needs, Problems, Settings, Sources};
 use crate::connect::NoClient;
-use crate::db::embedded;
+use crate::embedded;
 use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
 use crate::telemetry;

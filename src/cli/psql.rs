@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{End, Environment};
 use crate::config::{DatabaseLocation, Needs, normalise_url};
-use crate::db::embedded::{DataDir, Embedded};
+use crate::embedded::{DataDir, Embedded};
 
 /// Open psql on the configured database.
 ///

@@ -35,7 +35,7 @@ pub(super) fn start(tools: &Tools) -> Result<File, Error> {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(Error::Busy { root: tools.root.clone(), waited: PATIENCE });
+                return Err(busy(&tools.root, PATIENCE));
             }
             Err(TryLockError::WouldBlock) => thread::sleep(POLL),
         }
@@ -61,6 +61,11 @@ pub(super) fn is_last(users: &File, root: &Path) -> Result<bool, Error> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(source)) => Err(failed()(source)),
     }
+}
+
+/// The error of a process that waited so long for another to start or stop the server.
+pub(super) fn busy(root: &Path, waited: Duration) -> Error {
+    Error::Busy { root: root.to_owned(), lock: START, waited }
 }
 
 /// Opens the file for locking, for which reading is enough. Private: any process that can open it could hold the lock

@@ -14,10 +14,11 @@ pub enum Error {
     #[error(
         "no PostgreSQL {oldest} or newer was found on this machine{found} and none could be downloaded ({cause}): \
          install it (Debian/Ubuntu: apt-get install postgresql; Fedora: dnf install postgresql-server; \
-         macOS: brew install postgresql@17), or set database.url to a running server",
-        oldest = super::binaries::OLDEST_MAJOR
+         macOS: brew install postgresql@17), or set database.url to a running server"
     )]
     Missing {
+        /// The oldest major version that is supported.
+        oldest: u32,
         /// Unusable versions that were found, in parentheses, or empty.
         found: String,
         cause: DownloadError,
@@ -62,10 +63,15 @@ pub enum Error {
     },
     /// Another process has been starting or stopping the server for too long.
     #[error(
-        "waited {} s for another chatsync to start or stop the database in {}: see what holds {} there",
-        waited.as_secs(), root.display(), super::locks::START
+        "waited {} s for another chatsync to start or stop the database in {}: see what holds {lock} there",
+        waited.as_secs(), root.display()
     )]
-    Busy { root: PathBuf, waited: Duration },
+    Busy {
+        root: PathBuf,
+        /// Name of the lock file in `root`.
+        lock: &'static str,
+        waited: Duration,
+    },
     #[error("cannot {attempt} {}: {source}{}", path.display(), permission_hint(source))]
     Io {
         /// What was attempted, such as `create`.

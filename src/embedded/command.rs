@@ -26,6 +26,15 @@ pub(super) const POLL: Duration = Duration::from_millis(10);
 /// How many lines of output or log an error repeats.
 const TAIL_LINES: usize = 10;
 
+/// Runs `work` on a blocking thread, to its end even if the caller is dropped.
+pub(super) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<tokio::task::JoinError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await?
+}
+
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) bin: PathBuf,

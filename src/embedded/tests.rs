@@ -235,7 +235,7 @@ async fn statement_text_never_reaches_the_log() {
         // Two of them fail on purpose.
         let _outcome = sqlx::query(statement).execute(&mut connection).await;
     }
-    let log = fs::read_to_string(database.data_dir().join(server::LOG)).unwrap();
+    let log = fs::read_to_string(database.data_dir().join(root::LOG)).unwrap();
     assert!(log.contains("ready to accept connections"), "{log}");
     assert!(!log.contains("secret"), "{log}");
     database.stop().await.unwrap();

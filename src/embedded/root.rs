@@ -3,12 +3,27 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use tempfile::TempDir;
 
-use super::{DataDir, error::Error};
+use super::error::Error;
+
+/// Log of the server, relative to the root. The previous one is kept beside it.
+pub(super) const LOG: &str = "data/server.log";
+
+/// Longest socket path that every system accepts (Linux 107, macOS 103), with the name `/.s.PGSQL.5432`.
+const LONGEST_SOCKET_PATH: usize = 100;
+
+/// Where the data of the server lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// In this directory. Created if missing, and kept after the server stops.
+    Kept(PathBuf),
+    /// In a temporary directory, removed when the server stops. Faster, but not durable.
+    ThrowAway,
+}
 
 /// An existing directory. A temporary one is removed on drop.
 #[derive(Debug)]
@@ -71,4 +86,15 @@ impl Root {
             .take()
             .map_or(Ok(()), |directory| directory.close().map_err(Error::io("remove", self.path.as_path())))
     }
+}
+
+/// The usual directory of the socket.
+pub(super) fn socket_directory(root: &Path) -> PathBuf {
+    root.join("socket")
+}
+
+/// Whether clients can connect to a socket in `directory`.
+pub(super) fn is_usable_for_socket(directory: &Path) -> bool {
+    let name = "/.s.PGSQL.5432";
+    directory.to_str().is_some_and(|path| path.len() + name.len() <= LONGEST_SOCKET_PATH)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     account::Account,
-    server::{LOG, is_usable_for_socket, socket_directory},
+    root::{LOG, is_usable_for_socket, socket_directory},
 };
 
 /// Commands for a POSIX shell, to be run in this order.

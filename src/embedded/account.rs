@@ -15,7 +15,7 @@ use std::{
 
 use nix::unistd::{Uid, User, geteuid};
 
-use super::{DataDir, error::Error};
+use super::{error::Error, root::DataDir};
 
 /// Candidates, in this order.
 const NAMES: [&str; 3] = ["chatsync", "postgres", "nobody"];

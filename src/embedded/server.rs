@@ -22,15 +22,9 @@ use super::{
     error::Error,
     locks,
     look::{self, LookCommands},
-    root::Root,
+    root::{LOG, Root, is_usable_for_socket, socket_directory},
     state::{self, Endpoint, ServerState},
 };
-
-/// Log of the server, relative to the root. The previous one is kept beside it.
-pub(super) const LOG: &str = "data/server.log";
-
-/// Longest socket path that every system accepts (Linux 107, macOS 103), with the name `/.s.PGSQL.5432`.
-const LONGEST_SOCKET_PATH: usize = 100;
 
 /// How long `pg_ctl` waits for a start or an orderly stop.
 const PATIENCE_SECS: u32 = 60;
@@ -160,7 +154,7 @@ impl Server {
             match state::of(&data)? {
                 ServerState::Changing if Instant::now() < deadline => thread::sleep(POLL),
                 ServerState::Changing => {
-                    return Err(Error::Busy { root: self.root().to_owned(), waited: patience });
+                    return Err(locks::busy(self.root(), patience));
                 }
                 state => return Ok(state),
             }
@@ -238,17 +232,6 @@ impl Drop for Server {
             tracing::warn!(%error, "cannot stop the embedded PostgreSQL");
         }
     }
-}
-
-/// The usual directory of the socket.
-pub(super) fn socket_directory(root: &Path) -> PathBuf {
-    root.join("socket")
-}
-
-/// Whether clients can connect to a socket in `directory`.
-pub(super) fn is_usable_for_socket(directory: &Path) -> bool {
-    let name = "/.s.PGSQL.5432";
-    directory.to_str().is_some_and(|path| path.len() + name.len() <= LONGEST_SOCKET_PATH)
 }
 
 /// A little more time than `pg_ctl` itself gets.

@@ -22,21 +22,13 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::{root::Root, server::Server};
+use self::{command::blocking, root::Root, server::Server};
 
 pub use self::{
     error::{DownloadError, Error},
     look::LookCommands,
+    root::DataDir,
 };
-
-/// Where the data of the server lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DataDir {
-    /// In this directory. Created if missing, and kept after the server stops.
-    Kept(PathBuf),
-    /// In a temporary directory, removed when the server stops. Faster, but not durable.
-    ThrowAway,
-}
 
 /// A running server that this process started or joined.
 ///
@@ -132,13 +124,4 @@ pub fn default_data_dir() -> Result<PathBuf, Error> {
     }
     let strategy = etcetera::choose_base_strategy().map_err(Error::NoHome)?;
     Ok(etcetera::BaseStrategy::data_dir(&strategy).join("chatsync"))
-}
-
-/// Runs `work` on a blocking thread, to its end even if the caller is dropped.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<tokio::task::JoinError> + Send + 'static,
-{
-    tokio::task::spawn_blocking(work).await?
 }
