@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::message::MESSAGE_FIELDS;
+use super::metadata::MAX_SHOPPERS;
 use super::*;
+use crate::connect::text::says_nothing;
+use crate::domain::ChatUser;
 
 fn decoded(reply: &Value) -> Conversation {
     decode(reply.to_string().as_bytes()).expect("a conversation")

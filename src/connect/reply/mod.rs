@@ -10,6 +10,7 @@
 mod extra;
 mod lossless;
 mod message;
+mod metadata;
 mod object;
 mod quick;
 
@@ -19,23 +20,10 @@ use std::collections::hash_map::Entry;
 use serde_json::value::RawValue;
 
 use crate::connect::text::without_bom;
-use crate::domain::{ChatUser, Conversation, Fault, Message, Metadata, UserType};
-use message::Fields;
-use object::{Malformed, Object};
-
-/// Most messages in one reply. A conversation has tens. Eight MiB could hold a million minimal ones, each of which
-/// would take hundreds of bytes here and a row in the database.
-const MAX_MESSAGES: usize = 10_000;
-
-/// Most shoppers in one reply. An order has a handful.
-const MAX_SHOPPERS: usize = 1_000;
-
-/// Returns whether a body is blank, null, or an empty string, object or list.
-pub(super) fn says_nothing(body: &[u8]) -> bool {
-    let body = without_bom(body).trim_ascii();
-    matches!(body, b"" | b"null" | b"\"\"")
-        || matches!(body, [b'{', inner @ .., b'}'] | [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
-}
+use crate::domain::{Conversation, Fault, Message, UserType};
+use message::{Fields, MAX_MESSAGES};
+use metadata::{read_expiry, read_metadata};
+use object::{Malformed, Object, keep};
 
 /// Decodes a conversation. Unreadable pieces are listed in its `faults`. Fails if the reply as a whole is no
 /// conversation.
@@ -92,14 +80,6 @@ fn decode_carefully(json: &str, body: &[u8], is_garbled: bool) -> Result<Convers
     Ok(conversation)
 }
 
-/// Reads `is_expired` at both places; true wins.
-fn read_expiry(root: &Object, metadata: Option<&Object>, conversation: &mut Conversation) {
-    for object in [Some(root), metadata].into_iter().flatten() {
-        let is_expired = keep(object.bool("is_expired"), object.raw("is_expired"), &mut conversation.faults).flatten();
-        conversation.is_expired = conversation.is_expired.max(is_expired);
-    }
-}
-
 fn read_messages(list: &[&RawValue], conversation: &mut Conversation) {
     let mut positions: HashMap<i64, usize> = HashMap::with_capacity(list.len());
     conversation.messages.reserve_exact(list.len());
@@ -127,53 +107,6 @@ fn read_message(object: &Object, position: usize) -> Result<Message, Malformed> 
     let id = object.integer("id")?;
     let id = id.ok_or_else(|| object.wrong("id", "missing: without it the message has no identity"))?;
     Ok(Fields::of(object).into_message(id, position))
-}
-
-fn read_metadata(metadata: &Object, faults: &mut Vec<Fault>) -> Metadata {
-    let mut named = |name: &str| {
-        let user = keep(metadata.object(name), metadata.raw(name), faults).flatten()?;
-        read_user(&user, metadata.raw(name), faults)
-    };
-    let (customer, current_shopper) = (named("customer"), named("current_shopper"));
-    let list = match metadata.raw("shoppers") {
-        Some(raw) if says_nothing(raw.get().as_bytes()) => Vec::new(),
-        raw => keep(metadata.list("shoppers", MAX_SHOPPERS), raw, faults).unwrap_or_default(),
-    };
-    let mut shoppers: Vec<ChatUser> = Vec::with_capacity(list.len());
-    for (index, raw) in list.iter().enumerate().filter(|(_, raw)| !says_nothing(raw.get().as_bytes())) {
-        let user = Object::read(raw.get(), &format!("$.metadata.shoppers[{index}]"));
-        let user = keep(user, Some(raw), faults);
-        shoppers.extend(user.and_then(|user| read_user(&user, Some(raw), faults)));
-    }
-    Metadata { customer, current_shopper, shoppers }
-}
-
-/// Reads a chat user. An object whose fields are all null is no user.
-fn read_user(object: &Object, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<ChatUser> {
-    if object.says_nothing() {
-        return None;
-    }
-    let id = object
-        .integer("id")
-        .and_then(|id| id.ok_or_else(|| object.wrong("id", "missing: without it the user has no identity")));
-    let id = keep(id, raw, faults)?;
-    let display_name = keep(object.words("display_name"), object.raw("display_name"), faults).flatten();
-    let avatar_url = keep(object.text("avatar_url"), object.raw("avatar_url"), faults).flatten();
-    Some(ChatUser {
-        id,
-        display_name: display_name.map(|name| name.text.into_owned()),
-        avatar_url: avatar_url.map(|url| url.text.into_owned()).filter(|url| !url.is_empty()),
-    })
-}
-
-/// Returns the good value, or adds the bad one to the faults with its JSON text.
-fn keep<T>(result: Result<T, Malformed>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
-    result
-        .map_err(|wrong| {
-            let json = raw.map_or("", RawValue::get);
-            faults.push(Fault::new(wrong.path, wrong.reason, json.as_bytes()));
-        })
-        .ok()
 }
 
 #[cfg(test)]
