@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Environment;
+use super::environment::Environment;
 use crate::config::{self, DatabaseLocation, Patience, Secret};
 use crate::db::{self, Store};
 use crate::embedded::{DataDir, Embedded};

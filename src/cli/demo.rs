@@ -7,9 +7,10 @@ use chrono::SecondsFormat;
 use secrecy::SecretString;
 
 use super::database::Database;
+use super::environment::{End, Environment};
 use super::output::print;
 use super::table::{one_line, table};
-use super::{End, Environment, status, stderr, sync};
+use super::{status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
 use crate::db::queue::{self, Feeding};
 use crate::db::runs::Trigger;

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::{End, Environment};
+use super::environment::{End, Environment};
 use crate::config::{DatabaseLocation, Needs, normalise_url};
 use crate::embedded::{DataDir, Embedded};
 
