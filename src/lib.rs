@@ -10,14 +10,15 @@
 //!
 //! Arrows point one way: `cli → schedule → sync → {connect, db} → domain`. `connect` is the only place that knows
 //! HTTP, `db` the only one with SQL, `sync` the only one that uses both; `domain` does no I/O. `feed` reads files of
-//! orders for `cli`. All of them record in `waits` what they wait for. ARCHITECTURE.md follows one order through all of
-//! it.
+//! orders for `cli`, `embedded` runs a PostgreSQL for it. Waits are recorded in `waits`. ARCHITECTURE.md follows one
+//! order through all of it.
 
 pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod db;
 pub mod domain;
+pub mod embedded;
 pub mod feed;
 pub mod schedule;
 pub mod shutdown;

@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use anyhow::Context as _;
 use chatsync::db;
-use chatsync::db::embedded::{DataDir, Embedded};
+use chatsync::embedded::{DataDir, Embedded};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 

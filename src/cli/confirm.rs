@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{note, print};
-use super::{End, Environment};
 use crate::config::Needs;
 use crate::db::queue::HeldFilter;
 use crate::domain::HeldKind;

@@ -10,10 +10,10 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Environment;
+use super::environment::Environment;
 use crate::config::{self, DatabaseLocation, Patience, Secret};
-use crate::db::embedded::{DataDir, Embedded};
 use crate::db::{self, Store};
+use crate::embedded::{DataDir, Embedded};
 use crate::waits::Waits;
 
 /// Time limit of the operations of a command, such as a migration. Long, because only waits for locks must be limited.

@@ -7,16 +7,17 @@ use chrono::{DateTime, SecondsFormat};
 use secrecy::SecretString;
 
 use super::database::Database;
+use super::environment::{End, Environment};
 use super::output::print;
 use super::table::{one_line, table};
-use super::{End, Environment, status, stderr, sync};
+use super::{status, stderr, sync};
 use crate::config::{self, Auth, ClientCredentials, Needs, Secret, Settings, Sources};
-use crate::db::embedded::{self, DataDir};
 use crate::db::queue::{self, Feeding};
 use crate::db::report::{self, demo};
 use crate::db::runs::Trigger;
 use crate::db::{self, Store};
 use crate::domain::{NewOrder, OrderId};
+use crate::embedded::{self, DataDir};
 use crate::simulator::{self, Options};
 use crate::sync::Request;
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{note, print};
-use super::{End, Environment};
 use crate::config::{AuthMode, Needs};
 use crate::db::Store;
 use crate::db::queue::{self, Feeding};

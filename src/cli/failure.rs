@@ -1,6 +1,6 @@
 //! Prints errors for people.
 
-use crate::{config, connect, db, feed, sync};
+use crate::{config, connect, db, embedded, feed, sync};
 
 /// Returns the chain of causes on one line, down to the first error of chatsync: its text includes its causes, which
 /// would be repeated.
@@ -9,7 +9,7 @@ pub(super) fn report(error: &anyhow::Error) -> String {
     for cause in error.chain() {
         texts.push(cause.to_string());
         if cause.is::<db::Error>()
-            || cause.is::<db::embedded::Error>()
+            || cause.is::<embedded::Error>()
             || cause.is::<connect::Error>()
             || cause.is::<connect::NoClient>()
             || cause.is::<sync::Error>()

@@ -1,8 +1,8 @@
 //! `chatsync migrate`: applies the migrations of this version.
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::print;
-use super::{End, Environment};
 use crate::config::Needs;
 
 pub(super) async fn migrate(environment: &Environment) -> anyhow::Result<End> {

@@ -7,6 +7,7 @@ mod confirm;
 mod database;
 mod demo;
 mod enqueue;
+mod environment;
 mod failure;
 mod migrate;
 mod output;
@@ -30,13 +31,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Needs, Problems, Settings, Sources};
+use crate::config::{Problems, Sources};
 use crate::connect::NoClient;
-use crate::db::embedded;
 use crate::feed::FeedError;
 use crate::shutdown::Shutdown;
-use crate::telemetry;
 use crate::visible::visible;
+use environment::{End, Environment};
 use output::note;
 pub use variables::leave_out_empty_variables;
 
@@ -86,35 +86,6 @@ enum Command {
     Demo(demo::Args),
     /// Serve a simulated Connect API
     Simulate(simulate::Args),
-}
-
-/// How a command ended, unless it failed with an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Good,
-    Partial,
-    /// It could not proceed; the reason was printed.
-    Failed,
-    /// The exit code of another program.
-    Code(u8),
-}
-
-impl From<End> for ExitCode {
-    fn from(end: End) -> Self {
-        match end {
-            End::Good => Self::SUCCESS,
-            End::Failed => Self::from(1),
-            End::Code(code) => Self::from(code),
-            End::Partial => Self::from(3),
-        }
-    }
-}
-
-/// What every command receives: global options and signals.
-struct Environment {
-    sources: Sources,
-    data_dir: Option<PathBuf>,
-    shutdown: Shutdown,
 }
 
 /// Parses the arguments of the process. Help and version exit here. Usage errors are printed; the result is the exit
@@ -190,52 +161,5 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     match environment.shutdown.hard.run_until_cancelled(Box::pin(command)).await {
         Some(end) => end,
         None => anyhow::bail!("aborted by a second signal; orders that were held come free when their leases end"),
-    }
-}
-
-impl Environment {
-    /// Returns the directory of the embedded PostgreSQL. Prints it if no database is configured, because another one
-    /// may be meant.
-    fn data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
-        let data_dir = match &self.data_dir {
-            Some(data_dir) => data_dir.clone(),
-            None => embedded::default_data_dir()?,
-        };
-        if settings.is_default {
-            note(format!(
-                "no database is configured (DATABASE_URL, database.url): using the one in {}",
-                data_dir.display()
-            ));
-        }
-        Ok(data_dir)
-    }
-
-    /// As [`data_dir`](Self::data_dir), for a command that only reads and creates no database.
-    fn existing_data_dir(&self, settings: &config::DatabaseSettings) -> anyhow::Result<PathBuf> {
-        let data_dir = self.data_dir(settings)?;
-        if !embedded::exists(&data_dir) {
-            anyhow::bail!(
-                "there is no database in {}: `chatsync enqueue` makes one, or set database.url to yours",
-                data_dir.display()
-            );
-        }
-        Ok(data_dir)
-    }
-
-    /// Stops `work` at the first signal. Only for work that may be interrupted anywhere, such as a connection or a
-    /// transaction.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        // Boxed: the future is as large as the whole command.
-        let done = self.shutdown.soft.run_until_cancelled(Box::pin(work)).await;
-        done.unwrap_or_else(|| Err(anyhow::anyhow!("stopped by a signal")))
-    }
-
-    fn settings(&self, needs: Needs) -> Result<Settings, Problems> {
-        let settings = config::load(&self.sources, needs)?;
-        telemetry::init(&settings.log, stderr::log, stderr::has_colours());
-        if self.sources.has_unused_database_url() {
-            tracing::warn!("CHATSYNC__DATABASE__URL is used; DATABASE_URL, which says something else, is not");
-        }
-        Ok(settings)
     }
 }

@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{print, print_json};
 use super::table::{facts, one_line, table};
 use super::times::{span, time};
-use super::{End, Environment};
 use crate::config::Needs;
 use crate::db;
 use crate::db::report::plan::{Missed, PlanSnapshot};

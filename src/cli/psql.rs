@@ -12,9 +12,9 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::{End, Environment};
+use super::environment::{End, Environment};
 use crate::config::{DatabaseLocation, Needs, normalise_url};
-use crate::db::embedded::{DataDir, Embedded};
+use crate::embedded::{DataDir, Embedded};
 
 /// Open psql on the configured database.
 ///

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use clap::ArgGroup;
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{note, print};
-use super::{End, Environment};
 use crate::config::Needs;
 use crate::db::queue::{self, Retried, Retry};
 

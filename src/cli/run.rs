@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::database::Database;
-use super::{End, Environment, sync};
+use super::environment::{End, Environment};
+use super::sync;
 use crate::config::Needs;
 use crate::schedule;
 

@@ -8,8 +8,8 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
 
+use super::environment::{End, Environment};
 use super::output::{print, unless_gone};
-use super::{End, Environment};
 use crate::config::{Needs, parse_duration};
 use crate::simulator::{self, InjectedFault, Lifecycle, Options, ReplyAge};
 

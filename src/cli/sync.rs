@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
+use super::failure;
 use super::output::{note, print, print_json};
 use super::progress::watch;
-use super::{End, Environment, failure};
 use crate::config::{Needs, Settings};
 use crate::db::queue;
 use crate::db::runs::{Run, Status, Trigger};

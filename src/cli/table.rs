@@ -4,6 +4,9 @@ use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 
 use crate::visible::visible;
 
+/// Width that every terminal has.
+pub(super) const WIDTH: usize = 80;
+
 /// Width if standard output is not a terminal.
 const DEFAULT_WIDTH: u16 = 100;
 

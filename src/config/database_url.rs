@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::reader::InvalidValue;
+use super::problem::InvalidValue;
 
 const ENCODE: &str =
     "write the characters / ? # @ : % of a user name or password percent-encoded: %2F %3F %23 %40 %3A %25";

@@ -44,3 +44,15 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// What is wrong with a value, and a hint how to fix it.
+pub(super) struct InvalidValue {
+    pub(super) what: String,
+    pub(super) hint: String,
+}
+
+impl InvalidValue {
+    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}

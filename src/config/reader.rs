@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use config::{Config, File, FileFormat, Value, ValueKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::problem::{Problem, Problems};
-use super::{ConfigFile, DEFAULTS, Secret, Sources};
+use super::problem::{InvalidValue, Problem, Problems};
+use super::secret::Secret;
+use super::sources::{ConfigFile, DEFAULTS, Sources};
 
 const PREFIX: &str = "CHATSYNC__";
 
@@ -206,18 +207,6 @@ enum Layer {
     Defaults,
     File,
     Environment,
-}
-
-/// What is wrong with a value, and a hint how to fix it.
-pub(super) struct InvalidValue {
-    pub(super) what: String,
-    pub(super) hint: String,
-}
-
-impl InvalidValue {
-    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
-    }
 }
 
 const ENVIRONMENT: &str = "environment variable ";

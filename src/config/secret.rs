@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::reader::InvalidValue;
+use super::problem::InvalidValue;
 
 /// How long a pipe is waited for.
 const PIPE_LIMIT: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use secrecy::ExposeSecret;
 
+use super::sources::usual_files;
 use super::*;
 
 fn environment(variables: &[(&str, &str)]) -> Sources {

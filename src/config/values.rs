@@ -8,38 +8,11 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
-use super::reader::InvalidValue;
-use super::{DatabaseLocation, Secret, database_url};
+use super::database_url;
+use super::problem::InvalidValue;
+use super::secret::Secret;
+use super::settings::{AuthMode, DatabaseLocation, LogFormat};
 use crate::domain::Schedule;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-/// `auth.mode`: which token is used to read an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
-    /// The token of the order's Connect user.
-    UserAssertion,
-    /// One token for all orders, requested with the client's credentials.
-    ClientCredentials,
-    /// One token for all orders, issued outside chatsync.
-    StaticToken,
-}
-
-impl AuthMode {
-    /// Returns the name in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UserAssertion => "user_assertion",
-            Self::ClientCredentials => "client_credentials",
-            Self::StaticToken => "static_token",
-        }
-    }
-}
 
 const DURATION_HINT: &str = "write 500ms, 30s, 5m, 6h or 7d";
 

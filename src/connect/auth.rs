@@ -22,9 +22,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::error::{ApiError, Asked, Error};
+use super::api_error::ApiError;
+use super::context::FetchContext;
+use super::error::{Asked, Error};
 use super::http::Http;
-use super::session::FetchContext;
 use super::text::without_bom;
 use crate::config::{Auth, ClientCredentials, Secret};
 use crate::domain::{ClaimedOrder, Fault, TokenKind};

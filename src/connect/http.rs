@@ -13,12 +13,13 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
+use super::api_error::ApiError;
+use super::context::FetchContext;
 use super::encoding::{ACCEPTED, Encoding};
-use super::error::{ApiError, Asked, Broken, Error, NoClient};
+use super::error::{Asked, Broken, Error, NoClient};
 use super::memory::{FREE, LARGE, Memory, Reservation};
 use super::pace::{Pace, retry_after};
 use super::peer::peer;
-use super::session::FetchContext;
 use crate::config::{ApiSettings, is_loopback};
 use crate::domain::Fault;
 

@@ -1,8 +1,7 @@
 //! One run's use of the API: the retries of a fetch, the number of requests, and the errors that stop the run.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -10,10 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
+use super::context::{FetchContext, Traffic};
+use super::error::Error;
 use super::memory::Reservation;
-use super::{Client, Error};
+use super::messages::Client;
 use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind};
-use crate::waits::{For, Waiting};
 
 /// Attempts at a request after failures that may be temporary, and the first wait between them, which doubles.
 const TRIES: u32 = 4;
@@ -49,12 +49,8 @@ pub enum Answer {
 /// A run's session with the API. After `stop` is cancelled it sends no further request.
 pub struct Session {
     client: Arc<Client>,
-    stop: CancellationToken,
+    traffic: Traffic,
     breaker: Breaker,
-    requests: AtomicU64,
-    throttled: AtomicU64,
-    /// Lasts from a 429 to the next reply that is none.
-    throttling: Mutex<Option<Waiting>>,
     /// Users whose credentials were refused. Each user counts once as a hint at an outage.
     refused_users: Mutex<LruCache<String, ()>>,
 }
@@ -66,54 +62,21 @@ const IN_FLIGHT_GRACE: Duration = Duration::from_secs(3);
 /// Refused users that are remembered. With more of them it hardly matters if one counts twice.
 const REFUSED_USERS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
-/// The context of one fetch: its counters, and the cancellation of its run.
-pub(super) struct FetchContext<'a> {
-    session: &'a Session,
-    requests: u32,
-    /// To be stored with the order: [`ClaimedOrder::token_kind`].
-    pub(super) token_kind: Option<TokenKind>,
-}
-
-impl FetchContext<'_> {
-    /// Waits for something other than a reply. Fails with [`Error::Stopped`] once the run is being stopped.
-    pub(super) async fn wait<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Error> {
-        self.session.stop.run_until_cancelled(waiting).await.ok_or(Error::Stopped)
-    }
-
-    pub(super) fn count_request(&mut self) {
-        self.requests += 1;
-        self.session.requests.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn count_throttled(&self) {
-        self.session.throttled.fetch_add(1, Relaxed);
-        self.session.throttling().get_or_insert_with(|| self.session.client.waits.begin(For::Throttling, None));
-    }
-
-    /// Records a reply that is no 429.
-    pub(super) fn end_throttling(&self) {
-        self.session.throttling().take();
-    }
-}
-
 impl Session {
     /// Creates a session whose breaker gives up after `give_up_after`.
     #[must_use]
     pub fn new(client: Arc<Client>, give_up_after: Duration, stop: CancellationToken) -> Self {
         Self {
             breaker: Breaker::new(give_up_after, client.waits.clone()),
+            traffic: Traffic::new(stop, client.waits.clone()),
             client,
-            stop,
-            requests: AtomicU64::default(),
-            throttled: AtomicU64::default(),
-            throttling: Mutex::default(),
             refused_users: Mutex::new(LruCache::new(REFUSED_USERS)),
         }
     }
 
     /// Returns the numbers of requests sent and 429s received so far.
     pub fn counts(&self) -> (u64, u64) {
-        (self.requests.load(Relaxed), self.throttled.load(Relaxed))
+        self.traffic.counts()
     }
 
     #[must_use]
@@ -121,14 +84,9 @@ impl Session {
         &self.client
     }
 
-    fn throttling(&self) -> MutexGuard<'_, Option<Waiting>> {
-        // No code panics while holding the lock, so a poisoned value is still valid.
-        self.throttling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Fetches one order's conversation. Waits out an outage without counting it against the order.
     pub async fn fetch(&self, order: &ClaimedOrder) -> Fetched {
-        let mut context = FetchContext { session: self, requests: 0, token_kind: order.token_kind };
+        let mut context = FetchContext::new(&self.traffic, order.token_kind);
         let mut tries = Tries::default();
         loop {
             let (asked_at, is_probe, result) = self.attempt(order, &mut tries, &mut context).await;
@@ -158,7 +116,7 @@ impl Session {
                     }
                 }
             };
-            let (requests, token_kind) = (context.requests, context.token_kind);
+            let (requests, token_kind) = (context.requests(), context.token_kind);
             return Fetched { answer, asked_at, requests, token_kind, reservation };
         }
     }
@@ -207,7 +165,7 @@ impl Session {
 
     /// Waits until the run was to stop [`IN_FLIGHT_GRACE`] ago.
     async fn stopped_for_long(&self) {
-        self.stop.cancelled().await;
+        self.traffic.stopped().await;
         tokio::time::sleep(IN_FLIGHT_GRACE).await;
     }
 

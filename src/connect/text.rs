@@ -11,6 +11,13 @@ pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
+/// Returns whether a body is blank, null, or an empty string, object or list.
+pub(super) fn says_nothing(body: &[u8]) -> bool {
+    let body = without_bom(body).trim_ascii();
+    matches!(body, b"" | b"null" | b"\"\"")
+        || matches!(body, [b'{', inner @ .., b'}'] | [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
+}
+
 /// A text, and whether characters in it were replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Text<'a> {

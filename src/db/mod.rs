@@ -3,11 +3,10 @@
 //! Plain functions on a connection or a pool, one module per table or command. [`Store`] runs them: each operation is
 //! one transaction with limits in the server, and is retried if its failure is temporary. No function needs two
 //! connections or keeps a lock or setting on its session, so everything works through a pooler in transaction mode that
-//! supports prepared statements. `embedded` runs a private server.
+//! supports prepared statements.
 
 pub mod chat;
 mod copy;
-pub mod embedded;
 mod error;
 pub mod evidence;
 mod locks;

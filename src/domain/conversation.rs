@@ -5,7 +5,6 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Fault;
-use super::fingerprint::Fingerprint;
 
 /// The number space of a chat user's id. Ids of `user` and `driver` overlap, so a user is identified by both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,12 +147,6 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Returns the SHA-256 of everything that is stored of this reply. With an equal hash there is nothing to write.
-    #[must_use]
-    pub fn content_hash(&self) -> Vec<u8> {
-        Fingerprint::of(self)
-    }
-
     /// Returns how many messages cannot be stored: without a usable id, or with the id of another message.
     #[must_use]
     pub fn messages_left_out(&self) -> usize {

@@ -15,6 +15,14 @@ pub fn reply_hash(body: &[u8]) -> Vec<u8> {
     Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")).chain_update(VERSION).chain_update(body).finalize().to_vec()
 }
 
+impl Conversation {
+    /// Returns the SHA-256 of everything that is stored of this reply. With an equal hash there is nothing to write.
+    #[must_use]
+    pub fn content_hash(&self) -> Vec<u8> {
+        Fingerprint::of(self)
+    }
+}
+
 /// Change it with the meaning of the stored columns: then every conversation is compared once more.
 const VERSION: &[u8] = b"chatsync 3\n";
 
@@ -23,7 +31,7 @@ const VERSION: &[u8] = b"chatsync 3\n";
 const BLOCK: usize = 1024;
 
 /// A hash, and the bytes that are not yet hashed.
-pub(super) struct Fingerprint {
+struct Fingerprint {
     hash: Sha256,
     bytes: [u8; BLOCK],
     /// Number of bytes in the buffer.
@@ -31,7 +39,7 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub(super) fn of(conversation: &Conversation) -> Vec<u8> {
+    fn of(conversation: &Conversation) -> Vec<u8> {
         let Conversation { messages, metadata, is_expired, faults } = conversation;
         let mut all = Self::new();
         all.put(VERSION);

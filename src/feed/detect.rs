@@ -2,22 +2,13 @@
 //!
 //! Refuses what would otherwise fill the queue with garbage: whole rows, frames and titles as order ids.
 
+use super::column::Column;
+use super::error::Refusal;
+use super::format::{Choice, Format};
+use super::json;
 use super::lines::{has_digit, is_frame, is_id, is_prose, is_setting, is_word};
-use super::rows::{Column, Header, first_fields};
-use super::values::clean;
-use super::{Choice, Refusal, json, unbroken};
-
-/// The format of a feed.
-pub(super) enum Format {
-    /// One id per line; without `is_certain` a line that looks like something else is rejected.
-    Plain { is_certain: bool },
-    /// CSV with this header; `None` after a later header with unknown columns.
-    Csv(Option<Header>),
-    /// One JSON object per line.
-    Ndjson,
-    /// JSON arrays of objects, or of ids.
-    Array,
-}
+use super::rows::{Header, first_fields};
+use super::values::{clean, unbroken};
 
 const CSV: &str = "write CSV with a header such as order_id,connect_user_id,completed_at";
 const FORCE: &str = "with --format plain every line is an id";

@@ -6,7 +6,11 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::read::MultiGzDecoder;
 
-use super::{FeedError, Refusal};
+use super::error::{FeedError, Refusal};
+
+/// The longest line that is read, in bytes: far above any valid one, so that a file without line breaks does not fill
+/// the memory.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Number of bytes that decide the format.
 const SAMPLE_BYTES: u64 = 64 * 1024;
@@ -148,12 +152,4 @@ fn is_text(sample: &[u8], is_whole: bool) -> bool {
         bad += usize::from(is_bad(line));
     }
     bad * 2 <= all
-}
-
-pub(super) fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the compressed file is truncated".to_owned(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => "the compressed file is damaged".to_owned(),
-        _ => error.to_string(),
-    }
 }

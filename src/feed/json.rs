@@ -6,9 +6,11 @@ use std::io::{self, BufRead};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::detect::Format;
-use super::rows::{Cells, Column, order, order_id};
-use super::{COLUMNS, MAX_LINE_BYTES, Refusal};
+use super::column::{COLUMNS, Cells, Column};
+use super::error::Refusal;
+use super::format::Format;
+use super::input::MAX_LINE_BYTES;
+use super::rows::{order, order_id};
 use crate::domain::NewOrder;
 
 /// Detects which of the two forms a text has, if any.

@@ -1,6 +1,6 @@
 //! Tells order ids from other lines: frames, totals, messages, dates.
 
-use super::rows::Column;
+use super::column::Column;
 use super::values::is_absent;
 
 /// What the plain ids of a feed have in common.

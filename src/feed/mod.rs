@@ -3,10 +3,13 @@
 //!
 //! `cli::enqueue` reads a [`Feed`] to its end. The first 64 KiB decide the format, or that the feed is refused, before
 //! any order is returned. `input` converts bytes to text, `detect` finds the format, `lines` tells ids from other
-//! lines, `rows` and `json` read a line each, `values` single values. Memory is bounded by the longest line accepted. Malformed lines are reported by line
-//! number and skipped.
+//! lines, `rows` and `json` read a line each, `values` single values. Memory is bounded by the longest line accepted.
+//! Malformed lines are reported by line number and skipped.
 
+mod column;
 mod detect;
+mod error;
+mod format;
 mod input;
 mod json;
 mod lines;
@@ -16,28 +19,16 @@ mod values;
 use std::io::{self, BufRead, Read};
 
 use crate::domain::NewOrder;
-use detect::Format;
+use format::Format;
 use json::{Step, Walk};
 use lines::Shape;
 use rows::Header;
+use values::unbroken;
 
+pub use error::{FeedError, Refusal};
+pub use format::Choice;
+pub use input::MAX_LINE_BYTES;
 pub(crate) use rows::id;
-
-/// The longest line that is read, in bytes: far above any valid one, so that a file without line breaks does not fill
-/// the memory.
-pub const MAX_LINE_BYTES: usize = 64 * 1024;
-
-const COLUMNS: &str = "order_id, connect_user_id, completed_at, retailer_id, ids_internal, priority";
-
-/// The chosen format of a feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Choice {
-    /// Detect it by the beginning
-    #[default]
-    Auto,
-    /// One id per line, whatever it looks like
-    Plain,
-}
 
 /// A line that was rejected.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,42 +37,6 @@ pub struct BadLine {
     pub line: u64,
     /// What is wrong and how to fix it; never the line itself.
     pub reason: String,
-}
-
-/// A text that is no list of orders: what it is, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {hint}")]
-pub struct Refusal {
-    what: String,
-    hint: String,
-}
-
-impl Refusal {
-    fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
-    }
-}
-
-/// Why reading stopped early.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    #[error("this is no list of orders: {0}")]
-    Refused(#[from] Refusal),
-    /// The file or pipe failed.
-    #[error("cannot read the feed at line {line}: {}", input::describe(source))]
-    Read {
-        /// Line number, from 1.
-        line: u64,
-        #[source]
-        source: io::Error,
-    },
-    /// A JSON array that is not closed, or that is followed by something else.
-    #[error("line {line} {problem}")]
-    Torn {
-        /// Line number, from 1.
-        line: u64,
-        problem: &'static str,
-    },
 }
 
 /// An iterator over the orders of a feed.
@@ -269,12 +224,6 @@ const BELOW_UNKNOWN: &str = "it is below a header with unknown columns";
 
 fn too_long() -> String {
     format!("the line is longer than {MAX_LINE_BYTES} bytes")
-}
-
-/// Removes the line break, and the byte order mark of a concatenated file. Keeps tabs at the ends, which may be
-/// separators.
-fn unbroken(line: &str) -> &str {
-    line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
 }
 
 #[cfg(test)]

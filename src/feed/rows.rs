@@ -1,43 +1,10 @@
 //! Rows with named columns, from CSV or JSON, and the orders they describe.
 
+use super::column::{COLUMNS, Cells, Column};
+use super::error::Refusal;
 use super::lines::{Shape, is_other, is_word};
 use super::values::{self, clean, is_absent, is_spreadsheet_error};
-use super::{COLUMNS, Refusal};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
-
-/// The columns of a feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Column {
-    OrderId,
-    ConnectUserId,
-    CompletedAt,
-    RetailerId,
-    IdsInternal,
-    Priority,
-}
-
-/// One value per [`Column`], as text; `None` if the row has none.
-pub(super) type Cells = [Option<String>; 6];
-
-impl Column {
-    /// Finds a column by its name, in any case and with any separator between words: `orderId`, `Order ID`,
-    /// `order.id`.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
-        if name.len() > 64 || name.contains('\'') {
-            return None;
-        }
-        let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-        match name.as_str() {
-            "orderid" => Some(Self::OrderId),
-            "connectuserid" => Some(Self::ConnectUserId),
-            "completedat" => Some(Self::CompletedAt),
-            "retailerid" => Some(Self::RetailerId),
-            "idsinternal" => Some(Self::IdsInternal),
-            "priority" => Some(Self::Priority),
-            _ => None,
-        }
-    }
-}
 
 /// The columns of a CSV feed, and their separator.
 #[derive(Debug, Clone, PartialEq, Eq)]

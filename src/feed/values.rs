@@ -9,6 +9,12 @@ pub(super) fn clean(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '\u{34f}' | '\u{2800}'))
 }
 
+/// Removes the line break, and the byte order mark of a concatenated file. Keeps tabs at the ends, which may be
+/// separators.
+pub(super) fn unbroken(line: &str) -> &str {
+    line.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
+}
+
 /// Returns whether a field stands for no value: empty, or the null of a database, pandas or a spreadsheet.
 pub(super) fn is_absent(text: &str) -> bool {
     const NULLS: [&str; 9] = ["null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "nil", "undefined"];

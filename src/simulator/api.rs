@@ -1,30 +1,22 @@
-//! The routes of the simulated API and their refusals.
+//! The state that the routes of the simulated API share, and their refusals.
 //!
-//! `start` serves the router. Every request first passes `gate`, which counts, throttles and injects faults.
 //! Invariant: a refusal has the JSON body of the real API, except for an unknown path, which answers as a proxy would.
 //! Only code 4000 is documented; the other codes are invented.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Extension, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::content::View;
-use super::faults::{FaultSchedule, Forgotten, Target, strike};
+use super::faults::FaultSchedule;
 use super::life::{Life, Present};
 use super::limit::RequestLimit;
+use super::options::Options;
 use super::tokens::{Access, Tokens};
-use super::wire::Scissors;
-use super::{Options, Stats, content, control, grants, orders};
-
-const JSON: &str = "application/json";
 
 /// The state that the routes share.
 pub(super) struct Api {
@@ -41,11 +33,25 @@ pub(super) struct Api {
 
 #[derive(Default)]
 pub(super) struct Counters {
-    requests: AtomicU64,
-    chat_requests: AtomicU64,
-    token_requests: AtomicU64,
-    throttled: AtomicU64,
-    unauthorized: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) chat_requests: AtomicU64,
+    pub(super) token_requests: AtomicU64,
+    pub(super) throttled: AtomicU64,
+    pub(super) unauthorized: AtomicU64,
+}
+
+/// Numbers of requests so far. Faults count like replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    pub requests: u64,
+    /// Chat requests that were not throttled.
+    pub chat_requests: u64,
+    /// Requests to issue a token that were not throttled.
+    pub token_requests: u64,
+    /// Requests answered with 429.
+    pub throttled: u64,
+    /// Requests answered with 401.
+    pub unauthorized: u64,
 }
 
 /// Why the API refuses a request.
@@ -57,81 +63,7 @@ pub(super) enum Refusal {
     Forbidden(&'static str),
     OrderNotFound,
     TooManyRequests,
-}
-
-pub(super) fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v2/oauth/token", post(grants::issue))
-        .route("/v2/oauth/revoke_access_token", post(grants::revoke))
-        .route("/v2/post_checkout/chat/{order_id}/messages", get(chat_messages))
-        .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), gate))
-        .with_state(Arc::clone(&api))
-        .merge(control::router(api))
-}
-
-/// Middleware for every request: counts, throttles and injects faults.
-async fn gate(
-    State(api): State<Arc<Api>>,
-    ConnectInfo(scissors): ConnectInfo<Scissors>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let counters = &api.counters;
-    counters.requests.fetch_add(1, Relaxed);
-    if !api.limit.admit(api.present.elapsed()) {
-        counters.throttled.fetch_add(1, Relaxed);
-        return Refusal::TooManyRequests.into_response();
-    }
-    let target = match request.uri().path() {
-        "/v2/oauth/token" => Target::Token,
-        path if path.starts_with("/v2/post_checkout/chat/") => Target::Chat,
-        _ => Target::Any,
-    };
-    match target {
-        Target::Token => counters.token_requests.fetch_add(1, Relaxed),
-        Target::Chat => counters.chat_requests.fetch_add(1, Relaxed),
-        Target::Any => 0,
-    };
-    let blow = api.faults.next(target);
-    if !blow.delay.is_zero() {
-        api.stopping.run_until_cancelled(tokio::time::sleep(blow.delay)).await;
-    }
-    let response = strike(blow, &api, &scissors, request, next).await;
-    match response.status() {
-        StatusCode::UNAUTHORIZED => counters.unauthorized.fetch_add(1, Relaxed),
-        StatusCode::TOO_MANY_REQUESTS => counters.throttled.fetch_add(1, Relaxed),
-        _ => 0,
-    };
-    response
-}
-
-async fn chat_messages(
-    State(api): State<Arc<Api>>,
-    Path(order_id): Path<String>,
-    forgotten: Option<Extension<Forgotten>>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    if !api.options.latency.is_zero() {
-        tokio::time::sleep(api.options.latency).await;
-    }
-    let access = api.access(&headers)?;
-    if headers.get(header::ACCEPT).is_none_or(|accept| accept != JSON) {
-        return Err(Refusal::BadRequest("Accept must be application/json"));
-    }
-    if let Access::User(user) = access
-        && *user != orders::connect_user_id(&api.options, &order_id)
-    {
-        return Err(Refusal::OrderNotFound);
-    }
-    let view = if forgotten.is_some() { View::Forgotten } else { api.view(&order_id) };
-    let body = content::seen(&api.options, &order_id, view).ok_or(Refusal::OrderNotFound)?;
-    Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
-}
-
-pub(super) async fn unknown_path() -> (StatusCode, Html<&'static str>) {
-    let page = "<html>\n<head><title>404 Not Found</title></head>\n<body><h1>404 Not Found</h1></body>\n</html>\n";
-    (StatusCode::NOT_FOUND, Html(page))
+    UnknownPath,
 }
 
 impl Api {
@@ -153,7 +85,7 @@ impl Api {
     }
 
     /// Returns what of an order is visible now.
-    fn view(&self, order_id: &str) -> View {
+    pub(super) fn view(&self, order_id: &str) -> View {
         match self.options.lifecycle {
             Some(lifecycle) => View::At(Life::of(lifecycle, self.options.seed, order_id), self.present.now()),
             None => View::Whole { receipts: self.receipts_appeared() },
@@ -166,7 +98,7 @@ impl Api {
     }
 
     /// Returns what the bearer of the request's token may see.
-    fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
+    pub(super) fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
         let token = bearer(headers).ok_or(Refusal::Unauthorized("The access token is missing"))?;
         if token == self.options.static_token {
             return Ok(Access::All);
@@ -207,6 +139,7 @@ impl IntoResponse for Refusal {
             Self::OrderNotFound => (StatusCode::NOT_FOUND, "Resource not found", 4000),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "Too many requests", 4290),
             Self::Blank(fields) => return blank(&fields),
+            Self::UnknownPath => return page_not_found(),
         };
         let body = json!({"error": {"message": message, "code": code}});
         (status, axum::Json(body)).into_response()
@@ -220,4 +153,9 @@ fn blank(fields: &[&str]) -> Response {
     let message = "There were issues with your request";
     let body = json!({"error": {"message": message, "code": 9999, "errors": errors}});
     (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
+}
+
+fn page_not_found() -> Response {
+    let page = "<html>\n<head><title>404 Not Found</title></head>\n<body><h1>404 Not Found</h1></body>\n</html>\n";
+    (StatusCode::NOT_FOUND, Html(page)).into_response()
 }

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::field::Field;
 use super::life::{Life, Lifecycle, Phase};
+use super::options::{Options, ReplyAge};
 use super::orders::{self, Fate};
 use super::people::{ChatUser, Kind, Profile};
 use super::phrases::{Language, Stage};
 use super::random::{hash, id, mix, one_in};
 use super::times::Clock;
-use super::{Options, ReplyAge};
 
 const CONVERSATION: u64 = 21;
 const ORDER_NUMBER: u64 = 22;

@@ -5,7 +5,7 @@
 //! Conversations are generated on request (`content`), as a pure function of the seed and the order id; nothing is
 //! stored per order. The stored state is small and bounded: live tokens (`tokens`), the requests of the current second
 //! (`limit`) and a few counters. With a lifecycle, the time (`life`) decides how much of a conversation exists yet.
-//! `faults` are injected in `api::gate`, which every request passes; `control` changes them, and the time, while the
+//! `faults` are injected in `routes::gate`, which every request passes; `control` changes them, and the time, while the
 //! simulator runs.
 
 mod api;
@@ -16,10 +16,12 @@ mod field;
 mod grants;
 mod life;
 mod limit;
+mod options;
 mod orders;
 mod people;
 mod phrases;
 mod random;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -32,108 +34,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use api::Api;
+pub use api::Stats;
 pub use content::{reply, reply_at};
 pub use faults::{InjectedFault, InvalidFault};
 pub use life::{Life, Lifecycle};
+pub use options::{CLIENT_ID, CLIENT_SECRET, Options, ReplyAge, STATIC_TOKEN};
 pub use orders::{ListedOrder, connect_user_id, orders};
 use wire::{Listener, Scissors};
 
-/// The client id that a simulator accepts by default.
-pub const CLIENT_ID: &str = "simulated-client";
-/// The client secret that a simulator accepts by default.
-pub const CLIENT_SECRET: &str = "simulated-secret";
-/// The static token that a simulator accepts by default.
-pub const STATIC_TOKEN: &str = "simulated-token";
-
 /// How long `Running::stop` waits for replies in progress, beyond the simulated latency.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// The properties of the simulated API.
-#[derive(Clone)]
-pub struct Options {
-    /// Determines orders and conversations.
-    pub seed: u64,
-    /// How many orders `orders` lists. Any other order id gets a reply as well.
-    pub orders: u64,
-    /// How many Connect users own the orders; 0 gives every order its own user.
-    pub users: u64,
-    /// Added to each chat reply.
-    pub latency: Duration,
-    /// Share of the orders (0 to 1) that answer 404, code 4000.
-    pub not_found_share: f64,
-    /// Share of the orders (0 to 1) that are expired; ignored with a lifecycle.
-    pub expired_share: f64,
-    /// With a lifecycle orders are placed, discussed, completed and deleted; `None` means that nothing about them
-    /// changes.
-    pub lifecycle: Option<Lifecycle>,
-    /// Requests above this rate get a 429, token requests too; `None` means no ceiling.
-    pub max_requests_per_second: Option<u32>,
-    /// How long a token lives.
-    pub token_lifetime: Duration,
-    pub reply_age: ReplyAge,
-    /// Read receipts appear once the simulator has run this long; `None` means not before
-    /// `Running::show_read_receipts`. With a lifecycle each receipt has its own time instead.
-    pub read_after: Option<Duration>,
-    /// The faults from the start.
-    pub faults: Vec<InjectedFault>,
-    /// The client id that gets tokens.
-    pub client_id: String,
-    pub client_secret: String,
-    /// A token that sees every order and never expires.
-    pub static_token: String,
-}
-
-/// Which version of the documentation the replies follow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReplyAge {
-    /// No `is_expired`: an expired order is merely empty.
-    Old,
-    /// `is_expired` is present, for some orders at the top level and for others inside `metadata`.
-    #[default]
-    New,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            orders: 500,
-            users: 0,
-            latency: Duration::ZERO,
-            not_found_share: 0.03,
-            expired_share: 0.05,
-            lifecycle: None,
-            max_requests_per_second: None,
-            token_lifetime: Duration::from_hours(24),
-            reply_age: ReplyAge::New,
-            read_after: None,
-            faults: Vec::new(),
-            client_id: CLIENT_ID.to_owned(),
-            client_secret: CLIENT_SECRET.to_owned(),
-            static_token: STATIC_TOKEN.to_owned(),
-        }
-    }
-}
-
-/// Numbers of requests so far. Faults count like replies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Stats {
-    pub requests: u64,
-    /// Chat requests that were not throttled.
-    pub chat_requests: u64,
-    /// Requests to issue a token that were not throttled.
-    pub token_requests: u64,
-    /// Requests answered with 429.
-    pub throttled: u64,
-    /// Requests answered with 401.
-    pub unauthorized: u64,
-}
 
 /// A simulator that serves requests until it is stopped or dropped.
 pub struct Running {
@@ -155,7 +70,7 @@ pub async fn start(listen: SocketAddr, options: Options) -> io::Result<Running> 
     let address = listener.local_addr()?;
     let api = Arc::new(Api::new(options));
     let (stop, stopped) = oneshot::channel();
-    let service = api::router(Arc::clone(&api)).into_make_service_with_connect_info::<Scissors>();
+    let service = routes::router(Arc::clone(&api)).into_make_service_with_connect_info::<Scissors>();
     let server = axum::serve(Listener(listener), service)
         // Dropping the sender stops the server as well.
         .with_graceful_shutdown(async { drop(stopped.await) });

@@ -6,8 +6,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Builder;
 
-use super::Options;
 use super::life::Life;
+use super::options::Options;
 use super::random::{hash, mix};
 
 const FATE: u64 = 1;

@@ -9,10 +9,10 @@ use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{print, print_json};
 use super::table::{one_line, shortened, table};
 use super::times::time;
-use super::{End, Environment};
 use crate::config::{Needs, Settings};
 use crate::db;
 use crate::db::queue::{self, Failing, Overview};
@@ -25,9 +25,6 @@ use problems::Problem;
 
 /// Older losses are not shown as problems; they stay in the counts by coverage.
 const RECENT: TimeDelta = TimeDelta::days(7);
-
-/// Width that every terminal has.
-const WIDTH: usize = 80;
 
 /// Show problems, the queue and the latest runs.
 #[derive(Debug, clap::Args)]

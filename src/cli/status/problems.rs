@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::WIDTH;
-use crate::cli::table::wrapped;
+use crate::cli::table::{WIDTH, wrapped};
 use crate::cli::times::{minute, time};
 use crate::db::rejects::Dropped;
 use crate::db::runs::{Losses, Run};

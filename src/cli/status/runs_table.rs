@@ -1,7 +1,6 @@
 //! The latest runs, one line each. Runs in which nothing was due are grouped, so that a failed run stays in view.
 
-use super::WIDTH;
-use crate::cli::table::wrapped;
+use crate::cli::table::{WIDTH, wrapped};
 use crate::cli::times::minute;
 use crate::db::runs::{IdleRuns, Run};
 

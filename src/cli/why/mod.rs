@@ -7,10 +7,10 @@ mod words;
 use serde_json::{Value, json};
 
 use super::database::{Database, Migrations};
+use super::environment::{End, Environment};
 use super::output::{print, print_json};
 use super::table::{self, one_line, table};
 use super::times::{distance, span, time};
-use super::{End, Environment};
 use crate::config::{Needs, Settings};
 use crate::db::report::why::{self, Attempt, OrderReport, Reject};
 use crate::domain::HeldKind;

@@ -8,6 +8,10 @@ use super::{extra, lossless};
 use crate::connect::text::{self, Text};
 use crate::domain::{Message, UserType};
 
+/// Most messages in one reply. A conversation has tens. Eight MiB could hold a million minimal ones, each of which
+/// would take hundreds of bytes here and a row in the database.
+pub(super) const MAX_MESSAGES: usize = 10_000;
+
 /// Types belong to keys: a longer one would exceed the size of an index entry.
 const MAX_TYPE_BYTES: usize = 128;
 

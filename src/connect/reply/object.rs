@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{lossless, says_nothing};
-use crate::connect::text;
+use super::lossless;
+use crate::connect::text::{self, says_nothing};
+use crate::domain::Fault;
 
 /// Most fields of an object. The API sends eleven. Each takes 40 bytes here, however short it is in the reply.
 pub(super) const MAX_FIELDS: usize = 1_000;
@@ -124,6 +125,16 @@ impl<'a> Object<'a> {
             .deserialize_seq(Elements { limit })
             .map_err(|_| self.wrong(name, &format!("more than {limit} entries")))
     }
+}
+
+/// Returns the good value, or adds the bad one to the faults with its JSON text.
+pub(super) fn keep<T>(result: Result<T, Malformed>, raw: Option<&RawValue>, faults: &mut Vec<Fault>) -> Option<T> {
+    result
+        .map_err(|wrong| {
+            let json = raw.map_or("", RawValue::get);
+            faults.push(Fault::new(wrong.path, wrong.reason, json.as_bytes()));
+        })
+        .ok()
 }
 
 /// Returns which kind of JSON value a text starts with.

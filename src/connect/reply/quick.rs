@@ -2,16 +2,17 @@
 //!
 //! Anything irregular ends the pass without a result, and [`decode`](super::decode) reads the reply level by level, to
 //! report what is wrong and keep the rest. What the fields mean is defined once for both ([`message`](super::message),
-//! `read_metadata`). A result exists only if every value has the documented type and nothing is left out.
+//! [`metadata`](super::metadata)). A result exists only if every value has the documented type and nothing is left out.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::message::{Fields, is_type};
+use super::lossless;
+use super::message::{Fields, MAX_MESSAGES, is_type};
+use super::metadata::{read_expiry, read_metadata};
 use super::object::{MAX_FIELDS, Name, Object};
-use super::{MAX_MESSAGES, lossless, read_expiry, read_metadata};
 use crate::connect::text::Text;
 use crate::domain::{Conversation, Message, UserType};
 

@@ -1,6 +1,6 @@
 //! What a fault does to a request: another reply, a corrupted one, or none.
 //!
-//! Called by `api::gate` instead of the route. Invariant: nothing waits for ever; a stalled connection is cut when the
+//! Called by `routes::gate` instead of the route. Invariant: nothing waits for ever; a stalled connection is cut when the
 //! simulator stops.
 
 use std::io;
@@ -13,10 +13,11 @@ use axum::response::{Html, IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::super::api::{Api, Refusal, unknown_path};
+use super::super::api::{Api, Refusal};
 use super::super::wire::Scissors;
+use super::bodies;
+use super::fault::Effect;
 use super::schedule::Blow;
-use super::{Effect, bodies};
 
 const JSON: &str = "application/json";
 
@@ -48,7 +49,7 @@ pub(in crate::simulator) async fn strike(
             api.revoke_bearer(request.headers());
             Refusal::Unauthorized("The access token is invalid").into_response()
         }
-        Effect::PageNotFound => unknown_path().await.into_response(),
+        Effect::PageNotFound => Refusal::UnknownPath.into_response(),
         Effect::Redirect(url) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response(),
         Effect::Cut => scissors.cut(),
         Effect::Stall => {

@@ -1,6 +1,6 @@
 //! The current faults, and which request each of them hits.
 //!
-//! Asked once per request by `api::gate`. Invariant: the n-th request after a change of the faults draws the same
+//! Asked once per request by `routes::gate`. Invariant: the n-th request after a change of the faults draws the same
 //! numbers in every simulator with the same seed. Concurrent requests arrive in varying order, so a schedule repeats
 //! only approximately.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::super::random::mix;
-use super::{Effect, InjectedFault, Target};
+use super::fault::{Effect, InjectedFault, Target};
 
 const CHANCE: u64 = 31;
 const BURSTS: u64 = 32;

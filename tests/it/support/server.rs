@@ -12,7 +12,7 @@
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, anyhow, ensure};
-use chatsync::db::embedded::{DataDir, Embedded};
+use chatsync::embedded::{DataDir, Embedded};
 use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
