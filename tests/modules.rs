@@ -9,16 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders whose files may import each other, for now.
-const EXEMPT: [&str; 2] = ["src/db/", "src/sync/"];
-
 #[test]
 fn no_file_imports_a_file_that_imports_it() {
-    let mut imports = Crate::read().imports();
+    let imports = Crate::read().imports();
     assert!(imports.contains_key("src/lib.rs"), "the sources were not found");
-    for (from, to) in &mut imports {
-        to.retain(|to, _| !EXEMPT.iter().any(|folder| from.starts_with(folder) && to.starts_with(folder)));
-    }
     let circles = circles(&imports);
     assert!(circles.is_empty(), "files import each other:\n{circles}");
 }

@@ -87,11 +87,11 @@ async fn show(
 
     print("What an operator sees\n")?;
     print(sync::summary(&report.run))?;
-    if report.run.lost > 0 {
+    if report.run.counters.lost > 0 {
         print(format!(
             "  The simulated API had forgotten {} orders before the first read, to show what that\n  \
              looks like. In real life that is a loss, and `chatsync sync` would exit with 3.",
-            report.run.lost
+            report.run.counters.lost
         ))?;
     }
     let rows = report::status::status(store, 0, DateTime::UNIX_EPOCH).await?;

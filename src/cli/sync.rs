@@ -9,7 +9,7 @@ use super::output::{note, print, print_json};
 use super::progress::watch;
 use crate::config::{Needs, Settings};
 use crate::db::queue;
-use crate::db::runs::{Run, Status, Trigger};
+use crate::db::runs::{Counters, Run, Sent, Status, Trigger};
 use crate::domain::OrderState;
 use crate::sync::{Progress, Report, Request, Worker};
 
@@ -77,12 +77,12 @@ pub(super) fn end_of(report: Report) -> End {
         note(format!("error: {}", failure::report(&error.into())));
         return End::Failed;
     }
-    if report.run.status == Status::Interrupted.as_str() {
+    if report.run.status == Status::Interrupted {
         note("error: interrupted before everything that is due was fetched; the rest stays due");
         return End::Failed;
     }
-    let run = &report.run;
-    let is_partial = run.failed + run.dead + run.lost + run.held > 0 || run.status == Status::Partial.as_str();
+    let Counters { failed, dead, lost, held, .. } = report.run.counters;
+    let is_partial = failed + dead + lost + held > 0 || report.run.status == Status::Partial;
     if is_partial { End::Partial } else { End::Good }
 }
 
@@ -105,25 +105,31 @@ async fn make_due(database: &Database, orders: &[String]) -> anyhow::Result<()> 
 pub(super) fn summary(run: &Run) -> String {
     let milliseconds = run.finished_at.map_or(0, |finished| (finished - run.started_at).num_milliseconds());
     let (seconds, tenths) = (milliseconds / 1000, milliseconds % 1000 / 100);
-    let per_second = run.claimed * 1000 / milliseconds.max(1);
+    // All of them, so that none is forgotten; some are among the losses.
+    let Counters {
+        claimed,
+        fetched,
+        unchanged,
+        closed,
+        failed,
+        dead,
+        held: _,
+        lost: _,
+        unproven: _,
+        messages_inserted,
+        messages_updated,
+        messages_left_out: _,
+        users_written,
+    } = run.counters;
+    let Sent { requests, throttled } = run.sent;
+    let per_second = claimed * 1000 / u64::try_from(milliseconds).unwrap_or(0).max(1);
+    let (run_id, status) = (run.run_id, run.status.as_str());
     let counts = format!(
-        "run {} {} in {seconds}.{tenths} s ({per_second} orders/s)\n\
-         \x20 orders     {} fetched ({} unchanged), {} closed, {} failed, {} dead\n\
-         \x20 messages   {} inserted, {} updated\n\
-         \x20 users      {} written\n\
-         \x20 requests   {} ({} throttled)",
-        run.run_id,
-        run.status,
-        run.fetched,
-        run.unchanged,
-        run.closed,
-        run.failed,
-        run.dead,
-        run.messages_inserted,
-        run.messages_updated,
-        run.users_written,
-        run.requests,
-        run.throttled,
+        "run {run_id} {status} in {seconds}.{tenths} s ({per_second} orders/s)\n\
+         \x20 orders     {fetched} fetched ({unchanged} unchanged), {closed} closed, {failed} failed, {dead} dead\n\
+         \x20 messages   {messages_inserted} inserted, {messages_updated} updated\n\
+         \x20 users      {users_written} written\n\
+         \x20 requests   {requests} ({throttled} throttled)"
     );
     std::iter::once(counts).chain(losses(run)).collect::<Vec<_>>().join("\n")
 }
@@ -131,12 +137,12 @@ pub(super) fn summary(run: &Run) -> String {
 /// What is lost or in danger, one line each.
 fn losses(run: &Run) -> Vec<String> {
     let counted = [
-        (run.lost, "lost", "expired before the first read"),
-        (run.unproven, "unproven", "last read too early before their end"),
-        (run.held, "held back", "replies that may be wrong: chatsync confirm --dry-run"),
-        (run.messages_left_out, "left out", "messages without a usable id: chatsync status --failing"),
-        (run.overdue.unwrap_or(0), "overdue", "past their deadline, unread or unproven"),
-        (run.at_risk.unwrap_or(0), "at risk", "the next run comes too late for them: chatsync plan"),
+        (run.counters.lost, "lost", "expired before the first read"),
+        (run.counters.unproven, "unproven", "last read too early before their end"),
+        (run.counters.held, "held back", "replies that may be wrong: chatsync confirm --dry-run"),
+        (run.counters.messages_left_out, "left out", "messages without a usable id: chatsync status --failing"),
+        (run.overdue.unwrap_or(0).unsigned_abs(), "overdue", "past their deadline, unread or unproven"),
+        (run.at_risk.unwrap_or(0).unsigned_abs(), "at risk", "the next run comes too late for them: chatsync plan"),
     ];
     let there_are = counted.into_iter().filter(|(orders, ..)| *orders > 0);
     there_are.map(|(orders, name, what)| format!("  {name:<10} {orders} {what}")).collect()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::ACQUIRE_TIMEOUT;
+use super::limits::ACQUIRE_TIMEOUT;
 
 /// SQLSTATE of a lock wait that timed out.
 const LOCK_TIMEOUT: &str = "55P03";

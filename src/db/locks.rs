@@ -1,8 +1,8 @@
-//! Finds the sessions that hold locks: those that block chatsync, and those that lock orders it skips.
+//! Finds the sessions that block chatsync.
 
 use sqlx::PgConnection;
 
-use super::{Error, Store, Transaction};
+use super::Error;
 
 /// Returns the sessions that block sessions of chatsync, such as `pid 4711 (psql)`; `None` if none is blocked. Behind a
 /// pooler these are sessions of the pooler, under the names of its clients. Takes no locks.
@@ -28,25 +28,4 @@ pub(super) async fn holders(connection: &mut PgConnection) -> Result<Option<Stri
     .fetch_one(connection)
     .await?;
     Ok(holders)
-}
-
-/// Returns other sessions that may have locked rows of the queue: they wrote or locked some in a transaction that has
-/// not ended. `None` if there are none. Takes no locks.
-pub async fn holders_of_orders(store: &Store) -> Result<Option<String>, Error> {
-    let look = |mut transaction: Transaction| async move {
-        let holders = sqlx::query_scalar!(
-            r#"-- holders_of_orders
-           SELECT string_agg(DISTINCT 'pid ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''), ', ')
-           FROM pg_locks JOIN pg_stat_activity USING (pid)
-           WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
-             AND relation = 'sync.order_queue'::regclass
-             AND granted
-             AND mode <> 'AccessShareLock'
-             AND application_name <> current_setting('application_name')"#
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        Ok(holders)
-    };
-    store.run("holders_of_orders", look).await
 }

@@ -1,146 +1,146 @@
 //! `sync.runs`: one row per run. Counters rise in the transactions that write what they count, so they are right even
 //! if the worker dies.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{Error, Store, Transaction, interval};
+use crate::domain::text_enum;
 use crate::waits::Wait;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    Cron,
-    /// A person or an external scheduler: `chatsync sync`.
-    Manual,
-    Startup,
-}
-
-impl Trigger {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cron => "cron",
-            Self::Manual => "manual",
-            Self::Startup => "startup",
-        }
-    }
-
-    /// Parses `sync.runs.trigger`. Unknown values count as manual.
-    #[must_use]
-    pub fn of(text: &str) -> Self {
-        match text {
-            "cron" => Self::Cron,
-            "startup" => Self::Startup,
-            _ => Self::Manual,
-        }
+text_enum! {
+    /// What started a run.
+    Trigger {
+        Cron = "cron",
+        /// A person or an external scheduler: `chatsync sync`.
+        Manual = "manual",
+        Startup = "startup",
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    Succeeded,
-    /// Some orders failed, were lost or were left to a later run, or no message could be stored.
-    Partial,
-    /// The run could not proceed, or no order was answered.
-    Failed,
-    Interrupted,
-}
-
-impl Status {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-        }
+text_enum! {
+    /// The state of a run.
+    Status {
+        Running = "running",
+        Succeeded = "succeeded",
+        /// Some orders failed, were lost or were left to a later run, or no message could be stored.
+        Partial = "partial",
+        /// The run could not proceed, or no order was answered.
+        Failed = "failed",
+        Interrupted = "interrupted",
+        /// Its worker gave no sign of life any more.
+        Abandoned = "abandoned",
     }
 }
 
-/// What a batch adds to the counters of a run. `requests` and `throttled` are totals of the run so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counters {
-    pub claimed: u64,
-    pub fetched: u64,
-    pub unchanged: u64,
-    pub closed: u64,
-    pub failed: u64,
-    pub dead: u64,
-    pub messages_inserted: u64,
-    pub messages_updated: u64,
-    pub users_written: u64,
+/// Declares the counters of a run. This list drives the columns that are read and raised, the log line and the JSON.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// What happened to the orders of a run, or what a batch adds to it.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+        pub struct Counters {
+            $($(#[$doc])* #[sqlx(try_from = "i64")] pub $name: u64,)+
+        }
+
+        impl Counters {
+            const NAMES: &[&str] = &[$(stringify!($name),)+];
+
+            fn values(&self) -> impl Iterator<Item = u64> {
+                [$(self.$name,)+].into_iter()
+            }
+        }
+
+        impl Run {
+            /// Logs how the run ended.
+            pub fn log(&self) {
+                let (status, Sent { requests, throttled }) = (self.status.as_str(), self.sent);
+                tracing::info!(status, $($name = self.counters.$name,)+ requests, throttled, "run finished");
+            }
+        }
+    };
+}
+
+counters! {
+    claimed,
+    fetched,
+    /// Among the fetched.
+    unchanged,
+    closed,
+    failed,
+    dead,
+    held,
+    lost,
+    unproven,
+    messages_inserted,
+    messages_updated,
+    messages_left_out,
+    users_written,
+}
+
+/// Requests of a run so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct Sent {
+    #[sqlx(try_from = "i64")]
     pub requests: u64,
+    /// Those that were answered with 429.
+    #[sqlx(try_from = "i64")]
     pub throttled: u64,
-    pub held: u64,
-    pub lost: u64,
-    pub unproven: u64,
-    pub messages_left_out: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// A row of `sync.runs`.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct Run {
     pub run_id: Uuid,
-    pub trigger: String,
+    #[sqlx(try_from = "String")]
+    pub trigger: Trigger,
     pub worker: String,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
     pub alive_until: DateTime<Utc>,
-    pub status: String,
-    pub claimed: i64,
-    pub fetched: i64,
-    pub unchanged: i64,
-    pub closed: i64,
-    pub failed: i64,
-    pub dead: i64,
-    pub messages_inserted: i64,
-    pub messages_updated: i64,
-    pub users_written: i64,
-    pub requests: i64,
-    pub throttled: i64,
+    #[sqlx(try_from = "String")]
+    pub status: Status,
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    pub counters: Counters,
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    pub sent: Sent,
     pub error: Option<String>,
     pub api: Option<String>,
     pub requests_per_second: Option<f64>,
-    pub held: i64,
-    pub lost: i64,
-    pub unproven: i64,
-    pub messages_left_out: i64,
+    /// Orders that the next run will reach too late, if counted.
     pub at_risk: Option<i64>,
+    /// Orders whose deadline had passed, if counted.
     pub overdue: Option<i64>,
     pub waiting_for: Option<String>,
     pub waiting_until: Option<DateTime<Utc>>,
     pub served_per_second: Option<f64>,
 }
 
-/// Reads rows of `sync.runs`. Times are clamped to the calendar, because rows may have been written by hand.
-macro_rules! select_runs {
-    ($which:tt, $($value:expr),*) => {
-        sqlx::query_as!(
-            Run,
-            r#"-- select_runs
-               SELECT run_id, trigger, worker, status, claimed, fetched, unchanged, closed, failed, dead, messages_inserted,
-                      messages_updated, users_written, requests, throttled, error, api, requests_per_second, held, lost,
-                      unproven, messages_left_out, at_risk, overdue, waiting_for, served_per_second,
-                      sync.within_calendar(started_at) AS "started_at!",
-                      sync.within_calendar(finished_at) AS finished_at,
-                      sync.within_calendar(alive_until) AS "alive_until!",
-                      sync.within_calendar(waiting_until) AS waiting_until
-               FROM sync.runs "# + $which,
-            $($value),*
-        )
-    };
-}
-
-/// Requests of a run so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sent {
-    pub requests: u64,
-    /// Those that were answered with 429.
-    pub throttled: u64,
+/// Reads the rows of `sync.runs` that `which` selects by one parameter. Times are clamped to the calendar, because rows
+/// may have been written by hand. Not checked at compile time, because the list of counters is not repeated here.
+async fn select<'q, P>(connection: &mut PgConnection, which: &str, parameter: P) -> Result<Vec<Run>, Error>
+where
+    P: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + 'q,
+{
+    let statement = format!(
+        "-- select_runs
+         SELECT run_id, trigger, worker, status, {}, requests, throttled, error, api, requests_per_second, at_risk,
+                overdue, waiting_for, served_per_second,
+                sync.within_calendar(started_at) AS started_at,
+                sync.within_calendar(finished_at) AS finished_at,
+                sync.within_calendar(alive_until) AS alive_until,
+                sync.within_calendar(waiting_until) AS waiting_until
+         FROM sync.runs {which}",
+        Counters::NAMES.join(", ")
+    );
+    let runs = sqlx::query_as(AssertSqlSafe(statement)).bind(parameter);
+    Ok(runs.fetch_all(connection).await?)
 }
 
 /// A run that was opened, by the clock of the database.
@@ -203,50 +203,33 @@ pub(super) async fn sign_of_life(
 
 /// Raises the counters of a run.
 pub async fn count(store: &Store, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
-    store.run("count", |mut transaction| async move { add(&mut transaction, run_id, counters).await }).await
+    let count =
+        |mut transaction: Transaction| async move { add(&mut transaction, run_id, counters, Sent::default()).await };
+    store.run("count", count).await
 }
 
-/// Raises the counters of a run. Locks its row until the transaction ends.
-pub(super) async fn add(connection: &mut PgConnection, run_id: Uuid, counters: &Counters) -> Result<(), Error> {
-    let by = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    sqlx::query!(
-        "-- count
-         UPDATE sync.runs
-         SET claimed = claimed + $2,
-             fetched = fetched + $3,
-             unchanged = unchanged + $4,
-             closed = closed + $5,
-             failed = failed + $6,
-             dead = dead + $7,
-             messages_inserted = messages_inserted + $8,
-             messages_updated = messages_updated + $9,
-             users_written = users_written + $10,
-             requests = greatest(requests, $11),
-             throttled = greatest(throttled, $12),
-             held = held + $13,
-             lost = lost + $14,
-             unproven = unproven + $15,
-             messages_left_out = messages_left_out + $16
-         WHERE run_id = $1",
-        run_id,
-        by(counters.claimed),
-        by(counters.fetched),
-        by(counters.unchanged),
-        by(counters.closed),
-        by(counters.failed),
-        by(counters.dead),
-        by(counters.messages_inserted),
-        by(counters.messages_updated),
-        by(counters.users_written),
-        by(counters.requests),
-        by(counters.throttled),
-        by(counters.held),
-        by(counters.lost),
-        by(counters.unproven),
-        by(counters.messages_left_out),
-    )
-    .execute(connection)
-    .await?;
+/// Raises the counters of a run, and its requests to `sent`. Locks its row until the transaction ends.
+pub(super) async fn add(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    counters: &Counters,
+    sent: Sent,
+) -> Result<(), Error> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let raised = (4..).zip(Counters::NAMES).map(|(place, name)| format!("{name} = {name} + ${place}"));
+        format!(
+            "-- count
+             UPDATE sync.runs
+             SET requests = greatest(requests, $2), throttled = greatest(throttled, $3), {}
+             WHERE run_id = $1",
+            raised.collect::<Vec<_>>().join(", ")
+        )
+    });
+    let mut raise = sqlx::query(AssertSqlSafe(STATEMENT.as_str())).bind(run_id);
+    for number in [sent.requests, sent.throttled].into_iter().chain(counters.values()) {
+        raise = raise.bind(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+    raise.execute(connection).await?;
     Ok(())
 }
 
@@ -306,15 +289,14 @@ pub async fn finish(store: &Store, run_id: Uuid, finish: &Finish<'_>) -> Result<
         )
         .execute(&mut *transaction)
         .await?;
-        Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(&mut *transaction).await?)
+        one(select(&mut transaction, "WHERE run_id = $1", run_id).await?)
     };
     store.run("finish_run", close).await
 }
 
 pub async fn get(store: &Store, run_id: Uuid) -> Result<Run, Error> {
-    let get = |mut transaction: Transaction| async move {
-        Ok(select_runs!("WHERE run_id = $1", run_id).fetch_one(&mut *transaction).await?)
-    };
+    let get =
+        |mut transaction: Transaction| async move { one(select(&mut transaction, "WHERE run_id = $1", run_id).await?) };
     store.run("select_runs", get).await
 }
 
@@ -324,7 +306,7 @@ pub async fn latest(store: &Store, limit: i64) -> Result<Vec<Run>, Error> {
 }
 
 pub(super) async fn newest(connection: &mut PgConnection, limit: i64) -> Result<Vec<Run>, Error> {
-    Ok(select_runs!("ORDER BY runs.started_at DESC LIMIT $1", limit).fetch_all(connection).await?)
+    select(connection, "ORDER BY runs.started_at DESC LIMIT $1", limit).await
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -353,9 +335,12 @@ pub async fn spans(connection: &mut PgConnection, limit: i64) -> Result<Vec<RunS
 
 /// Returns the latest runs in which something was due, newest first.
 pub(super) async fn busy(connection: &mut PgConnection, limit: i64) -> Result<Vec<Run>, Error> {
-    let runs =
-        select_runs!("WHERE NOT (status = 'succeeded' AND claimed = 0) ORDER BY runs.started_at DESC LIMIT $1", limit);
-    Ok(runs.fetch_all(connection).await?)
+    let which = "WHERE NOT (status = 'succeeded' AND claimed = 0) ORDER BY runs.started_at DESC LIMIT $1";
+    select(connection, which, limit).await
+}
+
+fn one(runs: Vec<Run>) -> Result<Run, Error> {
+    runs.into_iter().next().ok_or(Error::Statement(sqlx::Error::RowNotFound))
 }
 
 /// Consecutive runs in which nothing was due.

@@ -44,14 +44,12 @@ pub async fn write<'a>(
         rejects::insert(&mut transaction, run_id, &kept).await?;
         at_rejects.store(false, Relaxed);
         let counters = Counters {
-            requests: sent.requests,
-            throttled: sent.throttled,
             messages_inserted: written.messages_inserted,
             messages_updated: written.messages_updated,
             users_written: written.users,
             ..count(&kept)
         };
-        runs::add(&mut transaction, run_id, &counters).await?;
+        runs::add(&mut transaction, run_id, &counters, sent).await?;
         Ok(kept)
     };
     let written = store.run_by_key("settle", write).await;

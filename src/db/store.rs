@@ -19,8 +19,10 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{log_in_anew, place};
+use super::limits::{BY_KEY, LOCK_LIMIT};
 use super::seats::{Seat, Seats};
-use super::{BY_KEY, Error, LOCK_LIMIT, locks, log_in_anew, place};
+use super::{Error, locks};
 use crate::config::{Patience, Secret};
 use crate::waits::{For, Waiting, Waits};
 

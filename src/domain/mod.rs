@@ -12,7 +12,7 @@ mod policy;
 mod schedule;
 mod settlement;
 
-pub(crate) use order::checked_id;
+pub(crate) use order::{checked_id, text_enum};
 
 pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
 pub use fault::Fault;

@@ -137,9 +137,23 @@ macro_rules! text_enum {
                 Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
             }
         }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                Self::parse(&text).ok_or_else(|| format!("unknown: {text}"))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
     };
 }
-pub(super) use text_enum;
+pub(crate) use text_enum;
 
 text_enum! {
     /// The state of an order in the queue.

@@ -1,43 +1,9 @@
-//! The leases of orders between claim and write: renewed during the run, and released if it ends early.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! Renews the leases of a run while it lasts, and releases them if it ends early.
 
 use tokio_util::sync::CancellationToken;
 
 use super::run::RunContext;
 use crate::db::queue;
-use crate::domain::{ClaimedOrder, Lease, OrderId};
-
-/// The leases that this run holds. Bounded by the capacity of the channels and tasks between claim and write.
-#[derive(Debug, Default)]
-pub(super) struct HeldLeases(Mutex<HashMap<OrderId, Lease>>);
-
-impl HeldLeases {
-    pub(super) fn add(&self, orders: &[ClaimedOrder]) {
-        self.lock().extend(orders.iter().map(|order| (order.order_id.clone(), order.lease)));
-    }
-
-    pub(super) fn remove<'a>(&self, order_ids: impl Iterator<Item = &'a OrderId>) {
-        let mut held = self.lock();
-        for order_id in order_ids {
-            held.remove(order_id);
-        }
-    }
-
-    fn list(&self) -> Vec<(OrderId, Lease)> {
-        self.lock().iter().map(|(order_id, lease)| (order_id.clone(), *lease)).collect()
-    }
-
-    fn take(&self) -> Vec<(OrderId, Lease)> {
-        self.lock().drain().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Lease>> {
-        // Each of these operations leaves the map consistent, even if another thread panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Renews all leases and the sign of life of the run until it has ended, at a third of their length, so that one failed
 /// renewal loses none. A failure does not end the run: the stages notice the database too, and an order whose lease was

@@ -2,8 +2,8 @@
 //!
 //! [`Worker::run`](worker::Worker::run) fetches everything that is due when it starts, in `passes` through the queue.
 //! `pipeline` joins three stages that overlap: `claim` leases orders in due order, `fetch` sends many requests at once,
-//! `write` stores the results in batches. They share the `run`. `leases` keeps the orders between claim and write: they
-//! are renewed during the run and released if it ends early.
+//! `write` stores the results in batches. They share the `run`. `held` lists the leases between claim and write; `leases`
+//! renews them during the run and releases them if it ends early.
 //!
 //! Between fetch and write is the storm guard: `opening` judges the first replies, `guard` all of them. What they
 //! cannot decide, `evidence` finds out at the end of a pass. `refused` deals with rows that PostgreSQL refuses.
@@ -22,6 +22,7 @@ mod explain;
 mod failures;
 mod fetch;
 mod guard;
+mod held;
 mod leases;
 mod opening;
 pub mod outlook;

@@ -10,8 +10,8 @@ use super::guard::Guard;
 use super::pipeline::pass;
 use super::run::RunContext;
 use super::{Error, Progress};
+use crate::db::Store;
 use crate::db::queue::{self, Due};
-use crate::db::{self, Store};
 use crate::waits::{For, SHOWN_AFTER, Waiting, Waits};
 
 /// Interval between looks at orders that another worker holds; it doubles up to the longest.
@@ -126,7 +126,7 @@ impl Idle {
 
 /// Logs which sessions may have locked the remaining orders. A failure is ignored.
 async fn log_holders(store: &Store) {
-    if let Ok(Some(holders)) = db::holders_of_orders(store).await {
+    if let Ok(Some(holders)) = queue::holders_of_orders(store).await {
         tracing::warn!(%holders, "these sessions may have locked the orders that are waited for");
     }
 }

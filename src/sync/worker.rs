@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::clock::DatabaseClock;
 use super::explain::explain;
+use super::failures::Failures;
 use super::guard::Guard;
+use super::held::HeldLeases;
 use super::outlook::{Foresight, Outlook};
 use super::passes::{WorkEnd, work};
 use super::rejects::RejectLimits;
@@ -21,7 +23,7 @@ use super::{Error, Progress, leases};
 use crate::config::{self, DatabaseLocation, Patience, Secret, Settings};
 use crate::connect::{Client, NoClient, Session};
 use crate::db::queue::{self, Scope};
-use crate::db::runs::{self, Finish, Run, Started, Status, Trigger};
+use crate::db::runs::{self, Counters, Finish, Run, Started, Status, Trigger};
 use crate::db::{self, Pool, Store};
 use crate::waits::Waits;
 
@@ -144,8 +146,8 @@ impl Worker {
             policy: self.queue.policy.clone(),
             lease: self.queue.lease,
             max_in_flight: self.max_in_flight,
-            held: leases::HeldLeases::default(),
-            failures: super::failures::Failures::default(),
+            held: HeldLeases::default(),
+            failures: Failures::default(),
             has_stored: AtomicBool::default(),
             halt,
         });
@@ -200,9 +202,11 @@ impl Worker {
             _ => self.outlook(&run.store, trigger).await,
         };
         let recorded = async {
-            let status = match status {
-                Some(status) => status,
-                None => status_of(&runs::get(&run.store, run.id).await?, is_all_done, run.has_stored.load(Relaxed)),
+            let status = if let Some(status) = status {
+                status
+            } else {
+                let counters = runs::get(&run.store, run.id).await?.counters;
+                status_of(&counters, is_all_done, run.has_stored.load(Relaxed))
             };
             let error = match &failure {
                 Some(error) => Some(error.to_string()),
@@ -258,38 +262,25 @@ async fn forget(store: &Store, retention: Duration, stop: &CancellationToken) {
 
 /// Logs the counters, and once what is lost, held back or in danger.
 fn log_end(run: &Run) {
-    tracing::info!(
-        status = run.status,
-        claimed = run.claimed,
-        fetched = run.fetched,
-        unchanged = run.unchanged,
-        closed = run.closed,
-        held = run.held,
-        failed = run.failed,
-        dead = run.dead,
-        messages_inserted = run.messages_inserted,
-        messages_updated = run.messages_updated,
-        requests = run.requests,
-        throttled = run.throttled,
-        "run finished"
-    );
+    run.log();
+    let Counters { lost, unproven, held, .. } = run.counters;
     let (at_risk, overdue) = (run.at_risk.unwrap_or(0), run.overdue.unwrap_or(0));
-    if run.lost + run.unproven + run.held + at_risk + overdue > 0 {
+    if lost + unproven + held > 0 || at_risk + overdue > 0 {
         tracing::warn!(
-            target: LOSSES, lost = run.lost, unproven = run.unproven, held = run.held, at_risk, overdue,
+            target: LOSSES, lost, unproven, held, at_risk, overdue,
             "orders lost, held back or in danger: see `chatsync status`"
         );
     }
 }
 
 /// Derives the status of a complete run from its committed counters.
-fn status_of(run: &Run, is_all_done: bool, has_stored: bool) -> Status {
-    let is_answered = run.fetched + run.closed > 0;
+fn status_of(counters: &Counters, is_all_done: bool, has_stored: bool) -> Status {
+    let is_answered = counters.fetched + counters.closed > 0;
     // Messages came but none could be stored: the API has changed.
-    let is_in_vain = run.messages_left_out > 0 && !has_stored;
-    match run.failed + run.dead + run.held {
+    let is_in_vain = counters.messages_left_out > 0 && !has_stored;
+    match counters.failed + counters.dead + counters.held {
         // No order failed, but orders were lost or left.
-        0 if is_all_done && !is_in_vain && run.lost == 0 => Status::Succeeded,
+        0 if is_all_done && !is_in_vain && counters.lost == 0 => Status::Succeeded,
         0 => Status::Partial,
         _ if is_answered => Status::Partial,
         _ => Status::Failed,

@@ -73,7 +73,7 @@ impl Busy {
             let stop = stop.clone();
             runs.spawn(async move {
                 let report = worker.run(&ALL, &stop, &Progress::default()).await?;
-                ensure!(report.run.status == "interrupted", "{report:?}");
+                ensure!(report.run.status.as_str() == "interrupted", "{report:?}");
                 Ok(())
             });
         }

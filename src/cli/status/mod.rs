@@ -67,7 +67,7 @@ pub(super) async fn status(environment: &Environment, args: Args) -> anyhow::Res
 impl StatusReport {
     async fn look(settings: &Settings, database: &Database, limit: i64) -> Result<Self, db::Error> {
         let rows = look(&database.store, limit, Utc::now() - RECENT).await?;
-        let after = rows.latest.as_ref().map_or(Trigger::Cron, |run| Trigger::of(&run.trigger));
+        let after = rows.latest.as_ref().map_or(Trigger::Cron, |run| run.trigger);
         let outlook = match Foresight::new(settings).outlook(&database.store, after).await {
             Ok(outlook) => Some(outlook),
             // It took too long, or the database is unavailable. Other failures, such as those of a pooler, would repeat

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::table::{WIDTH, wrapped};
 use crate::cli::times::{minute, time};
 use crate::db::rejects::Dropped;
-use crate::db::runs::{Losses, Run};
+use crate::db::runs::{Losses, Run, Status};
 use crate::domain::HeldKind;
 use crate::sync::outlook::Outlook;
 
@@ -81,7 +81,7 @@ fn too_many(dropped: &Dropped) -> Option<Problem> {
 /// Whether the worker of the run is alive. The next run marks a silent one as abandoned; here it counts as such before
 /// that.
 fn is_going_on(run: &Run) -> bool {
-    run.status == "running" && run.alive_until > Utc::now()
+    run.status == Status::Running && run.alive_until > Utc::now()
 }
 
 fn waits(run: &Run) -> Option<Problem> {
@@ -96,13 +96,15 @@ fn waits(run: &Run) -> Option<Problem> {
 
 fn went_wrong(run: &Run) -> Option<Problem> {
     let started = minute(run.started_at);
-    let (kind, text) = match run.status.as_str() {
-        "failed" => {
+    let (kind, text) = match run.status {
+        Status::Failed => {
             let error = run.error.as_deref().unwrap_or("the reason is not known");
             ("failed", format!("the run of {started} failed: {error}"))
         }
-        "abandoned" | "running" => ("abandoned", format!("the run of {started} was abandoned: its worker fell silent")),
-        _ => return None,
+        Status::Abandoned | Status::Running => {
+            ("abandoned", format!("the run of {started} was abandoned: its worker fell silent"))
+        }
+        Status::Succeeded | Status::Partial | Status::Interrupted => return None,
     };
     Some(Problem { kind, orders: None, text, command: Some("chatsync sync") })
 }

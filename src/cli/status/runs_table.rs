@@ -41,13 +41,13 @@ pub(super) fn text(runs: &[Run], idle_runs: &[IdleRuns]) -> String {
 fn row(run: &Run) -> [String; 8] {
     [
         minute(run.started_at),
-        run.trigger.clone(),
-        run.status.clone(),
-        run.fetched.to_string(),
-        run.closed.to_string(),
-        (run.failed + run.dead).to_string(),
-        run.lost.to_string(),
-        run.messages_inserted.to_string(),
+        run.trigger.as_str().to_owned(),
+        run.status.as_str().to_owned(),
+        run.counters.fetched.to_string(),
+        run.counters.closed.to_string(),
+        (run.counters.failed + run.counters.dead).to_string(),
+        run.counters.lost.to_string(),
+        run.counters.messages_inserted.to_string(),
     ]
 }
 

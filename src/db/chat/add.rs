@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::people::{self, Participation};
-use super::{Error, messages_left_out, read};
+use super::rows::{messages_left_out, read};
+use crate::db::Error;
 use crate::db::copy::{CopyRow, copy};
 use crate::domain::{Conversation, Message, OrderChange, Settlement, UserType};
 

@@ -5,7 +5,9 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Error, Read, messages_left_out, people, read};
+use super::people;
+use super::rows::{Read, messages_left_out, read};
+use crate::db::Error;
 use crate::domain::{Conversation, Message, Settlement, UserType};
 
 /// Updates orders with their messages and participants. Returns how many messages were added and changed.

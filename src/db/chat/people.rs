@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::Read;
+use super::rows::Read;
 use crate::domain::{ChatUser, ChatUserId, Conversation, Message, UserType};
 
 /// What a batch says about one chat user.

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::due::{Cursor, Scope, about_orders};
-use crate::db::runs::{self, Counters};
+use crate::db::runs::{self, Counters, Sent};
 use crate::db::{Error, Store, Transaction, interval};
 use crate::domain::{ClaimedOrder, Coverage, FailureKind, HeldKind, HeldResult, Lease, OrderId, TokenKind};
 
@@ -40,7 +40,13 @@ pub async fn claim(
         let claimed = lease_orders(&mut transaction, scope, cursor, limit, lease, lease_length).await?;
         let dead = claimed.unusable.len() as u64;
         if dead > 0 {
-            runs::add(&mut transaction, run_id, &Counters { claimed: dead, dead, ..Counters::default() }).await?;
+            runs::add(
+                &mut transaction,
+                run_id,
+                &Counters { claimed: dead, dead, ..Counters::default() },
+                Sent::default(),
+            )
+            .await?;
         }
         Ok(claimed)
     };

@@ -99,7 +99,7 @@ async fn survive(lab: &Arc<Lab>, form: Form, plan: &Plan) -> anyhow::Result<()> 
     if plan.weather == Weather::Lies {
         // Orders that were read before: of new ones the guard would have to believe a lie beside good replies.
         let run = lab.sync(&api.base_url(), &CREDENTIALS).await?.run;
-        ensure!(run.status == "succeeded", "{run:?}");
+        ensure!(run.status.as_str() == "succeeded", "{run:?}");
         lab.make_all_due().await?;
     }
     let mut crew = Crew::hire(lab, &api.base_url(), &settings)?;
@@ -167,7 +167,10 @@ async fn calm(lab: &Lab, options: &Options) -> anyhow::Result<Calm> {
     other.close(lab.url()).await?;
     api.stop().await;
     // Partial if some orders had expired before they were enqueued.
-    ensure!(run.failed + run.dead + run.held == 0 && run.claimed == i64::try_from(options.orders)?, "{run:?}");
+    ensure!(
+        run.counters.failed + run.counters.dead + run.counters.held == 0 && run.counters.claimed == options.orders,
+        "{run:?}"
+    );
     Ok(calm)
 }
 

@@ -160,7 +160,7 @@ async fn simulate_says_where_it_listens_serves_and_ends_on_a_signal(lab: Arc<Lab
     let url = line.strip_prefix("the simulated API listens on ").context("an address")?;
     lab.enqueue(&["one", "two"]).await?;
     let report = lab.sync(url, &[]).await?;
-    assert_eq!((report.run.fetched, report.run.status.as_str()), (2, "succeeded"));
+    assert_eq!((report.run.counters.fetched, report.run.status.as_str()), (2, "succeeded"));
     send(&child, Signal::SIGTERM)?;
     Finished::of_child(child).await?.expect_code(0);
     Ok(())
@@ -172,14 +172,14 @@ async fn simulate_has_the_configured_faults_until_they_change(lab: Arc<Lab>) -> 
     let line = wait_for(&mut lines(&mut child)?, "listens on").await?;
     let url = line.strip_prefix("the simulated API listens on ").context("an address")?;
     lab.enqueue(&["one", "two"]).await?;
-    assert_eq!(lab.sync(url, &[]).await?.run.failed, 2);
+    assert_eq!(lab.sync(url, &[]).await?.run.counters.failed, 2);
 
     let client = reqwest::Client::builder().no_proxy().build()?;
     let faults = client.delete(format!("{url}/_simulator/faults")).send().await?.error_for_status()?.text().await?;
     let faults: serde_json::Value = serde_json::from_str(&faults)?;
     assert_eq!((&faults["faults"], &faults["stats"]["chat_requests"]), (&serde_json::json!([]), &serde_json::json!(2)));
     lab.make_all_due().await?;
-    assert_eq!(lab.sync(url, &[]).await?.run.fetched, 2);
+    assert_eq!(lab.sync(url, &[]).await?.run.counters.fetched, 2);
     send(&child, Signal::SIGTERM)?;
     Finished::of_child(child).await?.expect_code(0);
     Ok(())

@@ -225,7 +225,7 @@ async fn run(lab: &Lab, trigger: Trigger, more: &[(&str, &str)]) -> anyhow::Resu
     let worker = lab.worker(&lab.settings("http://127.0.0.1:9", more));
     let request = Request { trigger, only: None, limit: None };
     let run = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?.run;
-    assert_eq!(run.claimed, 0);
+    assert_eq!(run.counters.claimed, 0);
     Ok((run.at_risk, run.overdue))
 }
 

@@ -84,7 +84,7 @@ async fn an_assertion_is_standard_padded_base64(lab: Arc<Lab>) -> anyhow::Result
     let recorder = issuing_recorder(|_| conversation()).await;
     enqueue_for(&lab, &orders).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 7));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 7));
     let assertions: Vec<String> = recorder
         .token_requests()
         .iter()
@@ -107,10 +107,10 @@ async fn each_user_gets_one_token_however_many_orders(lab: Arc<Lab>) -> anyhow::
     let (options, api) = many_orders_of_twenty_users(&lab).await?;
     let auth = simulated("user_assertion");
     let report = lab.sync(&api.base_url(), &[auth, vec![("pace.max_in_flight", "100")]].concat()).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 200));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 200));
     let stats = api.stats();
     assert_eq!((stats.token_requests, stats.chat_requests, stats.unauthorized), (options.users, 200, 0));
-    assert_eq!(report.run.requests, 220, "token requests count");
+    assert_eq!(report.run.sent.requests, 220, "token requests count");
     api.stop().await;
     Ok(())
 }
@@ -119,7 +119,7 @@ async fn all_orders_share_one_backend_token(lab: Arc<Lab>) -> anyhow::Result<()>
     let (_, api) = many_orders_of_twenty_users(&lab).await?;
     let auth = simulated("client_credentials");
     let report = lab.sync(&api.base_url(), &[auth, vec![("pace.max_in_flight", "100")]].concat()).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 200));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 200));
     let stats = api.stats();
     assert_eq!((stats.token_requests, stats.chat_requests, stats.unauthorized), (1, 200, 0));
     api.stop().await;
@@ -131,7 +131,7 @@ async fn orders_that_wait_for_a_token_cause_one_request(lab: Arc<Lab>) -> anyhow
     let recorder = Recorder::start(failing_once(503)).await;
     enqueue_numbered(&lab, 100, 1).await?;
     let report = lab.sync(recorder.url(), &[USER_ASSERTION, &[("pace.max_in_flight", "100")]].concat()).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 100));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 100));
     assert_eq!((recorder.token_requests().len(), recorder.chat_requests().len()), (2, 100));
     Ok(())
 }
@@ -162,7 +162,7 @@ async fn a_token_with_a_lifetime_of_zero_serves_one_order(lab: Arc<Lab>) -> anyh
     let recorder = issuing_recorder_of(issuer, |_| conversation()).await;
     enqueue_numbered(&lab, 5, 1).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
-    assert_eq!((report.run.fetched, recorder.token_requests().len()), (5, 5));
+    assert_eq!((report.run.counters.fetched, recorder.token_requests().len()), (5, 5));
     let used: BTreeSet<_> = recorder.chat_requests().iter().map(|chat| bearer(chat).to_owned()).collect();
     assert_eq!(used.len(), 5, "{used:?}");
     Ok(())
@@ -172,7 +172,7 @@ async fn a_token_without_a_lifetime_is_reused(lab: Arc<Lab>) -> anyhow::Result<(
     let recorder = issuing_recorder_of(Issuer::living(json!(null)), |_| conversation()).await;
     enqueue_numbered(&lab, 5, 1).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
-    assert_eq!((report.run.fetched, recorder.token_requests().len()), (5, 1));
+    assert_eq!((report.run.counters.fetched, recorder.token_requests().len()), (5, 1));
     Ok(())
 }
 
@@ -180,7 +180,7 @@ async fn revoked_user_tokens_are_renewed_once_each(lab: Arc<Lab>) -> anyhow::Res
     let recorder = issuing_recorder(revoking_first_tokens_after(100)).await;
     enqueue_numbered(&lab, 200, 20).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 200));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 200));
     let mut by_user = BTreeMap::<String, usize>::new();
     for asked in recorder.token_requests() {
         *by_user.entry(user_of(&asked)).or_default() += 1;
@@ -194,7 +194,7 @@ async fn a_revoked_backend_token_is_renewed_once(lab: Arc<Lab>) -> anyhow::Resul
     let recorder = issuing_recorder(revoking_first_tokens_after(100)).await;
     enqueue_numbered(&lab, 200, 20).await?;
     let report = lab.sync(recorder.url(), CLIENT_CREDENTIALS).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 200));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 200));
     assert_eq!(recorder.token_requests().len(), 2);
     expect_nothing_kept(&lab).await
 }
@@ -207,7 +207,10 @@ async fn a_token_request_is_retried_after_a_temporary_failure(lab: Arc<Lab>) -> 
         let report = lab.sync(recorder.url(), mode).await?;
         Queued::row(&lab, "a").await?.expect_read();
         let run = &report.run;
-        assert_eq!((run.status.as_str(), run.requests, run.throttled), ("succeeded", 3, i64::from(status == 429)));
+        assert_eq!(
+            (run.status.as_str(), run.sent.requests, run.sent.throttled),
+            ("succeeded", 3, u64::from(status == 429))
+        );
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ async fn a_reply_that_is_not_json_is_kept_and_fetched_again(lab: Arc<Lab>) -> an
     let order = Queued::row(&lab, "a").await?;
     order.expect_failed("not_understood", 1);
     assert!(!order.error().contains("maintenance"), "the reply itself may be chat text: {order:?}");
-    assert_eq!((report.run.failed, recorder.asked().len()), (1, 1));
+    assert_eq!((report.run.counters.failed, recorder.asked().len()), (1, 1));
     let reject = lab.text("SELECT concat_ws('|', order_id, http_status, kind, json_path, body) FROM sync.rejects");
     assert_eq!(reject.await?.as_deref(), Some("a|200|not_understood|$|<html>caf\\xe9 \\x00 maintenance</html>"));
 
@@ -62,7 +62,10 @@ async fn one_bad_message_does_not_affect_the_others(lab: Arc<Lab>) -> anyhow::Re
     lab.enqueue(&["a"]).await?;
     let report = lab.sync(recorder.url(), &[]).await?;
     let run = &report.run;
-    assert_eq!((run.status.as_str(), run.fetched, run.failed, run.messages_inserted), ("succeeded", 1, 0, 2));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.failed, run.counters.messages_inserted),
+        ("succeeded", 1, 0, 2)
+    );
     let stored = lab.text("SELECT string_agg(message_id::text, ',' ORDER BY position) FROM chat.messages").await?;
     assert_eq!(stored.as_deref(), Some("1,3"));
     let order = Queued::row(&lab, "a").await?;
@@ -86,8 +89,11 @@ async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -
     for unchanged in [0, 2] {
         lab.make_all_due().await?;
         let run = lab.sync(recorder.url(), &[]).await?.run;
-        assert_eq!((run.status.as_str(), run.fetched, run.unchanged, run.failed), ("partial", 2, unchanged, 0));
-        assert_eq!((run.messages_inserted, run.messages_left_out), (0, 2));
+        assert_eq!(
+            (run.status.as_str(), run.counters.fetched, run.counters.unchanged, run.counters.failed),
+            ("partial", 2, unchanged, 0)
+        );
+        assert_eq!((run.counters.messages_inserted, run.counters.messages_left_out), (0, 2));
     }
     let order = "SELECT concat_ws(' ', o.coverage, o.messages_left_out, q.last_fetched_at, q.last_error_kind)
                  FROM chat.orders AS o JOIN sync.order_queue AS q USING (order_id) WHERE order_id = 'nameless'";
@@ -99,8 +105,8 @@ async fn a_run_that_could_store_none_of_its_messages_is_partial(lab: Arc<Lab>) -
     for inserted in [1, 0] {
         lab.make_all_due().await?;
         let run = lab.sync(recorder.url(), &[]).await?.run;
-        assert_eq!((run.status.as_str(), run.messages_inserted), ("succeeded", inserted));
-        assert_eq!(run.messages_left_out, 2);
+        assert_eq!((run.status.as_str(), run.counters.messages_inserted), ("succeeded", inserted));
+        assert_eq!(run.counters.messages_left_out, 2);
     }
     Ok(())
 }
@@ -119,7 +125,7 @@ async fn an_empty_reply_is_fetched_again_and_makes_no_order_dead(lab: Arc<Lab>) 
             let order = Queued::row(&lab, "a").await?;
             order.expect_failed("empty_reply", failures);
             assert!(order.error().contains(&format!("{status} without a conversation")), "{order:?}");
-            assert_eq!((run.failed, run.requests), (1, 1), "{status} {body}");
+            assert_eq!((run.counters.failed, run.sent.requests), (1, 1), "{status} {body}");
         }
         let kept = if body.len() > 4 { 3 } else { 0 };
         assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, kept, "{status} {body}");
@@ -134,7 +140,7 @@ async fn a_byte_order_mark_is_skipped(lab: Arc<Lab>) -> anyhow::Result<()> {
     let body = [b"\xef\xbb\xbf".as_slice(), &conversation().body].concat();
     let recorder = Recorder::start(in_turn(vec![Answer::new(200, body)])).await;
     lab.enqueue(&["a"]).await?;
-    assert_eq!(lab.sync(recorder.url(), &[]).await?.run.messages_inserted, 1);
+    assert_eq!(lab.sync(recorder.url(), &[]).await?.run.counters.messages_inserted, 1);
     Queued::row(&lab, "a").await?.expect_read();
     Ok(())
 }
@@ -150,7 +156,7 @@ async fn compressed_replies_are_read(lab: Arc<Lab>) -> anyhow::Result<()> {
     .await;
     lab.enqueue(&["gzip", "brotli"]).await?;
     let report = lab.sync(recorder.url(), &[]).await?;
-    assert_eq!((report.run.fetched, report.run.messages_inserted), (2, 2));
+    assert_eq!((report.run.counters.fetched, report.run.counters.messages_inserted), (2, 2));
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages WHERE body = 'on my way'").await?, 2);
     Ok(())
 }
@@ -180,7 +186,7 @@ async fn a_body_that_does_not_match_its_encoding_is_kept_as_it_came(lab: Arc<Lab
         let order = Queued::row(&lab, "a").await?;
         order.expect_failed("not_understood", failures);
         assert!(order.error().contains("do not match the Content-Encoding"), "{encoding}: {order:?}");
-        assert_eq!((report.run.failed, recorder.asked().len()), (1, 1), "{encoding}");
+        assert_eq!((report.run.counters.failed, recorder.asked().len()), (1, 1), "{encoding}");
         let kept = "SELECT concat_ws('|', http_status, kind, json_path, body_bytes, body) FROM sync.rejects";
         let expected =
             format!("200|not_understood|$|{}|{}", body.len(), chatsync::domain::Fault::new("", "", &body).body());
@@ -212,7 +218,7 @@ async fn a_truncated_compressed_reply_is_fetched_again(lab: Arc<Lab>) -> anyhow:
     lab.enqueue(&["a"]).await?;
     let report = lab.sync(&url, &[]).await?;
     Queued::row(&lab, "a").await?.expect_failed("interrupted", 1);
-    assert!(report.run.requests > 1, "tried again at once");
+    assert!(report.run.sent.requests > 1, "tried again at once");
     Ok(())
 }
 
@@ -228,7 +234,11 @@ async fn a_large_compressed_reply_is_read_at_its_turn(lab: Arc<Lab>) -> anyhow::
     .await;
     lab.enqueue(&["gzip-1", "gzip-2", "brotli-1", "brotli-2"]).await?;
     let report = lab.sync(recorder.url(), &[]).await?;
-    assert_eq!((report.run.fetched, report.run.requests), (4, 8), "each is requested once more at its turn");
+    assert_eq!(
+        (report.run.counters.fetched, report.run.sent.requests),
+        (4, 8),
+        "each is requested once more at its turn"
+    );
     Ok(())
 }
 
@@ -245,7 +255,7 @@ async fn a_reply_above_the_cap_is_rejected(lab: Arc<Lab>) -> anyhow::Result<()> 
     .await;
     lab.enqueue(&["large", "fitting"]).await?;
     let report = lab.sync(recorder.url(), &[SMALL_CAP]).await?;
-    assert_eq!((report.run.fetched, report.run.failed), (1, 1));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (1, 1));
     Queued::row(&lab, "fitting").await?.expect_read();
     expect_cut(&lab, "large").await
 }

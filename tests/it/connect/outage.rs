@@ -92,7 +92,7 @@ async fn one_refused_user_does_not_stop_the_orders_of_others(lab: Arc<Lab>) -> a
     sqlx::query("UPDATE sync.order_queue SET priority = 1 WHERE connect_user_id = 'gone'").execute(&lab.pool).await?;
     let report = lab.sync(api.url(), USER_ASSERTION).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed), (100, 100));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (100, 100));
     Ok(())
 }
 
@@ -106,9 +106,12 @@ async fn an_outage_in_the_middle_keeps_what_was_read(lab: Arc<Lab>) -> anyhow::R
     enqueue(&lab, 300).await?;
     let report = lab.sync(api.url(), &[("breaker.give_up_after", "1s")]).await?;
     assert!(report.failure.is_some());
-    assert_eq!((report.run.status.as_str(), report.run.fetched, report.run.failed), ("failed", 100, 0));
+    assert_eq!(
+        (report.run.status.as_str(), report.run.counters.fetched, report.run.counters.failed),
+        ("failed", 100, 0)
+    );
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 100);
-    assert_eq!(i64::try_from(api.asked().len())?, report.run.requests, "all requests are counted");
+    assert_eq!(u64::try_from(api.asked().len())?, report.run.sent.requests, "all requests are counted");
     Ok(())
 }
 
@@ -137,7 +140,7 @@ async fn a_403_after_other_replies_concerns_its_order_only(lab: Arc<Lab>) -> any
     enqueue(&lab, 50).await?;
     let report = lab.sync(api.url(), &[("pace.max_in_flight", "1")]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed, report.run.dead), (1, 49, 0));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed, report.run.counters.dead), (1, 49, 0));
     Ok(())
 }
 
@@ -147,11 +150,11 @@ async fn an_order_that_is_never_understood_becomes_dead_and_its_reply_is_kept(la
     for failures in 1..=2 {
         lab.make_all_due().await?;
         let report = lab.sync(api.url(), &[("queue.max_failures", "3")]).await?;
-        assert_eq!((report.run.status.as_str(), report.run.failed), ("failed", 1));
+        assert_eq!((report.run.status.as_str(), report.run.counters.failed), ("failed", 1));
         Queued::row(&lab, "order-000").await?.expect_failed("not_understood", failures);
     }
     lab.make_all_due().await?;
-    assert_eq!(lab.sync(api.url(), &[("queue.max_failures", "3")]).await?.run.dead, 1);
+    assert_eq!(lab.sync(api.url(), &[("queue.max_failures", "3")]).await?.run.counters.dead, 1);
     assert_eq!(Queued::row(&lab, "order-000").await?.state, "dead");
     let kept = "SELECT count(*) FROM sync.rejects WHERE body = '<html>Welcome</html>' AND http_status = 200";
     assert_eq!(lab.count(kept).await?, 3);

@@ -62,7 +62,7 @@ async fn a_token_refused_half_way_keeps_what_was_read(lab: Arc<Lab>) -> anyhow::
     enqueue_numbered(&lab, 50, 1).await?;
     let report = lab.sync(recorder.url(), &[("auth.token", "secret-token-by-hand")]).await?;
     expect_stopped(&lab, &report, 30).await?;
-    assert_eq!((report.run.fetched, report.run.claimed), (20, 20));
+    assert_eq!((report.run.counters.fetched, report.run.counters.claimed), (20, 20));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE state = 'open'").await?, 20);
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, 20);
     Ok(())
@@ -101,8 +101,8 @@ async fn a_user_token_refused_twice_fails_that_users_orders_only(lab: Arc<Lab>) 
     enqueue_numbered(&lab, 50, 5).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed, report.run.dead), (40, 10, 0));
-    assert_eq!(report.run.status, "partial");
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed, report.run.counters.dead), (40, 10, 0));
+    assert_eq!(report.run.status.as_str(), "partial");
     expect_failed_orders(&lab, "user-3", "unauthorized").await?;
     expect_nothing_kept(&lab).await
 }
@@ -121,7 +121,7 @@ async fn a_user_without_a_token_fails_alone(lab: Arc<Lab>) -> anyhow::Result<()>
     enqueue_numbered(&lab, 50, 5).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed, report.run.dead), (40, 10, 0));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed, report.run.counters.dead), (40, 10, 0));
     expect_failed_orders(&lab, "user-3", "token_refused").await?;
     let error = Queued::row(&lab, "order-0003").await?;
     assert!(error.error().contains("access token") && error.error().contains("code 1002"), "{error:?}");
@@ -134,7 +134,7 @@ async fn an_order_without_a_user_is_dead_at_once(lab: Arc<Lab>) -> anyhow::Resul
     enqueue_for(&lab, &[("with", "user-1")]).await?;
     lab.enqueue(&["without"]).await?;
     let report = lab.sync(recorder.url(), USER_ASSERTION).await?;
-    assert_eq!((report.run.fetched, report.run.dead, report.run.status.as_str()), (1, 1, "partial"));
+    assert_eq!((report.run.counters.fetched, report.run.counters.dead, report.run.status.as_str()), (1, 1, "partial"));
     let order = Queued::row(&lab, "without").await?;
     assert_eq!((order.state.as_str(), order.kind(), order.failures), ("dead", "no_user", 1));
     for help in ["connect_user_id", "user_assertion", "--user-id"] {
@@ -216,7 +216,7 @@ async fn expect_stopped(lab: &Lab, report: &Report, untouched: i64) -> anyhow::R
     assert!(failure.is_some(), "{report:?}");
     assert_eq!((report.run.status.as_str(), &report.run.error), ("failed", &failure));
     assert!(report.run.finished_at.is_some());
-    assert_eq!((report.run.failed, report.run.dead), (0, 0));
+    assert_eq!((report.run.counters.failed, report.run.counters.dead), (0, 0));
     let left = "SELECT count(*) FROM sync.order_queue
                 WHERE state = 'pending' AND failures = 0 AND lease_id IS NULL AND leased_until IS NULL
                   AND last_error IS NULL AND due_at <= now()";

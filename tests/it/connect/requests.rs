@@ -158,7 +158,10 @@ async fn unusual_order_ids_reach_the_simulated_api_unchanged(lab: Arc<Lab>) -> a
         ("auth.client_secret", simulator::CLIENT_SECRET),
     ];
     let report = lab.sync(&api.base_url(), &auth).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched, report.run.closed), ("succeeded", 600, 0));
+    assert_eq!(
+        (report.run.status.as_str(), report.run.counters.fetched, report.run.counters.closed),
+        ("succeeded", 600, 0)
+    );
     assert_eq!(api.stats().unauthorized, 0);
     api.stop().await;
     Ok(())
@@ -169,6 +172,6 @@ async fn ask(lab: &Lab, insert: &'static str, settings: &[(&str, &str)]) -> anyh
     sqlx::query(insert).execute(&lab.pool).await?;
     let recorder = Recorder::start(|_| conversation()).await;
     let report = lab.sync(recorder.url(), settings).await?;
-    assert_eq!(report.run.status, "succeeded");
+    assert_eq!(report.run.status.as_str(), "succeeded");
     Ok(recorder.asked())
 }

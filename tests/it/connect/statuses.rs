@@ -31,7 +31,7 @@ async fn only_the_apis_own_404_closes_an_order(lab: Arc<Lab>) -> anyhow::Result<
     let (report, order, requests) = fetch(&lab, vec![Answer::not_found()]).await?;
     assert_eq!((order.state.as_str(), order.failures, order.is_closed), ("closed", 0, true));
     assert_eq!(order.last_error, None);
-    assert_eq!((report.run.status.as_str(), report.run.closed, requests), ("succeeded", 1, 1));
+    assert_eq!((report.run.status.as_str(), report.run.counters.closed, requests), ("succeeded", 1, 1));
     let row = lab.text("SELECT status || ' ' || coverage FROM chat.orders WHERE closed_at IS NOT NULL").await?;
     assert_eq!(row.as_deref(), Some("closed not_found"));
     Ok(())
@@ -54,7 +54,7 @@ async fn code_4000_closes_an_order_in_both_shapes_and_however_it_is_written(lab:
             sqlx::query("TRUNCATE sync.order_queue, chat.orders").execute(&lab.pool).await?;
             let answer = Answer::new(404, body.clone()).with_header("content-encoding", encoding);
             let (report, order, _) = fetch(&lab, vec![answer]).await?;
-            assert_eq!((order.state.as_str(), report.run.closed), ("closed", 1), "{encoding} {body}");
+            assert_eq!((order.state.as_str(), report.run.counters.closed), ("closed", 1), "{encoding} {body}");
         }
     }
     Ok(())
@@ -73,11 +73,11 @@ async fn a_404_that_is_not_about_the_order_fails_it(lab: Arc<Lab>) -> anyhow::Re
         if number < count {
             // An error of the API, but not one that says the order does not exist.
             assert_eq!((order.state.as_str(), order.kind(), order.failures), ("pending", "held", 0), "{what}");
-            assert_eq!((report.run.held, report.run.closed, requests), (1, 0, 1), "{what}");
+            assert_eq!((report.run.counters.held, report.run.counters.closed, requests), (1, 0, 1), "{what}");
         } else {
             order.expect_failed("not_found_unproven", i32::try_from(number + 1 - count)?);
             assert!(order.error().contains("page that is not the API's"), "{order:?}");
-            assert_eq!((report.run.failed, report.run.closed, requests), (1, 0, 1), "{what}");
+            assert_eq!((report.run.counters.failed, report.run.counters.closed, requests), (1, 0, 1), "{what}");
         }
         assert!(order.error().contains("404"), "{order:?}");
     }
@@ -95,7 +95,7 @@ async fn a_refused_request_is_dead_and_its_body_is_kept(lab: Arc<Lab>) -> anyhow
         let (report, order, requests) = fetch(&lab, vec![api_error(status, 1007, message)]).await?;
         assert_eq!((order.state.as_str(), order.kind(), order.failures), ("dead", "refused", 1));
         assert_eq!(order.error(), format!("asking for the messages: the server answered {status}, code 1007"));
-        assert_eq!((report.run.dead, report.run.failed, requests), (1, 0, 1));
+        assert_eq!((report.run.counters.dead, report.run.counters.failed, requests), (1, 0, 1));
         assert!(report.failure.is_none());
         let kept = "SELECT concat_ws('|', order_id, kind, http_status, json_path, body::jsonb -> 'error' ->> 'message')
                     FROM sync.rejects";
@@ -219,7 +219,7 @@ async fn a_403_is_tried_again_later(lab: Arc<Lab>) -> anyhow::Result<()> {
         fetch(&lab, vec![api_error(403, 4030, "Shopper information has been removed")]).await?;
     order.expect_failed("forbidden", 1);
     assert!(order.error().contains("403") && order.error().contains("4030"), "{order:?}");
-    assert_eq!((report.run.failed, requests), (1, 1));
+    assert_eq!((report.run.counters.failed, requests), (1, 1));
     Ok(())
 }
 
@@ -227,8 +227,11 @@ async fn a_throttled_request_is_retried_and_counted(lab: Arc<Lab>) -> anyhow::Re
     let throttled = api_error(429, 4290, "Too many requests");
     let (report, order, requests) = fetch(&lab, vec![throttled.clone(), throttled, conversation()]).await?;
     order.expect_read();
-    assert_eq!((report.run.fetched, report.run.throttled, report.run.requests, requests), (1, 2, 3, 3));
-    assert_eq!(report.run.status, "succeeded");
+    assert_eq!(
+        (report.run.counters.fetched, report.run.sent.throttled, report.run.sent.requests, requests),
+        (1, 2, 3, 3)
+    );
+    assert_eq!(report.run.status.as_str(), "succeeded");
     Ok(())
 }
 
@@ -239,7 +242,7 @@ async fn a_temporary_server_error_is_retried_without_notice(lab: Arc<Lab>) -> an
         answers.push(conversation());
         let (report, order, requests) = fetch(&lab, answers).await?;
         order.expect_read();
-        assert_eq!((report.run.status.as_str(), report.run.throttled, requests), ("succeeded", 0, sent));
+        assert_eq!((report.run.status.as_str(), report.run.sent.throttled, requests), ("succeeded", 0, sent));
     }
     Ok(())
 }
@@ -249,7 +252,7 @@ async fn a_lasting_server_error_fails_the_order(lab: Arc<Lab>) -> anyhow::Result
     order.expect_failed("server_error", 1);
     assert!(order.error().contains("502"), "{order:?}");
     assert!((2..10).contains(&requests), "{requests}");
-    assert_eq!((report.run.status.as_str(), report.run.failed), ("failed", 1));
+    assert_eq!((report.run.status.as_str(), report.run.counters.failed), ("failed", 1));
     assert!(report.failure.is_none(), "one order says nothing of the others");
     Ok(())
 }
@@ -266,8 +269,8 @@ async fn one_bad_order_does_not_stop_the_others(lab: Arc<Lab>) -> anyhow::Result
     lab.enqueue(&["a", "b", "bad-1", "bad-2", "bad-3", "c", "d", "gone", "z"]).await?;
     let report = lab.sync(recorder.url(), &[("pace.max_in_flight", "2")]).await?;
     let run = &report.run;
-    assert_eq!((run.fetched, run.closed, run.failed, run.dead), (5, 1, 2, 1));
-    assert_eq!((run.status.as_str(), run.claimed), ("partial", 9));
+    assert_eq!((run.counters.fetched, run.counters.closed, run.counters.failed, run.counters.dead), (5, 1, 2, 1));
+    assert_eq!((run.status.as_str(), run.counters.claimed), ("partial", 9));
     Ok(())
 }
 

@@ -41,7 +41,7 @@ async fn an_order_that_needs_its_users_token_gets_it_and_the_kind_is_stored(lab:
     enqueue_for(&lab, &[("a", "user-1")]).await?;
     let report = lab.sync(api.url(), CLIENT_CREDENTIALS).await?;
     Queued::row(&lab, "a").await?.expect_read();
-    assert_eq!((report.run.status.as_str(), report.run.requests), ("succeeded", 4));
+    assert_eq!((report.run.status.as_str(), report.run.sent.requests), ("succeeded", 4));
     assert_eq!(used(&api), [OF_ALL, OF_USER]);
     assert_eq!(kind_of(&lab).await?.as_deref(), Some("user"));
     let mut why = lab.with_database(&["why", "a"]);
@@ -55,7 +55,7 @@ async fn an_order_that_needs_its_users_token_gets_it_and_the_kind_is_stored(lab:
         let api = api_for(OF_USER).await;
         lab.make_all_due().await?;
         let report = lab.sync(api.url(), CLIENT_CREDENTIALS).await?;
-        assert_eq!((report.run.fetched, report.run.requests), (1, 2));
+        assert_eq!((report.run.counters.fetched, report.run.sent.requests), (1, 2));
         assert_eq!(used(&api), [OF_USER]);
     }
     assert_eq!(kind_of(&lab).await?.as_deref(), Some("user"));
@@ -86,7 +86,7 @@ async fn an_order_that_no_token_reads_is_never_given_up(lab: Arc<Lab>) -> anyhow
         let api = issuing_recorder(|_| wrong_kind()).await;
         lab.make_all_due().await?;
         let report = lab.sync(api.url(), &[CLIENT_CREDENTIALS, &[("queue.max_failures", "1")]].concat()).await?;
-        assert_eq!((report.run.failed, report.run.dead), (2, 0));
+        assert_eq!((report.run.counters.failed, report.run.counters.dead), (2, 0));
         for (order, advice) in [("a", "with the other kind of token"), ("without", "--user-id")] {
             let order = Queued::row(&lab, order).await?;
             order.expect_failed("wants_user_token", failures);
@@ -245,7 +245,7 @@ async fn tokens_of_gateways_are_read(lab: Arc<Lab>) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE sync.order_queue").execute(&lab.pool).await?;
         enqueue_for(&lab, &[("a", "user-1"), ("b", "user-1"), ("c", "user-1")]).await?;
         let report = lab.sync(api.url(), USER_ASSERTION).await?;
-        assert_eq!((report.run.fetched, api.token_requests().len()), (3, 1), "{what}");
+        assert_eq!((report.run.counters.fetched, api.token_requests().len()), (3, 1), "{what}");
     }
     Ok(())
 }

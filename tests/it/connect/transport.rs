@@ -32,8 +32,8 @@ async fn a_refused_connection_fails_the_order_for_now(lab: Arc<Lab>) -> anyhow::
     let order = Queued::row(&lab, "a").await?;
     order.expect_failed("connect", 1);
     assert!(order.error().to_lowercase().contains("refused"), "{order:?}");
-    assert_eq!((report.run.status.as_str(), report.run.failed), ("failed", 1));
-    assert!(report.run.requests > 1, "retried immediately");
+    assert_eq!((report.run.status.as_str(), report.run.counters.failed), ("failed", 1));
+    assert!(report.run.sent.requests > 1, "retried immediately");
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn a_reply_truncated_once_is_retried_without_notice(lab: Arc<Lab>) -> anyh
         ended = proxy => anyhow::bail!("the proxy ended first: {ended:?}"),
     };
     Queued::row(&lab, "a").await?.expect_read();
-    assert_eq!((report.run.status.as_str(), report.run.requests), ("succeeded", 2));
+    assert_eq!((report.run.status.as_str(), report.run.sent.requests), ("succeeded", 2));
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn a_server_that_closes_the_connection_after_every_reply_fails_no_order(la
     let ids: Vec<String> = (0..50).map(|number| format!("order-{number}")).collect();
     lab.enqueue(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let report = lab.sync(&url, &[("pace.max_in_flight", "4")]).await?;
-    assert_eq!((report.run.status.as_str(), report.run.fetched), ("succeeded", 50));
+    assert_eq!((report.run.status.as_str(), report.run.counters.fetched), ("succeeded", 50));
     Ok(())
 }
 
@@ -128,8 +128,8 @@ async fn expect_broken(lab: &Lab, url: &str, settings: &[(&str, &str)], kind: &s
     lab.enqueue(&["a"]).await?;
     let report = lab.sync(url, settings).await?;
     Queued::row(lab, "a").await?.expect_failed(kind, 1);
-    assert!((2..10).contains(&report.run.requests), "{}", report.run.requests);
-    assert_eq!((report.run.failed, report.run.fetched), (1, 0));
+    assert!((2..10).contains(&report.run.sent.requests), "{}", report.run.sent.requests);
+    assert_eq!((report.run.counters.failed, report.run.counters.fetched), (1, 0));
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 0);
     Ok(())
 }

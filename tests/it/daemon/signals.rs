@@ -96,7 +96,7 @@ async fn a_second_signal_aborts_and_the_leases_expire(lab: Arc<Lab>) -> anyhow::
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 0);
 
     door.open();
-    assert_eq!(lab.sync(api.url(), &[short]).await?.run.claimed, 10);
+    assert_eq!(lab.sync(api.url(), &[short]).await?.run.counters.claimed, 10);
     Ok(())
 }
 
@@ -141,7 +141,7 @@ async fn a_sigterm_after_a_second_aborts(lab: Arc<Lab>) -> anyhow::Result<()> {
     let log = daemon.ends_with(1).await?;
     assert!(log.contains("error: aborted by a second signal"), "{log}");
     door.open();
-    assert_eq!(lab.sync(api.url(), &[short]).await?.run.claimed, 1);
+    assert_eq!(lab.sync(api.url(), &[short]).await?.run.counters.claimed, 1);
     Ok(())
 }
 

@@ -47,7 +47,10 @@ async fn times_beyond_the_calendar_stop_no_other_order(lab: Arc<Lab>) -> anyhow:
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
     let run = report.run;
-    assert_eq!((run.status.as_str(), run.dead, run.fetched + run.closed, run.claimed), ("partial", 6, 5, 11));
+    assert_eq!(
+        (run.status.as_str(), run.counters.dead, run.counters.fetched + run.counters.closed, run.counters.claimed),
+        ("partial", 6, 5, 11)
+    );
     let bad = (1..=6).map(|n| format!("bad-{n} dead bad_row")).collect::<Vec<_>>().join(", ");
     assert_eq!(lab.text(BAD).await?, Some(bad));
     assert_eq!(
@@ -59,7 +62,7 @@ async fn times_beyond_the_calendar_stop_no_other_order(lab: Arc<Lab>) -> anyhow:
     // Corrected, it is read.
     sqlx::query("UPDATE sync.order_queue SET completed_at = now() WHERE order_id = 'bad-1'").execute(&lab.pool).await?;
     Finished::of(lab.with_database(&["retry", "--order", "bad-1"])).await?.expect_code(0);
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.dead, 0);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.dead, 0);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE order_id = 'bad-1'").await?, 1);
     Ok(())
 }
@@ -77,7 +80,7 @@ async fn ids_that_cannot_be_sent_stop_no_other_order(lab: Arc<Lab>) -> anyhow::R
     .await?;
     let api = Recorder::start(simulated).await;
     let run = lab.sync(api.url(), &[]).await?.run;
-    assert_eq!((run.status.as_str(), run.dead, run.fetched + run.closed), ("partial", 6, 2));
+    assert_eq!((run.status.as_str(), run.counters.dead, run.counters.fetched + run.counters.closed), ("partial", 6, 2));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE last_error_kind = 'bad_row'").await?, 6);
     assert_eq!(api.chat_requests().len(), 2);
     Ok(())

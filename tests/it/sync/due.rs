@@ -74,7 +74,7 @@ async fn orders_that_are_not_due_or_done_with_are_not_asked_for(lab: Arc<Lab>) -
     let before = lab.text(untouched).await?;
     let api = Recorder::start(simulated).await;
     let report = lab.sync(api.url(), &[]).await?;
-    assert_eq!((report.run.claimed, report.run.status.as_str()), (2, "succeeded"));
+    assert_eq!((report.run.counters.claimed, report.run.status.as_str()), (2, "succeeded"));
     let mut asked = orders_asked(&api);
     asked.sort_unstable();
     assert_eq!(asked, ["open", "pending"]);
@@ -88,7 +88,7 @@ async fn new_orders_are_due_even_if_the_clock_was_set_back_since(lab: Arc<Lab>) 
     execute(&lab, "UPDATE sync.order_queue SET enqueued_at = now() + interval '1 hour'").await?;
     let api = Recorder::start(simulated).await;
     let report = lab.sync(api.url(), &[]).await?;
-    assert_eq!((report.run.claimed, report.run.status.as_str()), (2, "succeeded"));
+    assert_eq!((report.run.counters.claimed, report.run.status.as_str()), (2, "succeeded"));
     Ok(())
 }
 
@@ -143,10 +143,10 @@ async fn an_open_order_is_due_again_after_refresh_after(lab: Arc<Lab>) -> anyhow
     let due_in = lab.count(DUE_IN_SECONDS).await?;
     assert!((3 * 3600 - 60..=3 * 3600).contains(&due_in), "due in {due_in} s");
 
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 0);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.claimed, 0);
     lab.make_all_due().await?;
     let report = lab.sync(api.url(), &[]).await?;
-    assert_eq!((report.run.claimed, report.run.unchanged), (1, 1));
+    assert_eq!((report.run.counters.claimed, report.run.counters.unchanged), (1, 1));
     let due_in = lab.count(DUE_IN_SECONDS).await?;
     assert!((6 * 3600 - 60..=6 * 3600).contains(&due_in), "due in {due_in} s although nothing was new");
     Ok(())
@@ -156,7 +156,7 @@ async fn a_run_ends_although_its_orders_are_due_again_at_once(lab: Arc<Lab>) -> 
     feed(&lab, 100).await?;
     let api = Recorder::start(simulated).await;
     let more = [("queue.refresh_after", "1ms"), ("pace.max_in_flight", "2")];
-    assert_eq!(lab.sync(api.url(), &more).await?.run.claimed, 100);
+    assert_eq!(lab.sync(api.url(), &more).await?.run.counters.claimed, 100);
     assert_eq!(orders_asked(&api).len(), 100);
     Ok(())
 }
@@ -168,21 +168,21 @@ async fn failures_back_off_until_the_order_is_dead(lab: Arc<Lab>) -> anyhow::Res
     // A quarter more or less, never above the maximum; ten seconds for the test itself.
     for (failures, expected) in [(1, 35..=75), (2, 80..=150), (3, 125..=180)] {
         let report = lab.sync(api.url(), &patience).await?;
-        assert_eq!((report.run.failed, report.run.dead), (1, 0));
+        assert_eq!((report.run.counters.failed, report.run.counters.dead), (1, 0));
         assert_eq!(lab.count("SELECT failures::bigint FROM sync.order_queue WHERE state = 'pending'").await?, failures);
         let due_in = lab.count(DUE_IN_SECONDS).await?;
         assert!(expected.contains(&due_in), "due in {due_in} s after {failures} failures");
-        assert_eq!(lab.sync(api.url(), &patience).await?.run.claimed, 0);
+        assert_eq!(lab.sync(api.url(), &patience).await?.run.counters.claimed, 0);
         lab.make_all_due().await?;
     }
     let report = lab.sync(api.url(), &patience).await?;
-    assert_eq!((report.run.failed, report.run.dead), (0, 1));
+    assert_eq!((report.run.counters.failed, report.run.counters.dead), (0, 1));
     let shown = "SELECT concat_ws(' ', q.state, q.failures, q.last_error_kind, o.coverage)
                 FROM sync.order_queue AS q JOIN chat.orders AS o USING (order_id)";
     assert_eq!(lab.text(shown).await?.as_deref(), Some("dead 4 not_understood failed"));
 
     lab.make_all_due().await?;
-    assert_eq!(lab.sync(api.url(), &patience).await?.run.claimed, 0);
+    assert_eq!(lab.sync(api.url(), &patience).await?.run.counters.claimed, 0);
     assert_eq!(orders_asked(&api).len(), 4);
     Ok(())
 }
@@ -229,9 +229,9 @@ async fn an_order_enqueued_during_a_run_waits_for_the_next_one(lab: Arc<Lab>) ->
     door.arrivals(1).await;
     lab.enqueue(&["late"]).await?;
     door.open();
-    assert_eq!(run.await??.run.claimed, 1);
+    assert_eq!(run.await??.run.counters.claimed, 1);
     assert_eq!(orders_asked(&api), ["early"]);
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 1);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.claimed, 1);
     assert_eq!(orders_asked(&api), ["early", "late"]);
     Ok(())
 }
@@ -248,7 +248,7 @@ async fn one_that_was_due_before_it_is_read_all_the_same(lab: Arc<Lab>) -> anyho
     )
     .await?;
     door.open();
-    assert_eq!(run.await??.run.claimed, 2);
+    assert_eq!(run.await??.run.counters.claimed, 2);
     assert_eq!(orders_asked(&api), ["early", "late"]);
     Ok(())
 }

@@ -42,8 +42,11 @@ async fn a_worker_that_lost_its_lease_writes_nothing(lab: Arc<Lab>) -> anyhow::R
 
     execute(&lab, "UPDATE sync.order_queue SET state = 'closed', lease_id = NULL, leased_until = NULL").await?;
     let report = run.await??;
-    assert_eq!((report.run.claimed, report.run.fetched, report.run.messages_inserted), (0, 0, 0));
-    assert_eq!(report.run.status, "succeeded");
+    assert_eq!(
+        (report.run.counters.claimed, report.run.counters.fetched, report.run.counters.messages_inserted),
+        (0, 0, 0)
+    );
+    assert_eq!(report.run.status.as_str(), "succeeded");
     assert_eq!(lab.dump("chat").await?, Vec::<String>::new());
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
     Ok(())
@@ -64,13 +67,13 @@ async fn a_late_reply_does_not_overwrite_what_another_worker_wrote_meanwhile(lab
     door.arrivals(1).await;
     execute(&lab, "UPDATE sync.order_queue SET leased_until = now()").await?;
     let report = lab.sync(prompt.url(), &[]).await?;
-    assert_eq!(report.run.fetched, 1);
+    assert_eq!(report.run.counters.fetched, 1);
     let (chat, queue) = (lab.dump("chat").await?, queue_row(&lab).await?);
     assert!(chat.iter().any(|row| row.contains("after")), "{chat:?}");
 
     door.open();
     let report = overtaken.await??;
-    assert_eq!((report.run.claimed, report.run.requests), (0, 1));
+    assert_eq!((report.run.counters.claimed, report.run.sent.requests), (0, 1));
     assert_eq!(lab.dump("chat").await?, chat);
     assert_eq!(queue_row(&lab).await?, queue);
     Ok(())
@@ -84,10 +87,10 @@ async fn an_order_reopened_while_it_is_fetched_is_left_to_the_next_run(lab: Arc<
     let corrected = NewOrder { retailer_id: Some("7".to_owned()), ..NewOrder::new(OrderId::new("corrected")?) };
     queue::enqueue(&lab.store, &[corrected], &Feeding { reopen: true, ..Feeding::of("test") }).await?;
     door.open();
-    assert_eq!(run.await??.run.claimed, 0);
+    assert_eq!(run.await??.run.counters.claimed, 0);
     assert_eq!(lab.dump("chat").await?, Vec::<String>::new());
 
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 1);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.claimed, 1);
     let retailers: Vec<_> =
         api.chat_requests().iter().map(|asked| asked.header("x-retailer-id").map(str::to_owned)).collect();
     assert_eq!(retailers, [None, Some("7".to_owned())]);
@@ -98,7 +101,7 @@ async fn an_expired_lease_is_taken_over(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.enqueue(&["orphan"]).await?;
     execute(&lab, "UPDATE sync.order_queue SET lease_id = gen_random_uuid(), leased_until = now()").await?;
     let api = Recorder::start(simulated).await;
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.claimed, 1);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.claimed, 1);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 1);
     Ok(())
 }
@@ -144,7 +147,7 @@ async fn a_run_waits_for_an_order_of_another_worker_and_fetches_it_once_it_is_fr
     until(&lab, "SELECT count(*) = 1 FROM chat.orders WHERE order_id = 'free'").await?;
     assert_eq!(orders_asked(&api), ["free"]);
     execute(&lab, "UPDATE sync.order_queue SET lease_id = NULL, leased_until = NULL WHERE order_id = 'held'").await?;
-    assert_eq!(run.await??.run.claimed, 2);
+    assert_eq!(run.await??.run.counters.claimed, 2);
     assert_eq!(orders_asked(&api), ["free", "held"]);
     Ok(())
 }
@@ -162,7 +165,7 @@ async fn a_run_ends_when_another_worker_has_settled_the_order_it_waited_for(lab:
     )
     .await?;
     let report = run.await??;
-    assert_eq!((report.run.claimed, report.run.status.as_str()), (1, "succeeded"));
+    assert_eq!((report.run.counters.claimed, report.run.status.as_str()), (1, "succeeded"));
     assert_eq!(orders_asked(&api), ["free"]);
     Ok(())
 }
@@ -180,8 +183,8 @@ async fn a_lease_is_renewed_while_a_request_lasts_longer_than_it(lab: Arc<Lab>) 
                 WHERE q.leased_until > now() AND q.leased_until <= now() + interval '3 seconds'";
     assert_eq!(lab.count(kept).await?, 1);
     door.open();
-    assert_eq!(run.await??.run.claimed, 1);
-    assert_eq!(rival.await??.run.claimed, 0);
+    assert_eq!(run.await??.run.counters.claimed, 1);
+    assert_eq!(rival.await??.run.counters.claimed, 0);
     assert_eq!(orders_asked(&api), ["slow"]);
     Ok(())
 }

@@ -29,8 +29,11 @@ async fn one_refused_order_fails_alone_and_its_reply_is_kept(lab: Arc<Lab>) -> a
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.status.as_str(), report.run.fetched, report.run.failed), ("partial", 198, 2));
-    assert_eq!(report.run.messages_inserted, 198);
+    assert_eq!(
+        (report.run.status.as_str(), report.run.counters.fetched, report.run.counters.failed),
+        ("partial", 198, 2)
+    );
+    assert_eq!(report.run.counters.messages_inserted, 198);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 198);
 
     let queued = "SELECT string_agg(concat_ws(' ', order_id, state, failures, last_error_kind), ', ' ORDER BY order_id)
@@ -45,7 +48,7 @@ async fn one_refused_order_fails_alone_and_its_reply_is_kept(lab: Arc<Lab>) -> a
 
     sqlx::raw_sql("ALTER TABLE chat.messages DROP CONSTRAINT no_seven").execute(&lab.pool).await?;
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE failures > 0").await?;
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.fetched, 2);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.fetched, 2);
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, 200);
     Ok(())
 }
@@ -76,7 +79,10 @@ async fn rows_whose_order_was_deleted_by_hand_are_completed(lab: Arc<Lab>) -> an
     execute(&lab, "INSERT INTO sync.order_queue (order_id) VALUES ('order-2')").await?;
     execute(&lab, "UPDATE sync.order_queue SET content_hash = NULL, due_at = now()").await?;
     let run = lab.sync(api.url(), &[]).await?.run;
-    assert_eq!((run.status.as_str(), run.fetched, run.messages_inserted, run.messages_updated), ("succeeded", 3, 0, 1));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.messages_inserted, run.counters.messages_updated),
+        ("succeeded", 3, 0, 1)
+    );
     let row = "SELECT concat_ws(' ', o.message_count, m.body)
                FROM chat.orders AS o JOIN chat.messages AS m USING (order_id) WHERE order_id = 'order-2'";
     assert_eq!(lab.text(row).await?.as_deref(), Some("1 words of order-2"));
@@ -94,7 +100,7 @@ async fn a_reject_that_is_refused_too_is_kept_without_its_body(lab: Arc<Lab>) ->
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed), (49, 1));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (49, 1));
     let kept =
         "SELECT concat_ws(' ', order_id, kind, body = '', body_bytes > 50, reason LIKE '%no_seven%') FROM sync.rejects";
     assert_eq!(lab.text(kept).await?.as_deref(), Some("order-7 not_storable t t t"));
@@ -118,7 +124,7 @@ async fn an_order_stops_no_other_if_nothing_of_it_can_be_kept(lab: Arc<Lab>) -> 
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed), (49, 1));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (49, 1));
     let row = "SELECT concat_ws(' ', state, failures, last_error_kind, due_at > now(), last_error)
                FROM sync.order_queue WHERE order_id = 'order-7'";
     let expected = "pending 1 not_storable t the database refuses its rows, and the text of the refusal";
@@ -146,7 +152,8 @@ async fn an_order_that_a_trigger_refuses_as_a_passing_failure_stops_no_other(lab
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
     let failed = i64::try_from(codes.len())?;
-    assert_eq!((report.run.fetched, report.run.failed), (50 - failed, failed));
+    let failed = failed.unsigned_abs();
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (50 - failed, failed));
     Ok(())
 }
 
@@ -164,12 +171,15 @@ async fn an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run(lab: Ar
     .await?;
     let api = Recorder::start(|asked| conversation(order_of(asked))).await;
     let run = lab.sync(api.url(), &[]).await?.run;
-    assert_eq!((run.status.as_str(), run.fetched, run.failed, run.claimed), ("partial", 99, 1, 100));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.failed, run.counters.claimed),
+        ("partial", 99, 1, 100)
+    );
     assert_eq!(api.chat_requests().len(), 100);
 
     sqlx::raw_sql("DROP TRIGGER refuse ON sync.order_queue").execute(&lab.pool).await?;
     execute(&lab, "UPDATE sync.order_queue SET leased_until = now() WHERE order_id = 'order-7'").await?;
-    assert_eq!(lab.sync(api.url(), &[]).await?.run.fetched, 1);
+    assert_eq!(lab.sync(api.url(), &[]).await?.run.counters.fetched, 1);
     Ok(())
 }
 
@@ -190,7 +200,7 @@ async fn a_conversation_is_stored_even_if_its_rejects_cannot_be(lab: Arc<Lab>) -
     .await;
     let report = lab.sync(api.url(), &[]).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
-    assert_eq!((report.run.fetched, report.run.failed), (50, 0));
+    assert_eq!((report.run.counters.fetched, report.run.counters.failed), (50, 0));
     assert_eq!(lab.count("SELECT count(*) FROM chat.messages").await?, 50);
     Ok(())
 }

@@ -43,7 +43,7 @@ async fn what_ended_long_ago_leaves_the_queue_after_a_run_and_nothing_else_does(
     sqlx::query("SELECT FROM sync.order_queue WHERE order_id = 'many-7' FOR UPDATE").execute(&mut *elsewhere).await?;
 
     let api = Recorder::start(simulated).await;
-    assert_eq!(lab.sync(api.url(), &TWO_DAYS).await?.run.status, "succeeded");
+    assert_eq!(lab.sync(api.url(), &TWO_DAYS).await?.run.status.as_str(), "succeeded");
     assert_eq!(
         left(&lab).await?,
         "closed-young dead-old dead-young expired-young many-7 open-old pending-old quiet-young"

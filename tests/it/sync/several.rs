@@ -136,6 +136,6 @@ pub(super) async fn undisturbed(lab: &Lab, orders: i32) -> anyhow::Result<Vec<St
     let run = other.sync(api.url(), &[]).await?.run;
     let stored = stored(&other).await?;
     other.close(lab.url()).await?;
-    ensure!(run.fetched + run.closed == i64::from(orders), "{run:?}");
+    ensure!(run.counters.fetched + run.counters.closed == u64::try_from(orders)?, "{run:?}");
     Ok(stored)
 }

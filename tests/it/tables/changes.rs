@@ -35,9 +35,12 @@ async fn the_same_orders_again_change_nothing_at_all(lab: Arc<Lab>) -> anyhow::R
     api.stop().await;
     // Not even rewritten: the row versions are the same.
     assert_eq!((lab.dump("chat").await?, tuples(&lab).await?), before);
-    assert!(second.fetched > 250 && second.unchanged == second.fetched, "{second:?}");
-    assert_eq!((second.messages_inserted, second.messages_updated, second.users_written), (0, 0, 0));
-    assert_eq!(first.claimed, 300);
+    assert!(second.counters.fetched > 250 && second.counters.unchanged == second.counters.fetched, "{second:?}");
+    assert_eq!(
+        (second.counters.messages_inserted, second.counters.messages_updated, second.counters.users_written),
+        (0, 0, 0)
+    );
+    assert_eq!(first.counters.claimed, 300);
     Ok(())
 }
 
@@ -53,7 +56,7 @@ async fn a_read_receipt_changes_its_row_and_no_other(lab: Arc<Lab>) -> anyhow::R
     let changed: Vec<_> = after.iter().filter(|row| !before.contains(row)).collect();
     assert_eq!(changed.len(), 1, "{changed:?}");
     assert!(changed[0].contains(r#""message_id": 2"#) && changed[0].contains(r#""is_read": true"#), "{changed:?}");
-    assert_eq!((run.messages_inserted, run.messages_updated, run.users_written), (0, 1, 0));
+    assert_eq!((run.counters.messages_inserted, run.counters.messages_updated, run.counters.users_written), (0, 1, 0));
     Ok(())
 }
 
@@ -76,7 +79,7 @@ async fn a_message_that_vanished_stays_with_removed_at(lab: Arc<Lab>) -> anyhow:
     shorter["chat_messages"].as_array_mut().expect("a list").remove(0);
     let run = api.sync_reply(&lab, shorter).await?;
     // The removed one; the other two moved up.
-    assert_eq!(run.messages_updated, 3);
+    assert_eq!(run.counters.messages_updated, 3);
     let removed = "SELECT string_agg(message_id || ' ' || body, ',') FROM chat.messages WHERE removed_at IS NOT NULL";
     assert_eq!(lab.text(removed).await?.as_deref(), Some("1 first"));
     assert_eq!(lab.count("SELECT message_count::bigint FROM chat.orders").await?, 3);
@@ -172,7 +175,7 @@ async fn a_name_is_replaced_by_a_newer_one_and_never_erased(lab: Arc<Lab>) -> an
     sqlx::query("UPDATE chat.users SET observed_at = now() + interval '1 hour'").execute(&lab.pool).await?;
     let run = api.sync_reply(&lab, customer(json!("Old"), json!("old.jpg"))).await?;
     assert_eq!(lab.text(user).await?.as_deref(), Some("Anne|b.jpg"));
-    assert_eq!(run.users_written, 0);
+    assert_eq!(run.counters.users_written, 0);
     Ok(())
 }
 
@@ -186,15 +189,15 @@ async fn a_reply_that_comes_back_is_written_again(lab: Arc<Lab>) -> anyhow::Resu
     let body = "SELECT body FROM chat.messages WHERE message_id = 1";
     for (reply, expected) in [(&other, "edited"), (&one, "first"), (&other, "edited")] {
         let run = api.sync_reply(&lab, reply.clone()).await?;
-        assert_eq!((run.unchanged, run.messages_updated), (0, 1));
+        assert_eq!((run.counters.unchanged, run.counters.messages_updated), (0, 1));
         assert_eq!(lab.text(body).await?.as_deref(), Some(expected));
         let run = api.sync(&lab).await?;
-        assert_eq!((run.fetched, run.unchanged, run.messages_updated), (1, 1, 0));
+        assert_eq!((run.counters.fetched, run.counters.unchanged, run.counters.messages_updated), (1, 1, 0));
     }
     // A retried order is written again, even if its rows were changed.
     sqlx::query("UPDATE chat.messages SET body = 'spoilt by hand'").execute(&lab.pool).await?;
     put_back(&lab).await?;
-    assert_eq!(api.sync(&lab).await?.unchanged, 0);
+    assert_eq!(api.sync(&lab).await?.counters.unchanged, 0);
     assert_eq!(lab.text(body).await?.as_deref(), Some("edited"));
     Ok(())
 }
@@ -208,7 +211,7 @@ async fn the_same_bytes_are_known_without_being_read(lab: Arc<Lab>) -> anyhow::R
         // If they were decoded, they would differ.
         sqlx::query("UPDATE sync.order_queue SET content_hash = 'another'").execute(&lab.pool).await?;
         let run = api.sync(&lab).await?;
-        assert_eq!((run.fetched, run.unchanged == 1), (1, is_known));
+        assert_eq!((run.counters.fetched, run.counters.unchanged == 1), (1, is_known));
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ async fn an_order_never_found_has_a_row_too(lab: Arc<Lab>) -> anyhow::Result<()>
     let api = Api::start(Value::Null).await;
     api.answer(Answer::not_found());
     let run = api.sync(&lab).await?;
-    assert_eq!((run.closed, run.fetched, run.status.as_str()), (1, 0, "succeeded"));
+    assert_eq!((run.counters.closed, run.counters.fetched, run.status.as_str()), (1, 0, "succeeded"));
     let row = "SELECT concat_ws(' ', o.status, o.coverage, q.state, o.closed_at = q.closed_at, o.message_count)
                FROM chat.orders AS o JOIN sync.order_queue AS q USING (order_id)";
     assert_eq!(lab.text(row).await?.as_deref(), Some("closed not_found closed t 0"));

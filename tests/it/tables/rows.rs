@@ -123,10 +123,13 @@ async fn values_of_another_type_make_the_same_rows(lab: Arc<Lab>) -> anyhow::Res
     });
     let api = Api::start(gateway).await;
     let run = api.sync(&lab).await?;
-    assert_eq!((run.status.as_str(), run.messages_inserted, run.messages_left_out), ("succeeded", 1, 0));
+    assert_eq!(
+        (run.status.as_str(), run.counters.messages_inserted, run.counters.messages_left_out),
+        ("succeeded", 1, 0)
+    );
     assert_eq!(lab.count("SELECT count(*) FROM sync.rejects").await?, 0);
     let before = tuples(&lab).await?;
-    assert_eq!(api.sync_reply(&lab, documented).await?.messages_updated, 0);
+    assert_eq!(api.sync_reply(&lab, documented).await?.counters.messages_updated, 0);
     assert_eq!(tuples(&lab).await?, before);
     Ok(())
 }

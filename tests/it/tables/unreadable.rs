@@ -25,7 +25,7 @@ async fn an_unreadable_field_loses_only_that_field(lab: Arc<Lab>) -> anyhow::Res
     ]});
     let api = Api::start(reply).await;
     let run = api.sync(&lab).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.messages_inserted), ("succeeded", 1, 4));
+    assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.messages_inserted), ("succeeded", 1, 4));
     let rows = "SELECT string_agg(concat_ws(' ', message_id, body, unreadable, extra), '; ' ORDER BY position)
                 FROM chat.messages";
     let expected = [
@@ -151,7 +151,7 @@ async fn a_reject_is_kept_once(lab: Arc<Lab>) -> anyhow::Result<()> {
     let reply = json!({"chat_messages": [{"id": 1, "body": "good"}, {"body": "no id"}]});
     let api = Api::start(reply.clone()).await;
     let run = api.sync(&lab).await?;
-    assert_eq!((run.fetched, run.messages_inserted, run.status.as_str()), (1, 1, "succeeded"));
+    assert_eq!((run.counters.fetched, run.counters.messages_inserted, run.status.as_str()), (1, 1, "succeeded"));
     let reject = "SELECT concat_ws(' | ', kind, http_status, json_path, body, body_bytes) FROM sync.rejects";
     let expected = r#"partly_understood | 200 | $.chat_messages[1].id | {"body":"no id"} | 16"#;
     assert_eq!(lab.text(reject).await?.as_deref(), Some(expected));

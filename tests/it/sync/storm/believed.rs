@@ -27,7 +27,10 @@ async fn forgotten_orders_do_not_keep_live_ones_from_being_read(lab: Arc<Lab>) -
     .await?;
     let api = Recorder::start(|asked| if number(asked) <= 300 { Answer::not_found() } else { read(asked) }).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("succeeded", 700, 300, 0));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.closed, run.counters.held),
+        ("succeeded", 700, 300, 0)
+    );
     Ok(())
 }
 
@@ -35,7 +38,7 @@ async fn orders_that_were_closed_before_are_closed_again(lab: Arc<Lab>) -> anyho
     feed(&lab, 1_000).await?;
     let answer = |asked: &Asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) };
     let api = Recorder::start(answer).await;
-    assert_eq!(one_run(&lab, &api).await?.closed, 200);
+    assert_eq!(one_run(&lab, &api).await?.counters.closed, 200);
     let ids: Vec<String> = (1..=1_000).map(|number| format!("order-{number}")).collect();
     let ids = ids.join("\n");
     let reopen = Finished::of_input(lab.with_database(&["enqueue", "--reopen", "-"]), ids.as_bytes()).await?;
@@ -43,7 +46,10 @@ async fn orders_that_were_closed_before_are_closed_again(lab: Arc<Lab>) -> anyho
     // The closed ones first.
     execute(&lab, "UPDATE sync.order_queue SET priority = 1 WHERE substr(order_id, 7)::int % 5 = 0").await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("succeeded", 800, 200, 0));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.closed, run.counters.held),
+        ("succeeded", 800, 200, 0)
+    );
     Ok(())
 }
 
@@ -61,7 +67,7 @@ async fn orders_that_expired_in_time_are_captured_and_hold_nothing_up(lab: Arc<L
         .await?;
     let api = Recorder::start(|asked| if number(asked) <= 320 { expired() } else { read(asked) }).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.held), ("succeeded", 700, 0));
+    assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.held), ("succeeded", 700, 0));
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 320);
     Ok(())
 }
@@ -71,7 +77,7 @@ async fn any_share_of_new_orders_may_be_unknown_beside_good_replies(lab: Arc<Lab
     let api =
         Recorder::start(|asked| if number(asked).is_multiple_of(4) { read(asked) } else { Answer::not_found() }).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.closed, run.fetched), ("succeeded", 750, 250));
+    assert_eq!((run.status.as_str(), run.counters.closed, run.counters.fetched), ("succeeded", 750, 250));
     Ok(())
 }
 
@@ -79,14 +85,14 @@ async fn a_first_small_run_is_believed_and_a_flood_is_not(lab: Arc<Lab>) -> anyh
     feed(&lab, 99).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.closed), ("succeeded", 99));
+    assert_eq!((run.status.as_str(), run.counters.closed), ("succeeded", 99));
 
     // The hundredth order of a day is too many, until the next day.
     lab.enqueue(&["order-100"]).await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.closed, run.held), ("failed", 0, 1));
+    assert_eq!((run.status.as_str(), run.counters.closed, run.counters.held), ("failed", 0, 1));
     lab.let_time_pass(std::time::Duration::from_hours(26)).await?;
-    assert_eq!(one_run(&lab, &api).await?.closed, 1);
+    assert_eq!(one_run(&lab, &api).await?.counters.closed, 1);
     Ok(())
 }
 
@@ -97,7 +103,10 @@ async fn a_few_new_orders_need_no_probe_to_be_closed(lab: Arc<Lab>) -> anyhow::R
     lab.enqueue(&["unknown"]).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.closed, run.held, api.asked().len()), ("succeeded", 1, 0, 1));
+    assert_eq!(
+        (run.status.as_str(), run.counters.closed, run.counters.held, api.asked().len()),
+        ("succeeded", 1, 0, 1)
+    );
     Ok(())
 }
 
@@ -108,7 +117,10 @@ async fn a_single_order_that_vanished_is_closed_after_a_probe(lab: Arc<Lab>) -> 
     let before = lab.dump("chat").await?;
     let api = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { changed(asked) }).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.claimed, run.closed, run.requests), ("succeeded", 1, 1, 2));
+    assert_eq!(
+        (run.status.as_str(), run.counters.claimed, run.counters.closed, run.sent.requests),
+        ("succeeded", 1, 1, 2)
+    );
     assert_eq!(times_asked(&api).len(), 2, "the order, and one that is known to be readable");
     let after = lab.dump("chat").await?;
     let changed = after.iter().filter(|row| !before.contains(row)).count();
@@ -119,7 +131,7 @@ async fn a_single_order_that_vanished_is_closed_after_a_probe(lab: Arc<Lab>) -> 
 async fn old_orders_fed_late_may_all_be_expired(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 300).await?;
     let api = Recorder::start(|_| expired()).await;
-    assert_eq!(one_run(&lab, &api).await?.held, 0);
+    assert_eq!(one_run(&lab, &api).await?.counters.held, 0);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'expired_unread'").await?, 300);
     Ok(())
 }

@@ -26,7 +26,10 @@ async fn what_is_held_is_neither_lost_nor_unproven(lab: Arc<Lab>) -> anyhow::Res
     let api = Recorder::start(|asked| if number(asked) > 150 { expired() } else { Answer::not_found() }).await;
     for _ in 0..2 {
         let run = one_run(&lab, &api).await?;
-        assert_eq!((run.status.as_str(), run.held, run.lost, run.unproven), ("failed", 160, 0, 0));
+        assert_eq!(
+            (run.status.as_str(), run.counters.held, run.counters.lost, run.counters.unproven),
+            ("failed", 160, 0, 0)
+        );
         assert!(run.error.is_some_and(|error| error.contains("held back as closed, 150 order(s)")));
         lab.make_all_due().await?;
     }
@@ -35,21 +38,24 @@ async fn what_is_held_is_neither_lost_nor_unproven(lab: Arc<Lab>) -> anyhow::Res
     assert!(!status.stdout.contains("--failing"), "{}", status.stdout);
     let api = Recorder::start(read).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.lost, run.unproven), ("succeeded", 160, 0, 0));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.lost, run.counters.unproven),
+        ("succeeded", 160, 0, 0)
+    );
     Ok(())
 }
 
 async fn what_is_held_is_closed_when_good_replies_have_shown_the_place_right(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 200).await?;
     let api = Recorder::start(|asked| if number(asked) <= 200 { Answer::not_found() } else { read(asked) }).await;
-    assert_eq!(one_run(&lab, &api).await?.held, 200);
+    assert_eq!(one_run(&lab, &api).await?.counters.held, 200);
     assert_eq!(lab.count(HELD).await?, 200);
     // A good reply in the same id space, in another run.
     lab.enqueue(&["order-201"]).await?;
-    assert_eq!(one_run(&lab, &api).await?.fetched, 1);
+    assert_eq!(one_run(&lab, &api).await?.counters.fetched, 1);
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE held_kind IS NOT NULL").await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.closed), ("succeeded", 200));
+    assert_eq!((run.status.as_str(), run.counters.closed), ("succeeded", 200));
     let dated = "SELECT count(*) FROM sync.order_queue WHERE closed_at < ended_at AND held_kind IS NULL";
     assert_eq!(lab.count(dated).await?, 200, "closed when it was first seen");
     Ok(())
@@ -64,14 +70,14 @@ async fn what_is_held_is_asked_again_after_growing_waits_and_believed_after_a_we
                 FROM sync.order_queue WHERE held_kind = 'closed'";
     for hours in ["1", "6", "24", "24"] {
         let run = one_run(&lab, &api).await?;
-        assert_eq!((run.closed, run.held), (0, 250));
+        assert_eq!((run.counters.closed, run.counters.held), (0, 250));
         assert_eq!(lab.text(wait).await?.as_deref(), Some(hours));
         lab.make_all_due().await?;
     }
     execute(&lab, "UPDATE sync.order_queue SET held_since = now() - interval '8 days' WHERE held_kind IS NOT NULL")
         .await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.closed, run.held, run.fetched), (250, 0, 50));
+    assert_eq!((run.counters.closed, run.counters.held, run.counters.fetched), (250, 0, 50));
     let dated = "SELECT count(*) FROM chat.orders WHERE closed_at BETWEEN now() - interval '9 days' AND now() - interval '7 days'";
     assert_eq!(lab.count(dated).await?, 250);
     Ok(())
@@ -94,7 +100,7 @@ async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<La
     .await?;
     let api = Recorder::start(|_| expired()).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 10, 20));
+    assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.held), ("partial", 10, 20));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'expired'").await?, 20);
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 10);
 
@@ -104,7 +110,7 @@ async fn an_expiry_sooner_than_possible_is_held_until_it_is_possible(lab: Arc<La
     execute(&lab, "UPDATE chat.orders SET last_message_at = last_message_at - interval '23 hours' WHERE last_message_at IS NOT NULL").await?;
     lab.make_all_due().await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.held), ("succeeded", 20, 0));
+    assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.held), ("succeeded", 20, 0));
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders WHERE coverage = 'captured'").await?, 30);
     let first_seen = "SELECT count(*) FROM sync.order_queue WHERE expired_at < now() - interval '22 hours'";
     assert_eq!(lab.count(first_seen).await?, 30);
@@ -122,7 +128,7 @@ async fn a_404_without_the_code_is_held_until_it_is_confirmed(lab: Arc<Lab>) -> 
     };
     let api = Recorder::start(uncoded).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 19, 1));
+    assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.held), ("partial", 19, 1));
     assert_eq!(lab.count("SELECT count(*) FROM sync.order_queue WHERE held_kind = 'not_found_uncoded'").await?, 1);
     let confirm = Finished::of(lab.with_database(&["confirm", "--kind", "closed"])).await?.expect_code(0);
     assert_eq!(confirm.stdout, "1 confirmed (1 not_found_uncoded)\n");
@@ -138,7 +144,7 @@ async fn confirming_settles_what_is_held_without_a_request(lab: Arc<Lab>) -> any
     execute(&lab, "UPDATE chat.orders SET last_message_at = now() - interval '1 hour' WHERE order_id = 'order-3'")
         .await?;
     let api = Recorder::start(|asked| if number(asked) == 3 { expired() } else { Answer::not_found() }).await;
-    assert_eq!(one_run(&lab, &api).await?.held, 120);
+    assert_eq!(one_run(&lab, &api).await?.counters.held, 120);
     let asked = api.asked().len();
 
     let why = Finished::of(lab.with_database(&["why", "order-1"])).await?.expect_code(0);

@@ -28,7 +28,10 @@ async fn any_number_of_malformed_orders_at_the_head_stops_nothing(lab: Arc<Lab>)
     })
     .await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.dead + run.held), ("partial", 500, 120));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.dead + run.counters.held),
+        ("partial", 500, 120)
+    );
     Ok(())
 }
 
@@ -45,7 +48,7 @@ async fn if_all_orders_are_refused_the_run_stops_and_counts_no_failure(lab: Arc<
         let report = lab.sync(api.url(), &[("pace.max_in_flight", "8")]).await?;
         let failure = report.failure.map(|failure| failure.to_string()).unwrap_or_default();
         assert!(failure.contains("were refused alike") && failure.contains(hint), "{failure}");
-        assert_eq!(report.run.status, "failed");
+        assert_eq!(report.run.status.as_str(), "failed");
         // As in `connect::outage`: the limit holds on a slow machine too.
         assert!(api.asked().len() <= 10 + 10 + 1 + 3 * 8, "{} requests", api.asked().len());
         let touched =
@@ -69,8 +72,8 @@ async fn ten_malformed_orders_at_the_head_stop_nothing(lab: Arc<Lab>) -> anyhow:
         })
         .await;
         let run = one_by_one(&lab, &api).await?;
-        assert_eq!((run.status.as_str(), run.fetched, run.held), ("partial", 1_000, 0), "{status}");
-        assert_eq!(run.failed + run.dead, 10);
+        assert_eq!((run.status.as_str(), run.counters.fetched, run.counters.held), ("partial", 1_000, 0), "{status}");
+        assert_eq!(run.counters.failed + run.counters.dead, 10);
     }
     Ok(())
 }

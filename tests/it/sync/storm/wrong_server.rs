@@ -51,7 +51,10 @@ async fn a_storm_in_the_middle_of_a_run_takes_nothing_along(lab: Arc<Lab>) -> an
     })
     .await;
     let run = one_by_one(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("partial", 1_700, 0, 300));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.closed, run.counters.held),
+        ("partial", 1_700, 0, 300)
+    );
     assert_eq!(lab.count(CLOSED).await?, 0);
     Ok(())
 }
@@ -67,8 +70,8 @@ async fn a_storm_in_the_last_orders_of_a_run_takes_nothing_along(lab: Arc<Lab>) 
         )
         .await;
     let run = one_by_one(&lab, &api).await?;
-    assert_eq!((run.fetched, run.closed, run.held), (170, 0, 20));
-    assert_eq!(run.requests, 193, "three that were read a moment before were asked again");
+    assert_eq!((run.counters.fetched, run.counters.closed, run.counters.held), (170, 0, 20));
+    assert_eq!(run.sent.requests, 193, "three that were read a moment before were asked again");
     Ok(())
 }
 
@@ -111,14 +114,14 @@ async fn a_server_that_goes_wrong_closes_no_new_orders_if_a_readable_one_is_unkn
             },
         )
         .await;
-    assert_eq!(one_run(&lab, &api).await?.fetched, 20);
+    assert_eq!(one_run(&lab, &api).await?.counters.fetched, 20);
     sqlx::query("INSERT INTO sync.order_queue (order_id) SELECT 'order-' || n FROM generate_series(21, 720) AS n")
         .execute(&lab.pool)
         .await?;
     // 300 good replies, then none.
     let run = one_by_one(&lab, &api).await?;
-    assert_eq!((run.fetched, run.closed, run.held), (300, 0, 400));
-    assert_eq!(run.requests, 703, "three readable ones were asked");
+    assert_eq!((run.counters.fetched, run.counters.closed, run.counters.held), (300, 0, 400));
+    assert_eq!(run.sent.requests, 703, "three readable ones were asked");
     Ok(())
 }
 
@@ -136,9 +139,9 @@ async fn a_run_that_is_stopped_holds_what_it_cannot_decide(lab: Arc<Lab>) -> any
     let worker = lab.worker(&lab.settings(api.url(), &[("pace.max_in_flight", "1")]));
     let request = Request { trigger: Trigger::Manual, only: None, limit: None };
     let report = worker.run(&request, &stop, &Progress::default()).await?;
-    assert_eq!((report.run.status.as_str(), report.run.closed), ("interrupted", 0));
+    assert_eq!((report.run.status.as_str(), report.run.counters.closed), ("interrupted", 0));
     let held = lab.count(HELD).await?;
-    assert!((40..=41).contains(&held) && report.run.held == held, "{held}");
+    assert!((40..=41).contains(&held) && report.run.counters.held == held.unsigned_abs(), "{held}");
     Ok(())
 }
 
@@ -147,7 +150,7 @@ async fn one_users_unknown_orders_are_held_beside_healthy_users(lab: Arc<Lab>) -
     execute(&lab, "UPDATE sync.order_queue SET connect_user_id = 'user-' || (substr(order_id, 7)::int - 1) / 40")
         .await?;
     let all_good = Recorder::start(read).await;
-    assert_eq!(one_run(&lab, &all_good).await?.fetched, 440);
+    assert_eq!(one_run(&lab, &all_good).await?.counters.fetched, 440);
     lab.make_all_due().await?;
     // The user of the last forty; and a new user with five new orders, all unknown.
     sqlx::query("INSERT INTO sync.order_queue (order_id, connect_user_id) SELECT 'order-' || n, 'new' FROM generate_series(441, 445) AS n")
@@ -155,7 +158,10 @@ async fn one_users_unknown_orders_are_held_beside_healthy_users(lab: Arc<Lab>) -
         .await?;
     let api = Recorder::start(|asked| if number(asked) > 400 { Answer::not_found() } else { read(asked) }).await;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.status.as_str(), run.fetched, run.closed, run.held), ("partial", 400, 0, 45));
+    assert_eq!(
+        (run.status.as_str(), run.counters.fetched, run.counters.closed, run.counters.held),
+        ("partial", 400, 0, 45)
+    );
     let users = "SELECT string_agg(DISTINCT connect_user_id, ' ' ORDER BY connect_user_id) FROM sync.order_queue WHERE held_kind = 'closed'";
     assert_eq!(lab.text(users).await?.as_deref(), Some("new user-10"));
     Ok(())
@@ -165,7 +171,7 @@ async fn small_runs_close_none_of_a_users_orders_beside_those_of_others(lab: Arc
     feed(&lab, 200).await?;
     execute(&lab, "UPDATE sync.order_queue SET connect_user_id = 'user-' || substr(order_id, 7)::int % 5").await?;
     let all_good = Recorder::start(read).await;
-    assert_eq!(one_run(&lab, &all_good).await?.fetched, 200);
+    assert_eq!(one_run(&lab, &all_good).await?.counters.fetched, 200);
     // All orders of one user are unknown now; each run gets three of them and some of other users.
     let api =
         Recorder::start(|asked| if number(asked).is_multiple_of(5) { Answer::not_found() } else { read(asked) }).await;
@@ -179,25 +185,25 @@ async fn small_runs_close_none_of_a_users_orders_beside_those_of_others(lab: Arc
         )
         .await?;
         let run = one_run(&lab, &api).await?;
-        assert_eq!((run.fetched, run.closed, run.held), (20, 0, 3));
+        assert_eq!((run.counters.fetched, run.counters.closed, run.counters.held), (20, 0, 3));
     }
     // A single vanished order is believed, because another one of the same user is readable.
     let api = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
     execute(&lab, "UPDATE sync.order_queue SET due_at = now() WHERE order_id = 'order-1'").await?;
     let run = one_run(&lab, &api).await?;
-    assert_eq!((run.closed, run.held, run.requests), (1, 0, 2));
+    assert_eq!((run.counters.closed, run.counters.held, run.sent.requests), (1, 0, 2));
     Ok(())
 }
 
 async fn what_another_server_said_is_no_evidence_here(lab: Arc<Lab>) -> anyhow::Result<()> {
     feed(&lab, 150).await?;
     let wrong = Recorder::start(|_| Answer::not_found()).await;
-    assert_eq!(one_run(&lab, &wrong).await?.held, 150);
+    assert_eq!(one_run(&lab, &wrong).await?.counters.held, 150);
     execute(&lab, "UPDATE sync.order_queue SET held_since = now() - interval '8 days', due_at = now()").await?;
     // Good replies of the right server are no evidence for the wrong one.
     let right = Recorder::start(|asked| if number(asked) == 1 { Answer::not_found() } else { read(asked) }).await;
     let run = one_run(&lab, &right).await?;
-    assert_eq!((run.fetched, run.closed, run.held), (149, 1, 0));
+    assert_eq!((run.counters.fetched, run.counters.closed, run.counters.held), (149, 1, 0));
     let dated = "SELECT count(*) FROM sync.order_queue WHERE closed_at > now() - interval '1 day'";
     assert_eq!(lab.count(dated).await?, 1);
     Ok(())
