@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Error, Store, Transaction, interval};
-use crate::domain::Settlement;
+use crate::domain::{Reject, Settlement};
 
 /// Stores the rejects of a batch.
 pub(super) async fn insert(
@@ -16,15 +16,13 @@ pub(super) async fn insert(
     run_id: Uuid,
     settlements: &[&Settlement],
 ) -> Result<(), Error> {
-    let rejects: Vec<_> = settlements
-        .iter()
-        .flat_map(|settled| settled.rejects.iter().map(move |(status, kind, fault)| (settled, status, *kind, fault)))
-        .collect();
+    let rejects: Vec<(&Settlement, &Reject)> =
+        settlements.iter().flat_map(|settled| settled.rejects.iter().map(move |reject| (*settled, reject))).collect();
     if rejects.is_empty() {
         return Ok(());
     }
     let statuses: Vec<Option<i16>> =
-        rejects.iter().map(|(_, status, _, _)| status.and_then(|status| i16::try_from(status).ok())).collect();
+        rejects.iter().map(|(_, reject)| reject.http_status.and_then(|status| i16::try_from(status).ok())).collect();
     sqlx::query!(
         "-- insert_rejects
          INSERT INTO sync.rejects (order_id, run_id, received_at, http_status, kind, json_path, reason, body, body_bytes)
@@ -33,13 +31,13 @@ pub(super) async fn insert(
               AS t (order_id, received_at, http_status, kind, json_path, reason, body, body_bytes)",
         run_id,
         &rejects.iter().map(|(settled, ..)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(settled, ..)| settled.answered_at).collect::<Vec<_>>(),
+        &rejects.iter().map(|(settled, ..)| settled.attempt.answered_at).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],
-        &rejects.iter().map(|(_, _, kind, _)| *kind).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(.., fault)| fault.path.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(.., fault)| fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(.., fault)| fault.body()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(.., fault)| i64::try_from(fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+        &rejects.iter().map(|(_, reject)| reject.kind.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(_, reject)| reject.fault.path.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(_, reject)| reject.fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(_, reject)| reject.fault.body()).collect::<Vec<_>>() as &[&str],
+        &rejects.iter().map(|(_, reject)| i64::try_from(reject.fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;

@@ -88,18 +88,20 @@ async fn settle_queue(connection: &mut PgConnection, settlements: &[&Settlement]
         settlements.iter().copied().map(of).collect()
     };
     let order_ids: Vec<&str> = settlements.iter().map(|settled| settled.order_id.as_str()).collect();
-    let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.lease).collect();
-    let states: Vec<&str> = settlements.iter().map(|settled| settled.state.as_str()).collect();
-    let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.due_in)).collect();
-    let failures: Vec<i32> = settlements.iter().map(|settled| settled.failures).collect();
+    let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.queue.lease).collect();
+    let states: Vec<&str> = settlements.iter().map(|settled| settled.queue.state.as_str()).collect();
+    let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.queue.due_in)).collect();
+    let failures: Vec<i32> = settlements.iter().map(|settled| settled.queue.failures).collect();
     let kinds: Vec<Option<&str>> =
-        settlements.iter().map(|settled| settled.note.as_ref().map(|(kind, _)| *kind)).collect();
+        settlements.iter().map(|settled| settled.attempt.note.as_ref().map(|note| note.kind.as_str())).collect();
     let errors: Vec<Option<&str>> =
-        settlements.iter().map(|settled| settled.note.as_ref().map(|(_, text)| text.as_str())).collect();
-    let statuses: Vec<Option<i16>> =
-        settlements.iter().map(|settled| settled.http_status.and_then(|status| status.try_into().ok())).collect();
-    let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.content_hash.as_deref()).collect();
-    let held: Vec<Option<&HeldResult>> = settlements.iter().map(|settled| settled.held.as_ref()).collect();
+        settlements.iter().map(|settled| settled.attempt.note.as_ref().map(|note| note.text.as_str())).collect();
+    let statuses: Vec<Option<i16>> = settlements
+        .iter()
+        .map(|settled| settled.attempt.http_status.and_then(|status| status.try_into().ok()))
+        .collect();
+    let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.queue.content_hash.as_deref()).collect();
+    let held: Vec<Option<&HeldResult>> = settlements.iter().map(|settled| settled.queue.held.as_ref()).collect();
     let settled = sqlx::query_file_scalar!(
         "src/db/sql/settle.sql",
         &order_ids as &[&str],
@@ -109,18 +111,19 @@ async fn settle_queue(connection: &mut PgConnection, settlements: &[&Settlement]
         &failures,
         &kinds as &[Option<&str>],
         &errors as &[Option<&str>],
-        &column(|settled| settled.fetched_at) as &[Option<DateTime<Utc>>],
+        &column(|settled| settled.queue.fetched_at) as &[Option<DateTime<Utc>>],
         &hashes as &[Option<&[u8]>],
-        &column(|settled| settled.expired_at) as &[Option<DateTime<Utc>>],
-        &column(|settled| settled.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
-        &settlements.iter().map(|settled| settled.asked_at).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| settled.counted_failures).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| int(settled.latency().num_milliseconds())).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| int(settled.requests.into())).collect::<Vec<_>>(),
+        &column(|settled| settled.queue.expired_at) as &[Option<DateTime<Utc>>],
+        &column(|settled| settled.chat.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
+        &settlements.iter().map(|settled| settled.attempt.asked_at).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| settled.queue.counted_failures).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.attempt.latency().num_milliseconds())).collect::<Vec<_>>(),
+        &settlements.iter().map(|settled| int(settled.attempt.requests.into())).collect::<Vec<_>>(),
         &statuses as &[Option<i16>],
         &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
-        &settlements.iter().map(|settled| settled.reply_hash.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
-        &settlements.iter().map(|settled| settled.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
+        &settlements.iter().map(|settled| settled.queue.reply_hash.as_deref()).collect::<Vec<_>>()
+            as &[Option<&[u8]>],
+        &settlements.iter().map(|settled| settled.queue.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
             as &[Option<&str>],
         &held.iter().map(|held| held.map(|held| held.kind.as_str())).collect::<Vec<_>>() as &[Option<&str>],
         &held.iter().map(|held| held.map(|held| held.since)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
@@ -149,7 +152,7 @@ fn still_held<'a>(settlements: &[&'a Settlement], held: &HashSet<String>) -> Vec
 fn count(kept: &[&Settlement]) -> Counters {
     let mut counters = Counters { claimed: kept.len() as u64, ..Counters::default() };
     for settled in kept {
-        counters.messages_left_out += settled.messages_left_out as u64;
+        counters.messages_left_out += settled.chat.messages_left_out as u64;
         counters.lost += u64::from(settled.loss == Some(Loss::Unread));
         counters.unproven += u64::from(settled.loss == Some(Loss::Unproven));
         match settled.verdict {

@@ -8,6 +8,7 @@ mod conversation;
 mod fault;
 mod fingerprint;
 mod order;
+mod outcome;
 mod policy;
 mod schedule;
 mod settlement;
@@ -20,8 +21,10 @@ pub use fingerprint::reply_hash;
 pub use order::{
     ClaimedOrder, Coverage, HeldKind, HeldResult, IdSpace, InvalidId, Lease, NewOrder, OrderId, OrderState, TokenKind,
 };
+pub use outcome::{Failure, Outcome, Refusal};
 pub use policy::{FailureKind, Policy, Then};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use settlement::{
-    Failure, Loss, OrderChange, Outcome, QueuePolicy, Refusal, Settlement, Suspicion, Verdict, confirm, settle,
+    Attempt, ChatChange, Loss, Note, NoteKind, OrderChange, QueueChange, QueuePolicy, Reject, Settlement, Suspicion,
+    Verdict, confirm, settle,
 };

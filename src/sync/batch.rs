@@ -79,6 +79,6 @@ impl BatchQueue {
 }
 
 fn size(answered: &Answered) -> (usize, usize) {
-    let messages = answered.settlement.conversation.as_ref().map_or(0, |read| read.messages.len());
+    let messages = answered.settlement.chat.conversation.as_ref().map_or(0, |read| read.messages.len());
     (messages, answered.reservation.bytes())
 }

@@ -20,14 +20,14 @@ impl Failures {
     /// Counts the failed and held orders of a written batch.
     pub(super) fn count(&self, written: &[&Settlement]) {
         for settled in written {
-            let kind = match (settled.verdict, &settled.note, &settled.held) {
+            let kind = match (settled.verdict, &settled.attempt.note, &settled.queue.held) {
                 (Verdict::Held, _, Some(held)) => match held.kind {
                     HeldKind::Closed => "held back as closed",
                     HeldKind::NotFoundUncoded => "held back as not_found_uncoded",
                     HeldKind::Expired => "held back as expired",
                     HeldKind::Refused => "held back as refused",
                 },
-                (Verdict::Failed | Verdict::Dead, Some((kind, _)), _) => kind,
+                (Verdict::Failed | Verdict::Dead, Some(note), _) => note.kind.as_str(),
                 _ => continue,
             };
             self.note(kind, settled.order_id.as_str());

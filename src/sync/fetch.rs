@@ -11,7 +11,7 @@ use super::Error;
 use super::answered::Answered;
 use super::run::RunContext;
 use crate::connect::Answer;
-use crate::domain::{ClaimedOrder, Settlement, settle};
+use crate::domain::{ClaimedOrder, Note, settle};
 
 /// Fetches claimed orders until there are no more or `pass` is cancelled. Each is a task, so that decoding uses all
 /// cores.
@@ -66,11 +66,15 @@ async fn fetch_one(run: Arc<RunContext>, mut order: ClaimedOrder, out: Sender<An
     // A read counts from when it was asked for, an end from when it was answered: both prove less rather than more.
     let asked_at = run.clock.time_of(fetched.asked_at);
     let answered_at = run.clock.now();
-    let settlement = settle(&order, outcome, asked_at, answered_at, &run.policy, fastrand::f64());
-    let settlement = Box::new(Settlement { requests: fetched.requests, token_kind: fetched.token_kind, ..settlement });
-    if let Some((kind, message)) = &settlement.note {
-        tracing::warn!(order_id = %order.order_id, kind, verdict = ?settlement.verdict, "{message}");
+    let mut settlement = settle(&order, outcome, asked_at, answered_at, &run.policy, fastrand::f64());
+    settlement.attempt.requests = fetched.requests;
+    settlement.queue.token_kind = fetched.token_kind;
+    if let Some(Note { kind, text }) = &settlement.attempt.note {
+        tracing::warn!(
+            order_id = %order.order_id, kind = kind.as_str(), verdict = ?settlement.verdict, reason = text, "not fully read"
+        );
     }
+    let settlement = Box::new(settlement);
     let answered = Answered { order: Box::new(order), settlement, reservation: fetched.reservation };
     // The receiver is gone only after the write stage has failed, which is reported there.
     let _ = out.send(answered).await;

@@ -193,7 +193,7 @@ impl Guard {
         };
         // Waiting replies must not block memory for new ones. Most contain nothing but the held result.
         let reservation = std::mem::take(&mut answered.reservation);
-        if answered.settlement.conversation.is_some() || !answered.settlement.rejects.is_empty() {
+        if answered.settlement.chat.conversation.is_some() || !answered.settlement.rejects.is_empty() {
             self.waiting_bytes += reservation.bytes();
         }
         let stretch = if is_vanished { of_known } else { of_all };
@@ -353,7 +353,7 @@ impl Guard {
         let held = suspect.answered.order.held.as_ref();
         if held.is_some_and(|held| {
             held.kind == suspect.suspicion.held_kind()
-                && suspect.answered.settlement.answered_at - held.since >= BELIEVED_AFTER
+                && suspect.answered.settlement.attempt.answered_at - held.since >= BELIEVED_AFTER
         }) {
             return is_good || space.was_good;
         }

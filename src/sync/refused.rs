@@ -8,7 +8,7 @@ use super::run::RunContext;
 use crate::db::runs::Counters;
 use crate::db::settle::NotWritten;
 use crate::db::{self, runs, settle};
-use crate::domain::{Failure, FailureKind, Fault, Outcome, QueuePolicy, Settlement};
+use crate::domain::{self, Attempt, Failure, FailureKind, Fault, Note, NoteKind, Outcome, QueuePolicy, Settlement};
 
 const NOT_STORABLE: &str = "the database refuses its rows, and the text of the refusal";
 
@@ -55,33 +55,34 @@ impl Answered {
     /// rejects, the conversation, everything but the queue row. Returns false if nothing is left to remove.
     fn give_way(&mut self, refusal: &NotWritten, policy: &QueuePolicy) -> bool {
         let (settlement, order_id, error) = (&mut self.settlement, &self.order.order_id, &refusal.error);
-        let is_put_aside = |settlement: &Settlement| {
-            settlement.note.as_ref().is_some_and(|(kind, _)| *kind == FailureKind::NotStorable.as_str())
-        };
-        if refusal.is_of_rejects && settlement.rejects.iter().any(|(.., fault)| !fault.body().is_empty()) {
+        let is_put_aside = |note: &&Note| note.kind == NoteKind::Failure(FailureKind::NotStorable);
+        let put_aside = settlement.attempt.note.as_ref().filter(is_put_aside);
+        if refusal.is_of_rejects && settlement.rejects.iter().any(|reject| !reject.fault.body().is_empty()) {
             tracing::warn!(%order_id, %error, "its reject is kept without the body");
-            settlement.rejects.iter_mut().for_each(|(.., fault)| fault.drop_body());
+            settlement.rejects.iter_mut().for_each(|reject| reject.fault.drop_body());
         } else if refusal.is_of_rejects && !settlement.rejects.is_empty() {
             tracing::warn!(%order_id, %error, "sync.rejects takes no row of it");
             settlement.rejects.clear();
-        } else if error.is_duplicate() && !settlement.is_stored {
+        } else if error.is_duplicate() && !settlement.chat.is_stored {
             // The row in chat.orders was deleted by hand while rows in other tables were left.
-            settlement.is_stored = true;
-        } else if !is_put_aside(settlement) {
-            self.put_aside(error, policy);
-        } else if settlement.order.is_some() || settlement.note.as_ref().is_some_and(|(_, text)| text != NOT_STORABLE) {
-            settlement.order = None;
+            settlement.chat.is_stored = true;
+        } else if let Some(note) = put_aside {
+            if settlement.chat.order.is_none() && note.text == NOT_STORABLE {
+                return false;
+            }
+            settlement.chat.order = None;
             settlement.rejects.clear();
-            settlement.note = Some((FailureKind::NotStorable.as_str(), NOT_STORABLE.to_owned()));
+            let kind = NoteKind::Failure(FailureKind::NotStorable);
+            settlement.attempt.note = Some(Note { kind, text: NOT_STORABLE.to_owned() });
         } else {
-            return false;
+            self.put_aside(error, policy);
         }
         true
     }
 
     /// Fails the order, and keeps the refused reply for inspection.
     fn put_aside(&mut self, refusal: &db::Error, policy: &QueuePolicy) {
-        let conversation = self.settlement.conversation.take();
+        let conversation = self.settlement.chat.conversation.take();
         let mut rejects = std::mem::take(&mut self.settlement.rejects);
         let body = serde_json::to_string(&conversation).unwrap_or_default();
         let reason = refusal.to_string();
@@ -94,11 +95,13 @@ impl Answered {
             reject: Some(Fault::new("$", reason, body.as_bytes())),
         };
         tracing::warn!(order_id = %self.order.order_id, "{}", failure.message);
-        let (asked_at, answered_at) = (self.settlement.asked_at, self.settlement.answered_at);
+        let Attempt { asked_at, answered_at, requests, .. } = self.settlement.attempt;
+        let token_kind = self.settlement.queue.token_kind;
         let outcome = Outcome::Failed(failure);
-        let settlement = crate::domain::settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
-        rejects.extend(settlement.rejects);
-        let (requests, token_kind) = (self.settlement.requests, self.settlement.token_kind);
-        *self.settlement = Settlement { token_kind, requests, rejects, ..settlement };
+        let mut settlement = domain::settle(&self.order, outcome, asked_at, answered_at, policy, fastrand::f64());
+        rejects.append(&mut settlement.rejects);
+        (settlement.rejects, settlement.attempt.requests) = (rejects, requests);
+        settlement.queue.token_kind = token_kind;
+        *self.settlement = settlement;
     }
 }

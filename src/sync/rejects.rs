@@ -42,7 +42,7 @@ impl RejectLimits {
     /// Counts the rejects of a written batch.
     pub(super) fn note(&self, settlements: &[&Settlement]) {
         let rejects = settlements.iter().flat_map(|settled| &settled.rejects);
-        let bytes: usize = rejects.map(|(.., fault)| fault.body().len() + ROW_BYTES).sum();
+        let bytes: usize = rejects.map(|reject| reject.fault.body().len() + ROW_BYTES).sum();
         self.added.fetch_add(bytes as u64, Relaxed);
     }
 

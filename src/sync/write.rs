@@ -89,7 +89,7 @@ pub(super) async fn write_all(run: &Arc<RunContext>, answers: Vec<Answered>, pro
 /// Spawned as a task: building the columns of a batch would otherwise delay the other stages.
 async fn write_batch(run: Arc<RunContext>, batch: Vec<Answered>) -> Written {
     let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
-    let has_storable_messages = batch.iter().any(|answered| answered.settlement.has_storable_messages);
+    let has_storable_messages = batch.iter().any(|answered| answered.settlement.chat.has_storable_messages);
     refused::write(&run, batch).await?;
     run.has_stored.fetch_or(has_storable_messages, Relaxed);
     run.rejects.apply_to_flood(&run.halt).await;

@@ -31,7 +31,7 @@ pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -
     let messages: Vec<_> =
         read.iter().flat_map(|(settled, read)| read.messages.iter().map(|message| (*settled, message))).collect();
     let participants: Vec<_> = people::participations(&read).into_iter().collect();
-    let orders: Vec<_> = new.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
+    let orders: Vec<_> = new.iter().filter_map(|settled| Some((*settled, settled.chat.order?))).collect();
     let inserted = copy(connection, MESSAGES, &messages, put_message).await?;
     copy(connection, PARTICIPANTS, &participants, put_participant).await?;
     copy(connection, ORDERS, &orders, put_order).await?;
@@ -70,7 +70,7 @@ fn put_participant(
 
 fn put_order(row: &mut CopyRow, (settled, order): &(&Settlement, OrderChange)) -> Result<(), Error> {
     let nothing = &Conversation::default();
-    let conversation = settled.conversation.as_ref().unwrap_or(nothing);
+    let conversation = settled.chat.conversation.as_ref().unwrap_or(nothing);
     let times = || conversation.messages.iter().filter_map(|message| message.created_at);
     row.put(settled.order_id.as_str())?
         .put(order.status.as_str())?

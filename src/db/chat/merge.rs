@@ -91,12 +91,12 @@ impl<'a> MessageColumns<'a> {
 }
 
 async fn mark_removed(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<u64, Error> {
-    let full: Vec<_> = read.iter().filter(|(settled, _)| settled.marks_removed).collect();
+    let full: Vec<_> = read.iter().filter(|(settled, _)| settled.chat.marks_removed).collect();
     if full.is_empty() {
         return Ok(0);
     }
     let order_ids: Vec<&str> = full.iter().map(|(settled, _)| settled.order_id.as_str()).collect();
-    let seen_at: Vec<DateTime<Utc>> = full.iter().map(|(settled, _)| settled.asked_at).collect();
+    let seen_at: Vec<DateTime<Utc>> = full.iter().map(|(settled, _)| settled.attempt.asked_at).collect();
     let (reply_orders, reply_messages): (Vec<&str>, Vec<i64>) = full
         .iter()
         .flat_map(|(settled, conversation)| {
@@ -151,12 +151,12 @@ async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
 
 /// Must run last: it counts the rows of `chat.messages`.
 async fn update_orders(connection: &mut PgConnection, stored: &[&Settlement]) -> Result<(), Error> {
-    let changes: Vec<_> = stored.iter().filter_map(|settled| Some((*settled, settled.order?))).collect();
+    let changes: Vec<_> = stored.iter().filter_map(|settled| Some((*settled, settled.chat.order?))).collect();
     if changes.is_empty() {
         return Ok(());
     }
     let of_conversation = |value: fn(&Conversation) -> Option<i64>| -> Vec<Option<i64>> {
-        changes.iter().map(|(settled, _)| settled.conversation.as_ref().and_then(value)).collect()
+        changes.iter().map(|(settled, _)| settled.chat.conversation.as_ref().and_then(value)).collect()
     };
     let customer = |read: &Conversation| read.metadata.customer.as_ref().map(|user| user.id);
     let shopper = |read: &Conversation| read.metadata.current_shopper.as_ref().map(|user| user.id);
@@ -169,7 +169,7 @@ async fn update_orders(connection: &mut PgConnection, stored: &[&Settlement]) ->
         &of_conversation(Conversation::instacart_order_id) as &[Option<i64>],
         &of_conversation(customer) as &[Option<i64>],
         &of_conversation(shopper) as &[Option<i64>],
-        &changes.iter().map(|(settled, _)| settled.conversation.is_some()).collect::<Vec<_>>(),
+        &changes.iter().map(|(settled, _)| settled.chat.conversation.is_some()).collect::<Vec<_>>(),
         &changes.iter().map(|(settled, _)| messages_left_out(settled)).collect::<Vec<_>>() as &[Option<i32>],
     )
     .execute(connection)

@@ -20,7 +20,7 @@ pub(super) type Participation<'a> = (&'a str, ChatUserId, &'static str);
 /// All chat users of a batch. The latest reply wins; a missing name or picture erases none.
 pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>> {
     let mut by_age: Vec<_> = read.iter().collect();
-    by_age.sort_by_key(|(settled, _)| settled.asked_at);
+    by_age.sort_by_key(|(settled, _)| settled.attempt.asked_at);
     let mut users: BTreeMap<ChatUserId, Sighting> = BTreeMap::new();
     for (settled, conversation) in by_age {
         let others = correspondents(conversation).into_iter().map(|id| (id, None));
@@ -28,12 +28,12 @@ pub(super) fn users<'a>(read: &[Read<'a>]) -> BTreeMap<ChatUserId, Sighting<'a>>
             let sighting = users.entry(id).or_insert(Sighting {
                 display_name: None,
                 avatar_url: None,
-                observed_at: settled.asked_at,
+                observed_at: settled.attempt.asked_at,
             });
             if let Some(user) = named {
                 sighting.display_name = user.display_name.as_deref().or(sighting.display_name);
                 sighting.avatar_url = user.avatar_url.as_deref().or(sighting.avatar_url);
-                sighting.observed_at = settled.asked_at;
+                sighting.observed_at = settled.attempt.asked_at;
             }
         }
     }

@@ -23,7 +23,7 @@ pub struct Written {
 /// Fails with a unique violation if an order without a row in `chat.orders` has rows in other tables.
 pub async fn upsert(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<Written, Error> {
     let (stored, new): (Vec<&Settlement>, Vec<&Settlement>) =
-        settlements.iter().copied().partition(|settled| settled.is_stored);
+        settlements.iter().copied().partition(|settled| settled.chat.is_stored);
     let is_copied = new.is_empty() || !is_row_security_active(connection).await?;
     let (stored, new) = if is_copied { (stored, new) } else { (settlements.to_vec(), Vec::new()) };
     let added = add::orders(connection, &new).await?;

@@ -1,9 +1,15 @@
 //! Tests the policy, rule by rule.
 
-use chrono::TimeDelta;
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::rules::backoff;
 use super::*;
-use crate::domain::Message;
+use crate::domain::{
+    ClaimedOrder, Conversation, Coverage, Failure, FailureKind, Fault, HeldKind, HeldResult, IdSpace, Message, OrderId,
+    OrderState, Outcome,
+};
 
 fn policy() -> QueuePolicy {
     QueuePolicy {
@@ -73,7 +79,7 @@ fn settle_now(order: &ClaimedOrder, outcome: Outcome) -> Settlement {
 }
 
 fn coverage(order: &ClaimedOrder, outcome: Outcome) -> Coverage {
-    settle_now(order, outcome).order.expect("the order changes").coverage
+    settle_now(order, outcome).chat.order.expect("the order changes").coverage
 }
 
 #[test]
@@ -107,35 +113,41 @@ fn a_404_after_a_read_is_not_called_not_found() {
 #[test]
 fn an_emptied_reply_is_neither_a_change_nor_a_good_read() {
     let settled = settle_now(&read_before(1, true), answered(Conversation::default()));
-    assert_eq!(settled.fetched_at, None);
-    assert_eq!(settled.state, OrderState::Open);
-    assert!(settled.conversation.is_none() && settled.order.is_none() && settled.content_hash.is_none());
+    assert_eq!(settled.queue.fetched_at, None);
+    assert_eq!(settled.queue.state, OrderState::Open);
+    assert!(
+        settled.chat.conversation.is_none() && settled.chat.order.is_none() && settled.queue.content_hash.is_none()
+    );
 }
 
 #[test]
 fn an_order_put_back_is_open_even_if_its_conversation_was_emptied() {
     let put_back = ClaimedOrder { content_hash: None, ..read_before(1, true) };
     let settled = settle_now(&put_back, answered(Conversation::default()));
-    assert_eq!(settled.order.map(|order| (order.status, order.closed_at)), Some((OrderState::Open, None)));
-    assert!(settled.fetched_at.is_none() && settled.conversation.is_none() && settled.content_hash.is_none());
+    assert_eq!(settled.chat.order.map(|order| (order.status, order.closed_at)), Some((OrderState::Open, None)));
+    assert!(
+        settled.queue.fetched_at.is_none()
+            && settled.chat.conversation.is_none()
+            && settled.queue.content_hash.is_none()
+    );
 }
 
 #[test]
 fn an_unchanged_reply_is_a_good_read_that_writes_nothing() {
     let settled = settle_now(&read_before(1, true), answered(one_message()));
-    assert_eq!(settled.fetched_at, Some(now()));
-    assert!(settled.conversation.is_none() && settled.order.is_none());
+    assert_eq!(settled.queue.fetched_at, Some(now()));
+    assert!(settled.chat.conversation.is_none() && settled.chat.order.is_none());
     assert_eq!(settled.verdict, Verdict::Unchanged);
 }
 
 #[test]
 fn a_quiet_order_settles_only_if_the_api_never_reports_expiry() {
     let quiet = read_before(7 * 24, true);
-    assert_eq!(settle_now(&quiet, answered(one_message())).state, OrderState::Quiet);
+    assert_eq!(settle_now(&quiet, answered(one_message())).queue.state, OrderState::Quiet);
     let mut speaking = one_message();
     speaking.is_expired = Some(false);
     let order = ClaimedOrder { content_hash: Some(speaking.content_hash()), ..quiet };
-    assert_eq!(settle_now(&order, answered(speaking)).state, OrderState::Open);
+    assert_eq!(settle_now(&order, answered(speaking)).queue.state, OrderState::Open);
 }
 
 #[test]
@@ -143,18 +155,18 @@ fn a_partly_decoded_reply_removes_nothing() {
     let mut partial = one_message();
     partial.faults.push(Fault::new("$.chat_messages[1]", "no id", b"{}"));
     let settled = settle_now(&read_before(1, true), answered(partial));
-    assert!(!settled.marks_removed);
+    assert!(!settled.chat.marks_removed);
     assert_eq!(settled.rejects.len(), 1);
-    assert_eq!(settled.note.map(|(kind, _)| kind), Some("partly_understood"));
+    assert_eq!(settled.attempt.note.map(|note| note.kind), Some(NoteKind::PartlyUnderstood));
 }
 
 #[test]
 fn a_read_that_left_a_message_out_proves_nothing() {
     let mut partial = one_message();
     partial.faults.push(Fault::new("$.chat_messages[1].id", "", b""));
-    assert_eq!(settle_now(&never_fetched(), answered(partial.clone())).fetched_at, None);
+    assert_eq!(settle_now(&never_fetched(), answered(partial.clone())).queue.fetched_at, None);
     partial.faults[0].path = "$.metadata.customer".into();
-    assert_eq!(settle_now(&never_fetched(), answered(partial)).fetched_at, Some(now()));
+    assert_eq!(settle_now(&never_fetched(), answered(partial)).queue.fetched_at, Some(now()));
     let read_in_part = ClaimedOrder { last_fetched_at: None, ..read_before(1, true) };
     assert_eq!(coverage(&read_in_part, answered(expired())), Coverage::ExpiredPartial);
     assert_eq!(coverage(&read_in_part, Outcome::NotFound), Coverage::ExpiredPartial);
@@ -168,7 +180,7 @@ fn a_read_that_may_have_hidden_the_end_proves_nothing() {
         messages,
         ..Conversation::default()
     };
-    let fetched_at = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).fetched_at;
+    let fetched_at = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).queue.fetched_at;
     for path in ["$.is_expired", "$.metadata", "$.metadata.is_expired"] {
         assert_eq!(fetched_at(&never_fetched(), with_fault(path, None, Vec::new())), None, "{path}");
     }
@@ -178,8 +190,8 @@ fn a_read_that_may_have_hidden_the_end_proves_nothing() {
     let emptied = || with_fault("$.metadata.shoppers[0].id", None, Vec::new());
     let known = ClaimedOrder { coverage: Coverage::Captured, ..read_before(30, true) };
     let settled = settle_now(&known, answered(emptied()));
-    assert_eq!((settled.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a value to keep");
-    assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
+    assert_eq!((settled.queue.fetched_at, settled.rejects.len()), (None, 1), "emptied, with a value to keep");
+    assert_eq!(settled.chat.order.map(|order| order.coverage), Some(Coverage::Captured));
     let grown = with_fault("$.metadata.shoppers[0].id", None, one_message().messages);
     assert_eq!(fetched_at(&read_before(30, true), grown), Some(now()));
 }
@@ -231,8 +243,8 @@ fn an_order_fed_again_after_it_was_emptied_settles_too() {
         ..never_fetched()
     };
     let read = |days| settle_now(&fed_again(days), answered(Conversation::default()));
-    assert_eq!(read(6).state, OrderState::Open);
-    assert_eq!((read(7).state, read(7).due_in), (OrderState::Quiet, Duration::ZERO));
+    assert_eq!(read(6).queue.state, OrderState::Open);
+    assert_eq!((read(7).queue.state, read(7).queue.due_in), (OrderState::Quiet, Duration::ZERO));
 }
 
 #[test]
@@ -247,18 +259,18 @@ fn failures_back_off_until_the_order_is_dead() {
     let failure = |kind| Outcome::Failed(failed(kind));
     let counted = || failure(FailureKind::NotUnderstood);
     let first = settle_now(&never_fetched(), counted());
-    assert_eq!((first.state, first.due_in), (OrderState::Pending, Duration::from_mins(1)));
+    assert_eq!((first.queue.state, first.queue.due_in), (OrderState::Pending, Duration::from_mins(1)));
     let second = settle_now(&ClaimedOrder { failures: 1, ..read_before(1, true) }, counted());
-    assert_eq!((second.state, second.due_in), (OrderState::Open, Duration::from_mins(2)));
+    assert_eq!((second.queue.state, second.queue.due_in), (OrderState::Open, Duration::from_mins(2)));
     let third = settle_now(&ClaimedOrder { failures: 2, counted_failures: 2, ..never_fetched() }, counted());
-    assert_eq!((third.state, third.verdict), (OrderState::Dead, Verdict::Dead));
-    assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).state, OrderState::Dead);
+    assert_eq!((third.queue.state, third.verdict), (OrderState::Dead, Verdict::Dead));
+    assert_eq!(settle_now(&never_fetched(), failure(FailureKind::Refused)).queue.state, OrderState::Dead);
     let kind = FailureKind::NotUnderstood;
     let in_outage =
         Failure { kind, message: String::new(), in_outage: true, http_status: None, code: None, reject: None };
     let spared =
         settle_now(&ClaimedOrder { failures: 2, counted_failures: 2, ..never_fetched() }, Outcome::Failed(in_outage));
-    assert_eq!((spared.state, spared.failures, spared.counted_failures), (OrderState::Pending, 3, 2));
+    assert_eq!((spared.queue.state, spared.queue.failures, spared.queue.counted_failures), (OrderState::Pending, 3, 2));
     let patient = QueuePolicy { max_failures: i32::MAX, ..policy() };
     for failures in [10, 31, 100, i32::MAX - 2] {
         let wait = backoff(&patient, failures, 1.0);
@@ -300,24 +312,31 @@ fn a_held_result_leaves_the_order_unchanged_and_is_checked_after_growing_waits()
     for (times, hours) in [(1, 1), (2, 6), (3, 24), (4, 24)] {
         let settled = settle_now(&order, Outcome::NotFound);
         let held = settled.hold(&order, Suspicion::Vanished, &id_space);
-        assert_eq!((held.state, held.verdict, held.outcome()), (OrderState::Open, Verdict::Held, "held"));
-        assert_eq!((held.failures, held.counted_failures, held.due_in), (2, 1, Duration::from_hours(hours)));
-        assert!(held.order.is_none() && held.conversation.is_none() && held.fetched_at.is_none());
+        assert_eq!((held.queue.state, held.verdict, held.outcome()), (OrderState::Open, Verdict::Held, "held"));
+        assert_eq!(
+            (held.queue.failures, held.queue.counted_failures, held.queue.due_in),
+            (2, 1, Duration::from_hours(hours))
+        );
+        assert!(held.chat.order.is_none() && held.chat.conversation.is_none() && held.queue.fetched_at.is_none());
         assert!(held.loss.is_none(), "what is not believed is not lost");
-        let result = held.held.expect("held");
+        let result = held.queue.held.expect("held");
         assert_eq!((result.kind, result.times, result.since), (HeldKind::Closed, times, now()));
         order.held = Some(result);
     }
     order.held.as_mut().expect("held").since -= TimeDelta::hours(3);
     let again = settle_now(&order, Outcome::NotFound).hold(&order, Suspicion::Vanished, &id_space);
-    assert_eq!(again.held.map(|held| held.since), Some(now() - TimeDelta::hours(3)), "as it was first seen");
+    assert_eq!(again.queue.held.map(|held| held.since), Some(now() - TimeDelta::hours(3)), "as it was first seen");
     // An expiry is checked again as soon as it is possible.
     let early = Suspicion::ExpiredEarly { possible_at: now() + TimeDelta::minutes(10) };
     let held = settle_now(&order, answered(expired())).hold(&order, early, &id_space);
-    assert_eq!(held.due_in, Duration::from_mins(10));
-    assert_eq!(held.held.map(|held| (held.kind, held.times)), Some((HeldKind::Expired, 1)), "another kind begins anew");
+    assert_eq!(held.queue.due_in, Duration::from_mins(10));
+    assert_eq!(
+        held.queue.held.map(|held| (held.kind, held.times)),
+        Some((HeldKind::Expired, 1)),
+        "another kind begins anew"
+    );
     // A failure keeps the held result; a good read ends it.
-    assert!(settle_now(&order, Outcome::Same).held.is_none());
+    assert!(settle_now(&order, Outcome::Same).queue.held.is_none());
 }
 
 #[test]
@@ -327,15 +346,15 @@ fn a_believed_result_counts_from_when_it_was_first_seen() {
     };
     let order = ClaimedOrder { held: held(HeldKind::Expired), ..read_before(30, true) };
     let settled = settle_now(&order, answered(expired()));
-    assert_eq!(settled.expired_at, Some(now() - TimeDelta::hours(20)));
-    assert_eq!(settled.order.map(|order| order.coverage), Some(Coverage::Captured));
+    assert_eq!(settled.queue.expired_at, Some(now() - TimeDelta::hours(20)));
+    assert_eq!(settled.chat.order.map(|order| order.coverage), Some(Coverage::Captured));
     for kind in [HeldKind::Closed, HeldKind::NotFoundUncoded] {
         let order = ClaimedOrder { held: held(kind), ..read_before(30, true) };
-        let closed = confirm(&order, now(), &policy()).and_then(|settled| settled.order).expect("closed");
+        let closed = confirm(&order, now(), &policy()).and_then(|settled| settled.chat.order).expect("closed");
         assert_eq!((closed.status, closed.closed_at), (OrderState::Closed, Some(now() - TimeDelta::hours(20))));
     }
     let refused = ClaimedOrder { held: held(HeldKind::Refused), ..never_fetched() };
-    assert_eq!(confirm(&refused, now(), &policy()).map(|settled| settled.state), Some(OrderState::Dead));
+    assert_eq!(confirm(&refused, now(), &policy()).map(|settled| settled.queue.state), Some(OrderState::Dead));
     assert!(confirm(&never_fetched(), now(), &policy()).is_none());
 }
 
@@ -343,7 +362,7 @@ fn a_believed_result_counts_from_when_it_was_first_seen() {
 fn the_history_names_each_attempts_end_in_one_word() {
     let outcome_of = |order: &ClaimedOrder, outcome| {
         let settled = settle_now(order, outcome);
-        (settled.outcome(), settled.http_status)
+        (settled.outcome(), settled.attempt.http_status)
     };
     let fault = Fault::new("$.chat_messages[1]", "", b"");
     let in_part = Conversation { faults: vec![fault], ..one_message() };
@@ -361,7 +380,7 @@ fn the_history_names_each_attempts_end_in_one_word() {
 #[test]
 fn a_completely_decoded_reply_is_recognised_the_next_time() {
     let speaking = || Conversation { is_expired: Some(false), ..one_message() };
-    let remembered = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).reply_hash;
+    let remembered = |order: &ClaimedOrder, conversation| settle_now(order, answered(conversation)).queue.reply_hash;
     assert_eq!(remembered(&never_fetched(), speaking()), Some(vec![7]));
     let known = ClaimedOrder { reply_hash: Some(vec![6]), ..read_before(1, true) };
     assert_eq!(remembered(&known, speaking()), Some(vec![7]));
@@ -372,7 +391,7 @@ fn a_completely_decoded_reply_is_recognised_the_next_time() {
     let emptied = Conversation { messages: Vec::new(), ..speaking() };
     assert_eq!(remembered(&known, emptied), None, "emptied");
     // Nothing was decoded.
-    assert_eq!(settle_now(&known, Outcome::NotFound).reply_hash, Some(vec![6]));
+    assert_eq!(settle_now(&known, Outcome::NotFound).queue.reply_hash, Some(vec![6]));
 }
 
 #[test]
@@ -380,10 +399,13 @@ fn the_same_reply_again_is_a_good_read_without_changes() {
     let known = ClaimedOrder { reply_hash: Some(vec![7]), failures: 3, ..read_before(1, true) };
     assert!(known.knows(&[7]) && !known.knows(&[8]));
     let settled = settle_now(&known, Outcome::Same);
-    assert_eq!((settled.outcome(), settled.http_status), ("unchanged", Some(200)));
-    assert_eq!((settled.state, settled.verdict, settled.failures), (OrderState::Open, Verdict::Unchanged, 0));
-    assert_eq!((settled.fetched_at, settled.reply_hash), (Some(now()), Some(vec![7])));
-    assert_eq!((settled.content_hash, settled.order), (None, None));
+    assert_eq!((settled.outcome(), settled.attempt.http_status), ("unchanged", Some(200)));
+    assert_eq!(
+        (settled.queue.state, settled.verdict, settled.queue.failures),
+        (OrderState::Open, Verdict::Unchanged, 0)
+    );
+    assert_eq!((settled.queue.fetched_at, settled.queue.reply_hash), (Some(now()), Some(vec![7])));
+    assert_eq!((settled.queue.content_hash, settled.chat.order), (None, None));
     let put_back = ClaimedOrder { content_hash: None, ..known };
     assert!(!put_back.knows(&[7]), "whatever became of its rows, the reply is to be written again");
 }
