@@ -38,6 +38,12 @@ fn operations_and_statements_have_names() {
         for method in [".run(", ".run_by_key(", ".read(", "about_orders(store, "] {
             operations.extend(after(&text, &format!("{method}\""), '"').into_iter().map(str::to_owned));
         }
+        // Statements that are put together.
+        statements.extend(
+            after(&text, "format!(\n", '\n')
+                .into_iter()
+                .filter_map(|line| line.trim_start().strip_prefix("\"-- ").map(str::to_owned)),
+        );
         // The text of each statement that is not in a file: what stands between the first quotes of the call.
         for call in ["query!(", "query_scalar!(", "query_as!("] {
             for statement in text.split(call).skip(1) {

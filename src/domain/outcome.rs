@@ -7,7 +7,7 @@ use super::{Conversation, FailureKind, Fault};
 pub enum Outcome {
     /// 200 and decoded, at least partly; with the [`reply_hash`](super::reply_hash).
     Read(Conversation, Vec<u8>),
-    /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`].
+    /// 200 and the same reply as before, byte for byte: [`ClaimedOrder::knows`](super::ClaimedOrder::knows).
     Same,
     /// 404 with the API's error body and code 4000.
     NotFound,
