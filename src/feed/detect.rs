@@ -112,7 +112,8 @@ fn refuse_other_than_ids(first: &str, rest: &[&str], number: u64) -> Result<(), 
         && rest
             .iter()
             .all(|line| is_number(line) || (has_digit(line) && line.chars().count() != first.chars().count()));
-    if is_like_no_other || (is_word(first) && rest.iter().any(|line| has_digit(line))) {
+    let is_above_numbers = rest.len() >= 2 && !is_number(first) && rest.iter().all(|line| is_number(line));
+    if is_like_no_other || is_above_numbers || (is_word(first) && rest.iter().any(|line| has_digit(line))) {
         return Err(Refusal::new(line("looks like the name of a column"), format!("name it order_id; {FORCE}")));
     }
     if rest.iter().filter(|line| has_separators(line)).count() * 2 > rest.len() {

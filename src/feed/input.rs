@@ -70,9 +70,9 @@ impl Sampled {
         let read = input.by_ref().take(SAMPLE_BYTES).read_to_end(&mut sample);
         let beginning = Cursor::new(sample.clone());
         match read {
-            Ok(read) => {
-                Ok(Self { input: Box::new(beginning.chain(input)), sample, is_whole: (read as u64) < SAMPLE_BYTES })
-            }
+            // Do not ask for more: a terminal would want its end a second time.
+            Ok(read) if (read as u64) < SAMPLE_BYTES => Ok(Self { input: Box::new(beginning), sample, is_whole: true }),
+            Ok(_) => Ok(Self { input: Box::new(beginning.chain(input)), sample, is_whole: false }),
             Err(source) if sample.is_empty() => Err(FeedError::Read { line: 1, source }),
             // What came before is read first.
             Err(source) => Ok(Self { input: Box::new(beginning.chain(Broken(Some(source)))), sample, is_whole: false }),

@@ -16,6 +16,13 @@ use crate::domain::NewOrder;
 /// Detects which of the two forms a text has, if any.
 pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -> Result<Format, Refusal> {
     if first.starts_with('[') {
+        let is_row = |line: &&str| {
+            let values = serde_json::from_str::<Vec<Box<RawValue>>>(line).unwrap_or_default();
+            values.len() > 1 && values.iter().all(|value| scalar(value.get()).is_some())
+        };
+        if is_row(&first) && rest.first().is_some_and(is_row) {
+            return Err(Refusal::new("each line is an array of several values", "write objects with order_id"));
+        }
         return check_array(sample, is_whole).map(|()| Format::Array);
     }
     let is_complete = is_whole || !rest.is_empty();
@@ -113,7 +120,9 @@ pub(super) fn element(text: &str) -> Result<NewOrder, String> {
         return object(text);
     }
     match scalar(text).as_deref().map(super::values::clean) {
-        Some(id) if !is_truth(text) && !super::values::is_absent(id) => Ok(NewOrder::new(order_id(id)?)),
+        Some(id) if !is_truth(text) && !super::values::is_absent(id) && Column::of_name(id).is_none() => {
+            Ok(NewOrder::new(order_id(id)?))
+        }
         _ => Err("it is neither an object nor an id".to_owned()),
     }
 }

@@ -45,6 +45,9 @@ pub(super) fn is_id(text: &str) -> bool {
             || matches!(c, ',' | ';' | '|' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '\\')
     };
     !text.contains(is_foreign)
+        // A path, a comment, a changed line of a diff, an end of a line made visible.
+        && !text.starts_with(['/', '#', '+', '-'])
+        && !text.ends_with(['$', '^'])
         && !text.contains("://")
         && !is_absent(text)
         && !is_setting(text)
@@ -191,6 +194,9 @@ pub(super) fn is_footer(line: &str) -> bool {
 pub(super) fn is_word(text: &str) -> bool {
     const LAST_WORDS: [&str; 14] =
         ["id", "ids", "order", "orders", "number", "numbers", "no", "no.", "nr", "uuid", "guid", "key", "code", "ref"];
+    if is_invented(text) {
+        return true;
+    }
     if text.contains(|c: char| !c.is_ascii_alphabetic() && !matches!(c, '_' | '-' | ' ' | '.' | '#')) {
         return false;
     }
@@ -201,6 +207,17 @@ pub(super) fn is_word(text: &str) -> bool {
         camel.map(|(place, _)| place).chain(text.rmatch_indices(['_', '-', ' ']).map(|(place, _)| place + 1)).max();
     let last = text[start.unwrap_or(0)..].to_ascii_lowercase();
     LAST_WORDS.contains(&last.as_str())
+}
+
+/// Returns whether a text is a name that a tool gives to a column without one: `f0_`, `_col0`, `EXPR$0`, `Column1`,
+/// `Unnamed: 0`, `?column?`.
+fn is_invented(text: &str) -> bool {
+    const STEMS: [&str; 9] = ["f", "_col", "_c", "col", "column", "expr$", "field", "unnamed:", "?column?"];
+    let text = text.to_ascii_lowercase();
+    let stem = text.trim_end_matches('_').trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
+    // F12 may be an id.
+    let is_numbered = text.ends_with('_') || (stem != "f" && text.ends_with(|c: char| c.is_ascii_digit()));
+    STEMS.contains(&stem) && (is_numbered || stem == "?column?")
 }
 
 #[cfg(test)]

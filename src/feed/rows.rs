@@ -1,10 +1,17 @@
 //! Rows with named columns, from CSV or JSON, and the orders they describe.
 
+use std::ops::RangeInclusive;
+
+use chrono::Datelike as _;
+
 use super::column::{COLUMNS, Cells, Column};
 use super::error::Refusal;
 use super::lines::{Shape, is_other, is_word};
 use super::values::{self, clean, is_absent, is_spreadsheet_error};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
+
+/// Years of orders. Other programs write 0001, 1899, 1970 or 9999 for "not known".
+const YEARS: RangeInclusive<i32> = 2000..=2100;
 
 /// The columns of a CSV feed, and their separator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +181,11 @@ pub(super) fn order(mut cells: Cells) -> Result<NewOrder, String> {
     }
     let completed_at = take(Column::CompletedAt).map(|text| {
         let hint = "bad completed_at: write a time with its zone, such as 2026-01-31T18:00:00Z";
-        values::time(&text).ok_or(hint)
+        match values::time(&text) {
+            Some(time) if YEARS.contains(&time.year()) => Ok(time),
+            Some(_) => Err("bad completed_at: no order was completed in that year; write nothing if it is not known"),
+            None => Err(hint),
+        }
     });
     let ids_internal =
         take(Column::IdsInternal).map(|text| values::boolean(&text).ok_or("bad ids_internal: write true or false"));
