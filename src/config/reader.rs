@@ -51,6 +51,7 @@ impl Reader {
             reader.report(&key, "is not a setting of chatsync", &hint);
         }
         reader.report_misspelt_variables(&known, &sources.environment);
+        reader.report_unreadable_variables(&sources.unreadable);
         Ok(reader)
     }
 
@@ -70,6 +71,34 @@ impl Reader {
                     origin: name.clone(),
                     what: "is set under a name that is not read".to_owned(),
                     hint: format!("write {}", variable(meant)),
+                });
+            }
+        }
+    }
+
+    /// Reports variables of chatsync, and those of PostgreSQL's clients that lead to a database, whose values are not
+    /// UTF-8. Without them another database would be used.
+    fn report_unreadable_variables(&mut self, unreadable: &[String]) {
+        const OF_CLIENTS: [&str; 11] = [
+            "DATABASE_URL",
+            "PGHOST",
+            "PGHOSTADDR",
+            "PGPORT",
+            "PGUSER",
+            "PGPASSWORD",
+            "PGDATABASE",
+            "PGOPTIONS",
+            "PGSSLMODE",
+            "PGSSLROOTCERT",
+            "PGPASSFILE",
+        ];
+        for name in unreadable {
+            if name.starts_with(PREFIX) || OF_CLIENTS.contains(&name.as_str()) {
+                self.problems.push(Problem {
+                    key: name.clone(),
+                    origin: "the environment".to_owned(),
+                    what: "is not UTF-8".to_owned(),
+                    hint: "write it in UTF-8; in a URL, percent-encode the bytes".to_owned(),
                 });
             }
         }
@@ -131,6 +160,10 @@ impl Reader {
         match Secret::in_file(path.into()) {
             Ok(secret) if secret.get().expose_secret().is_empty() => {
                 self.report(file_key, "names a file that is empty", "write the secret into it, on one line");
+                None
+            }
+            Ok(secret) if secret.get().expose_secret().contains(['\n', '\r']) => {
+                self.report(file_key, "names a file with several lines", "write only the secret into it, on one line");
                 None
             }
             Ok(secret) => Some(Some(secret)),

@@ -1,5 +1,6 @@
 //! Where settings come from: the built-in defaults, a file, the environment.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The built-in defaults, which also list all keys.
@@ -11,6 +12,8 @@ pub struct Sources {
     pub file: ConfigFile,
     /// The environment variables of the process, or of a test.
     pub environment: Vec<(String, String)>,
+    /// Names of variables whose values are not UTF-8.
+    pub unreadable: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -24,19 +27,23 @@ impl Sources {
     /// Returns no source besides the built-in defaults.
     #[must_use]
     pub fn built_in() -> Self {
-        Self { file: ConfigFile::None, environment: Vec::new() }
+        Self { file: ConfigFile::None, environment: Vec::new(), unreadable: Vec::new() }
     }
 
     /// Returns the process's environment, and the given file or else the first one found in a usual place.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
-        // Settings are UTF-8, so other variables are irrelevant.
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        let environment: Vec<_> = std::env::vars_os().filter_map(text).collect();
-        let file = file.or_else(|| usual_files(&environment).into_iter().find(|file| file.is_file()));
-        Self { file: file.map_or(ConfigFile::None, ConfigFile::Given), environment }
+        let (mut environment, mut unreadable) = (Vec::new(), Vec::new());
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => environment.push((name, value)),
+                (Ok(name), Err(_)) => unreadable.push(name),
+                // No setting has such a name.
+                (Err(_), _) => {}
+            }
+        }
+        let file = file.or_else(|| usual_files(&environment).into_iter().find(|file| is_meant(file)));
+        Self { file: file.map_or(ConfigFile::None, ConfigFile::Given), environment, unreadable }
     }
 
     /// Returns whether `DATABASE_URL` is set but overridden by another URL in `CHATSYNC__DATABASE__URL`.
@@ -46,6 +53,16 @@ impl Sources {
         let urls =
             [value("DATABASE_URL"), value("CHATSYNC__DATABASE__URL")].map(|url| url.filter(|url| !url.is_empty()));
         matches!(urls, [Some(unused), Some(used)] if unused != used)
+    }
+}
+
+/// Returns whether there is something at the path, readable or not: a directory that stands for a missing mount, or a
+/// link to nothing, must not lead to the defaults and so to another database. A home directory of another user is not
+/// meant.
+fn is_meant(file: &Path) -> bool {
+    match file.symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::PermissionDenied && file.is_relative(),
     }
 }
 

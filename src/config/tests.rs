@@ -9,7 +9,7 @@ use super::*;
 
 fn environment(variables: &[(&str, &str)]) -> Sources {
     let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sources { file: ConfigFile::None, environment }
+    Sources { environment, ..Sources::built_in() }
 }
 
 fn with_file(text: &str, variables: &[(&str, &str)]) -> (tempfile::NamedTempFile, Sources) {

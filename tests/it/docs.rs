@@ -82,7 +82,7 @@ async fn the_pages_name_what_exists(lab: Arc<Lab>) -> anyhow::Result<()> {
             })
             .collect::<String>();
         std::fs::write(&file, block)?;
-        let sources = Sources { file: ConfigFile::Given(file), environment: Vec::new() };
+        let sources = Sources { file: ConfigFile::Given(file), ..Sources::built_in() };
         config::load(&sources, Needs::Credentials)?;
     }
     // Every mentioned key and table exists.

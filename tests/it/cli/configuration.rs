@@ -1,5 +1,7 @@
 //! Wrong settings and unreachable databases: everything is reported together with hints, and no secret shows.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -18,6 +20,7 @@ tests!(
     the_file_yields_to_the_environment,
     the_first_file_in_a_usual_place_is_read,
     a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_are_not,
+    what_is_set_but_cannot_be_read_leads_to_no_other_database,
     of_two_database_urls_the_unused_one_is_named,
     unknown_flags_and_commands_are_usage_errors,
     every_command_explains_itself,
@@ -149,6 +152,28 @@ async fn a_variable_with_single_underscores_is_refused_and_those_of_kubernetes_a
     let finished = Finished::of(command).await?.expect_code(2);
     assert_reported(&finished, "database.url", "CHATSYNC_DATABASE_URL", "write CHATSYNC__DATABASE__URL");
     assert_hides(&finished.stderr, [SECRET]);
+    Ok(())
+}
+
+async fn what_is_set_but_cannot_be_read_leads_to_no_other_database(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let bytes = OsStr::from_bytes(b"postgres://u:p\xe4ss@localhost/other");
+    for name in ["DATABASE_URL", "CHATSYNC__DATABASE__URL", "PGPASSWORD"] {
+        let mut command = lab.with_database(&["status"]);
+        let refused = Finished::of({
+            command.env(name, bytes);
+            command
+        })
+        .await?
+        .expect_code(2);
+        assert!(refused.stderr.contains(name) && refused.stderr.contains("is not UTF-8"), "{}", refused.stderr);
+    }
+    let file = lab.home.path().join("config/local.toml");
+    std::fs::create_dir_all(&file)?;
+    Finished::of(lab.command(&["enqueue"])).await?.expect_code(2);
+    std::fs::remove_dir(&file)?;
+    std::os::unix::fs::symlink("missing", &file)?;
+    let refused = Finished::of(lab.command(&["enqueue"])).await?.expect_code(2);
+    assert!(refused.stderr.contains("config/local.toml"), "{}", refused.stderr);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chatsync::config::{self, ConfigFile, Needs, Patience, Settings, Sources};
+use chatsync::config::{self, Needs, Patience, Settings, Sources};
 use chatsync::db::queue::Feeding;
 use chatsync::db::runs::Trigger;
 use chatsync::db::{self, Store};
@@ -123,7 +123,7 @@ impl Lab {
     /// Settings for an API at `base_url` with the static token `simulated-token`, fast, plus `more` keys.
     pub(crate) fn settings(&self, base_url: &str, more: &[(&str, &str)]) -> Settings {
         let environment = self.environment(base_url, more).into_iter().collect();
-        config::load(&Sources { file: ConfigFile::None, environment }, Needs::Credentials).expect("good settings")
+        config::load(&Sources { environment, ..Sources::built_in() }, Needs::Credentials).expect("good settings")
     }
 
     /// The same, as variables.
