@@ -96,13 +96,13 @@ fn start(worker: &Arc<Worker>, revive: &Revive, trigger: Trigger, stop: &Cancell
         let (request, progress) = (Request { trigger, only: None, limit: None }, Progress::default());
         tokio::select! {
             ended = worker.run(&request, &stop, &progress) => ended,
-            never = revive_in_time(&worker.waits, &revive) => match never {},
+            never = revive_in_time(&worker.waits, || revive()) => match never {},
         }
     })
 }
 
 /// Revives the database whenever a run waits for it.
-async fn revive_in_time(waits: &Waits, revive: &Revive) -> Infallible {
+pub(crate) async fn revive_in_time<F: Future<Output = ()>>(waits: &Waits, revive: impl Fn() -> F) -> Infallible {
     loop {
         tokio::time::sleep(REVIVE_EVERY).await;
         if waits.longest().is_some_and(|wait| wait.what == For::Database) {

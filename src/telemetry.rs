@@ -58,6 +58,14 @@ fn filter(level: &str) -> EnvFilter {
     let is_bare = level.chars().all(|c| c.is_ascii_alphabetic());
     // sqlx logs the text of slow statements, which holds no values.
     let filter = EnvFilter::new(if is_bare { format!("warn,chatsync={level}") } else { level.to_owned() });
-    // sqlx quotes the values of unknown parameters in a database URL, which may be secret.
-    filter.add_directive("sqlx_postgres::options=error".parse().expect("a constant, and valid"))
+    let silent = [
+        // Quotes the values of unknown parameters in a database URL, which may be secret.
+        "sqlx_postgres::options=error",
+        // Notices of the server: a trigger may put a chat text into them.
+        "sqlx::postgres::notice=off",
+        // Failed log-ins, without a limit. `db::Store` reports them.
+        "sqlx_core::pool=off",
+        "sqlx::pool=off",
+    ];
+    silent.iter().fold(filter, |filter, rule| filter.add_directive(rule.parse().expect("a constant, and valid")))
 }

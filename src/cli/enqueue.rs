@@ -153,6 +153,10 @@ async fn add_all(
                 Ok(enqueued) => {
                     summary.added += enqueued.added;
                     summary.updated += enqueued.updated;
+                    for order in &enqueued.dropped {
+                        note(format!("order {order}: a trigger or rule of the database has dropped it"));
+                    }
+                    refused += enqueued.dropped.len() as u64;
                 }
                 // A constraint or trigger refuses one of them: the others are added.
                 Err(error) if error.is_about_the_rows() && part.len() > 1 => {

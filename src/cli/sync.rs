@@ -11,6 +11,7 @@ use crate::config::{Needs, Settings};
 use crate::db::queue;
 use crate::db::runs::{Counters, Run, Sent, Status, Trigger};
 use crate::domain::OrderState;
+use crate::schedule::revive_in_time;
 use crate::sync::{Progress, Report, Request, Worker};
 
 /// Fetch everything that is due, once, then exit.
@@ -40,7 +41,10 @@ pub(super) async fn sync(environment: &Environment, args: Args) -> anyhow::Resul
     }
     let only = Some(args.orders).filter(|orders| !orders.is_empty());
     let request = Request { trigger: Trigger::Manual, only, limit: args.limit };
-    let report = run_with_progress(environment, &worker, &request).await?;
+    let report = tokio::select! {
+        report = run_with_progress(environment, &worker, &request) => report?,
+        never = revive_in_time(&worker.waits, || database.revive()) => match never {},
+    };
     if args.json {
         print_json(&report.run)?;
     } else {

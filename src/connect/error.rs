@@ -82,14 +82,21 @@ pub enum Error {
     },
 }
 
+fn certificates_hint() -> String {
+    match ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some()) {
+        Some(name) => format!("{name} is set and leads to no certificate: correct or unset it"),
+        None => "install the system's root certificates (package ca-certificates), or name a file that holds them in \
+                 SSL_CERT_FILE"
+            .to_owned(),
+    }
+}
+
 /// Why no request can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NoClient {
     /// HTTPS is needed and the system has no root certificates.
     #[error(
-        "cannot set up HTTPS: {}; install the system's root certificates (package ca-certificates), or name a file that \
-         holds them in SSL_CERT_FILE",
-        innermost(.0)
+        "cannot set up HTTPS: {}; {}", innermost(.0), certificates_hint()
     )]
     Certificates(#[from] reqwest::Error),
     /// The environment names a proxy that cannot be used.

@@ -17,16 +17,16 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 /// Size of a chunk in bytes. The server works on one while the next is encoded, and a batch is never in memory twice.
 const PIECE: usize = 64 * 1024;
 
-/// Adds rows with a `COPY … FROM STDIN (FORMAT binary)`; `encode` appends the values of one row. Returns the number of
-/// rows. Sends nothing if there are none.
+/// Adds rows with a `COPY … FROM STDIN (FORMAT binary)`; `encode` appends the values of one row. Fails if a trigger drops
+/// some of them. Sends nothing if there are none.
 pub(super) async fn copy<T>(
     connection: &mut PgConnection,
-    statement: &str,
+    (table, statement): (&'static str, &str),
     rows: &[T],
     encode: fn(&mut CopyRow, &T) -> Result<(), Error>,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     if rows.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let mut copy = connection.copy_in_raw(statement).await?;
     let columns = u16::try_from(copy.num_columns()).unwrap_or(u16::MAX).to_be_bytes();
@@ -45,7 +45,10 @@ pub(super) async fn copy<T>(
     }
     row.0.extend_from_slice(&TRAILER);
     send(&mut copy, &mut row).await?;
-    Ok(copy.finish().await?)
+    if copy.finish().await? < rows.len() as u64 {
+        return Err(Error::RowsDropped { table });
+    }
+    Ok(())
 }
 
 async fn send(copy: &mut PgCopyIn<&mut PgConnection>, row: &mut CopyRow) -> Result<(), Error> {

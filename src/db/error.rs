@@ -79,6 +79,9 @@ pub enum Error {
         #[source]
         last: Box<Self>,
     },
+    /// Rows were not written although nothing failed.
+    #[error("a trigger or rule of the database drops rows of {table}")]
+    RowsDropped { table: &'static str },
     #[error("a statement failed: {}", reason(.0))]
     Statement(#[source] sqlx::Error),
 }
@@ -133,6 +136,9 @@ impl Error {
     /// Whether PostgreSQL refuses the rows, not the statement: other rows may be accepted.
     #[must_use]
     pub fn is_about_the_rows(&self) -> bool {
+        if matches!(self, Self::RowsDropped { .. }) {
+            return true;
+        }
         self.of_the_server().is_some_and(|error| {
             // Data exception, integrity constraint, program limit, WITH CHECK OPTION, a row level security policy (its
             // code is that of missing rights), and what a trigger raises.
@@ -324,7 +330,9 @@ fn hint(error: &PgDatabaseError) -> &'static str {
     match (class(error.code()), error.code()) {
         (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
         (_, "42501") => "; hint: docs/postgresql.md lists the GRANTs that each role needs",
-        (_, READ_ONLY) => "; hint: database.url must lead to the primary server",
+        (_, READ_ONLY) => {
+            "; hint: database.url must lead to the primary server, and default_transaction_read_only must be off"
+        }
         (_, "42P10") => "; hint: a table of schema sync or chat has lost its primary key: add it as in migrations/",
         ("28" | "3D", _) => LOG_IN_HINT,
         _ => "",

@@ -250,6 +250,10 @@ impl Store {
                 Err(error) => return Err(error),
             };
             tracing::debug!(operation = name, %error, "the operation will be retried");
+            // A run explains its waits all the time; a command only here.
+            if let Some(wait) = self.waits.unexplained() {
+                tracing::info!(lasted = wait.lasted.as_secs(), "{wait}");
+            }
             let since = *failing_since.get_or_insert_with(Instant::now);
             let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);

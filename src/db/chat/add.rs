@@ -10,20 +10,29 @@ use crate::db::Error;
 use crate::db::copy::{CopyRow, copy};
 use crate::domain::{Conversation, Message, OrderChange, Settlement, UserType};
 
-const MESSAGES: &str = "
+const MESSAGES: (&str, &str) = (
+    "chat.messages",
+    "
     COPY chat.messages (
         order_id, message_id, instacart_order_id, position, created_at, sender_type, sender_id, recipient_type,
         recipient_id, is_read, read_at, body, body_length, image_url, extra, unreadable, is_altered
-    ) FROM STDIN (FORMAT binary)";
+    ) FROM STDIN (FORMAT binary)",
+);
 
-const PARTICIPANTS: &str = "
-    COPY chat.participants (order_id, user_type, user_id, role, is_current) FROM STDIN (FORMAT binary)";
+const PARTICIPANTS: (&str, &str) = (
+    "chat.participants",
+    "
+    COPY chat.participants (order_id, user_type, user_id, role, is_current) FROM STDIN (FORMAT binary)",
+);
 
-const ORDERS: &str = "
+const ORDERS: (&str, &str) = (
+    "chat.orders",
+    "
     COPY chat.orders (
         order_id, status, coverage, closed_at, instacart_order_id, customer_id, current_shopper_id, message_count,
         first_message_at, last_message_at, messages_left_out
-    ) FROM STDIN (FORMAT binary)";
+    ) FROM STDIN (FORMAT binary)",
+);
 
 /// Adds orders with their messages and participants. Returns how many messages.
 pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -> Result<u64, Error> {
@@ -32,10 +41,10 @@ pub(super) async fn orders(connection: &mut PgConnection, new: &[&Settlement]) -
         read.iter().flat_map(|(settled, read)| read.messages.iter().map(|message| (*settled, message))).collect();
     let participants: Vec<_> = people::participations(&read).into_iter().collect();
     let orders: Vec<_> = new.iter().filter_map(|settled| Some((*settled, settled.chat.order?))).collect();
-    let inserted = copy(connection, MESSAGES, &messages, put_message).await?;
+    copy(connection, MESSAGES, &messages, put_message).await?;
     copy(connection, PARTICIPANTS, &participants, put_participant).await?;
     copy(connection, ORDERS, &orders, put_order).await?;
-    Ok(inserted)
+    Ok(messages.len() as u64)
 }
 
 fn put_message(row: &mut CopyRow, (settled, message): &(&Settlement, &Message)) -> Result<(), Error> {

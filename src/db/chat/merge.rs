@@ -78,7 +78,11 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
     )
     .fetch_one(connection)
     .await?;
-    Ok((counts.inserted.unsigned_abs(), counts.updated.unsigned_abs()))
+    let (inserted, updated) = (counts.inserted.unsigned_abs(), counts.updated.unsigned_abs());
+    if inserted + updated < counts.sent.unsigned_abs() {
+        return Err(Error::RowsDropped { table: "chat.messages" });
+    }
+    Ok((inserted, updated))
 }
 
 /// The messages of a batch, one column at a time.

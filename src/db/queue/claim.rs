@@ -79,7 +79,8 @@ pub(in crate::db) async fn lease_orders(
     for row in rows {
         let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
         places.push(place.clone());
-        let is_sendable = row.retailer_id.as_deref().is_none_or(is_header_text);
+        let is_sendable =
+            row.retailer_id.as_deref().is_none_or(|id| is_header_text(id) && id.len() <= OrderId::MAX_BYTES);
         let order_id = match OrderId::new(place.order_id.clone()) {
             Ok(order_id) if is_sendable && row.is_in_calendar => order_id,
             usable => {

@@ -10,12 +10,14 @@ use crate::db::{Error, Store, Transaction};
 use crate::domain::NewOrder;
 
 /// Counts of a batch of enqueued orders.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Enqueued {
     /// Orders that were new.
     pub added: u64,
     /// Known orders that were reopened or completed.
     pub updated: u64,
+    /// Orders that are still not in the queue: a trigger or rule of the database has dropped them.
+    pub dropped: Vec<String>,
 }
 
 /// One call of `chatsync enqueue`, or of another feeder.
@@ -87,9 +89,22 @@ async fn add(
         feeding.retailer_id,
         feeding.priority,
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
-    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs() })
+    let mut dropped = counts.dropped;
+    if !dropped.is_empty() {
+        // Another feeder may have added them since the statement began.
+        dropped = sqlx::query_scalar!(
+            r#"-- dropped_orders
+               SELECT t.order_id AS "order_id!"
+               FROM unnest($1::text[]) AS t (order_id)
+               WHERE NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = t.order_id)"#,
+            &dropped,
+        )
+        .fetch_all(connection)
+        .await?;
+    }
+    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs(), dropped })
 }
 
 /// Counts the orders without a user: live ones, and those given up for that reason.

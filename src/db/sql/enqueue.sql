@@ -95,8 +95,16 @@ written AS (
        OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0 AND nullif(excluded.ids_internal, $11) <> q.ids_internal)
        OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0 AND nullif(excluded.retailer_id, $12) <> q.retailer_id)
        OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0 AND nullif(excluded.priority, coalesce($13, 0)) <> q.priority)
-    RETURNING (xmax = 0) AS is_new
+    RETURNING order_id, (xmax = 0) AS is_new
 )
 SELECT count(*) FILTER (WHERE is_new) AS "added!",
-       count(*) FILTER (WHERE NOT is_new) AS "updated!"
+       count(*) FILTER (WHERE NOT is_new) AS "updated!",
+       -- Neither known before nor written: a trigger or rule of the database has dropped them.
+       (
+           SELECT coalesce(array_agg(order_id), '{}')
+           FROM incoming AS i
+           WHERE NOT EXISTS (SELECT FROM written AS w WHERE w.order_id = i.order_id)
+             AND NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = i.order_id)
+             AND ($8 OR NOT EXISTS (SELECT FROM chat.orders AS o WHERE o.order_id = i.order_id AND o.status <> 'open'))
+       ) AS "dropped!"
 FROM written

@@ -141,5 +141,6 @@ written AS (
     RETURNING (m.xmax = 0) AS is_new
 )
 SELECT count(*) FILTER (WHERE is_new) AS "inserted!",
-       count(*) FILTER (WHERE NOT is_new) AS "updated!"
+       count(*) FILTER (WHERE NOT is_new) AS "updated!",
+       (SELECT count(*) FROM merged) AS "sent!"
 FROM written

@@ -19,6 +19,7 @@ tests!(
     a_dead_order_without_a_user_is_due_again_with_one,
     orders_that_cannot_be_read_as_fed_are_warned_of_at_once,
     an_order_that_the_database_refuses_keeps_no_other_out,
+    an_order_that_a_trigger_drops_is_named,
     the_default_user_is_checked_like_the_column,
     a_signal_ends_the_wait_for_an_unopened_pipe,
     a_lost_connection_costs_no_line,
@@ -291,4 +292,32 @@ async fn until_added(lab: &Lab, orders: i64) -> anyhow::Result<()> {
 async fn queue(lab: &Lab, expression: &str) -> anyhow::Result<Vec<String>> {
     let query = format!("SELECT concat(order_id, ' ', {expression}) FROM sync.order_queue ORDER BY order_id");
     Ok(sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&lab.pool).await?)
+}
+
+async fn an_order_that_a_trigger_drops_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+    sqlx::raw_sql(
+        "CREATE FUNCTION public.filter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE WARNING 'seen: %', new.connect_user_id;
+             IF new.order_id LIKE '%7' THEN RETURN NULL; END IF;
+             RETURN new;
+         END $$;
+         CREATE TRIGGER filter BEFORE INSERT ON sync.order_queue FOR EACH ROW EXECUTE FUNCTION public.filter()",
+    )
+    .execute(&lab.pool)
+    .await?;
+    for counts in
+        ["18 added, 0 updated, 0 already known, 2 rejected\n", "0 added, 0 updated, 18 already known, 2 rejected\n"]
+    {
+        let lines: Vec<String> = (1..=20).map(|number| format!("A-{number}")).collect();
+        let command = lab.with_database(&["enqueue", "--user-id", "user-1"]);
+        let finished = Finished::of_input(command, lines.join("\n").as_bytes()).await?.expect_code(3);
+        assert_eq!(finished.stdout, counts);
+        for order in ["A-7", "A-17"] {
+            let line = format!("order {order}: a trigger or rule of the database has dropped it");
+            assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+        }
+        // Notices of the server may quote anything.
+        assert!(!finished.stderr.contains("user-1") && !finished.stderr.contains("seen"), "{}", finished.stderr);
+    }
+    Ok(())
 }

@@ -38,7 +38,11 @@ impl Own {
 
     /// The daemon on this database, which is chosen explicitly.
     fn daemon(&self, lab: &Lab, api: &Recorder) -> Command {
-        let mut command = self.command(lab, &["run"]);
+        self.worker(lab, api, "run")
+    }
+
+    fn worker(&self, lab: &Lab, api: &Recorder, command: &str) -> Command {
+        let mut command = self.command(lab, &[command]);
         command
             .env("DATABASE_URL", "embedded")
             .env("CHATSYNC__API__BASE_URL", api.url())
@@ -133,20 +137,24 @@ async fn a_killed_server_is_started_again_before_the_next_run(lab: Arc<Lab>) -> 
 }
 
 async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let own = Own::new()?;
-    Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
-    let (door, api) = behind_a_door().await;
-    let mut command = own.daemon(&lab, &api);
-    command.env("CHATSYNC__SCHEDULE__RUN_ON_START", "true").env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
-    let daemon = Process::start(&lab, command)?;
-    door.arrivals(1).await;
-    kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
-    door.open();
-    daemon.logs("the embedded PostgreSQL has stopped, starting it again").await?;
-    daemon.logs("run finished").await?;
-    daemon.send(Signal::SIGTERM)?;
-    let log = daemon.ends_with(0).await?;
-    assert!(log.contains("the database is back") && log.contains("claimed=1 fetched=1"), "{log}");
+    for command in ["run", "sync"] {
+        let own = Own::new()?;
+        Finished::of_input(own.command(&lab, &["enqueue"]), b"A-1\n").await?.expect_code(0);
+        let (door, api) = behind_a_door().await;
+        let mut worker = own.worker(&lab, &api, command);
+        worker.env("CHATSYNC__SCHEDULE__RUN_ON_START", "true").env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
+        let worker = Process::start(&lab, worker)?;
+        door.arrivals(1).await;
+        kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
+        door.open();
+        worker.logs("the embedded PostgreSQL has stopped, starting it again").await?;
+        worker.logs("run finished").await?;
+        if command == "run" {
+            worker.send(Signal::SIGTERM)?;
+        }
+        let log = worker.ends_with(0).await?;
+        assert!(log.contains("the database is back") && log.contains("claimed=1 fetched=1"), "{log}");
+    }
     Ok(())
 }
 

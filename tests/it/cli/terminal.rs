@@ -22,6 +22,7 @@ tests!(
     an_unread_log_does_not_stop_a_sync,
     dropped_log_lines_are_counted_once_the_log_is_read,
     an_unread_terminal_does_not_stop_a_sync,
+    a_closed_terminal_does_not_stop_a_sync,
     colours_are_for_terminals_whose_users_want_them,
     empty_variables_are_unset_for_libraries_too,
     what_a_terminal_would_act_on_or_hide_is_escaped_everywhere,
@@ -92,6 +93,23 @@ async fn an_unread_terminal_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Resul
     assert_eq!(ended.code(), Some(FOUND_LOSSES));
     assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 2_000);
     drop(terminal.master);
+    Ok(())
+}
+
+async fn a_closed_terminal_does_not_stop_a_sync(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 100).await?;
+    let (door, api) = behind_a_door().await;
+    let mut command = lab.configured(&["sync"], api.url(), &[]);
+    command.env("TERM", "xterm");
+    let terminal = openpty(None, None)?;
+    let mut sync = command.stderr(Stdio::from(terminal.slave)).spawn()?;
+    door.arrivals(32).await;
+    // Writing to it fails from now on.
+    drop(terminal.master);
+    door.open();
+    let ended = timeout(PATIENCE, sync.wait()).await.context("it waits for a terminal")??;
+    assert_eq!(ended.code(), Some(FOUND_LOSSES));
+    assert_eq!(lab.count("SELECT count(*) FROM chat.orders").await?, 100);
     Ok(())
 }
 

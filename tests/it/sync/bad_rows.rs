@@ -30,6 +30,7 @@ async fn times_beyond_the_calendar_stop_no_other_order(lab: Arc<Lab>) -> anyhow:
          INSERT INTO sync.order_queue (order_id, last_fetched_at) VALUES ('bad-4', 'infinity');
          INSERT INTO sync.order_queue (order_id, last_changed_at) VALUES ('bad-5', '-infinity');
          INSERT INTO sync.order_queue (order_id, last_fetched_at) VALUES ('bad-6', '-infinity');
+         INSERT INTO sync.order_queue (order_id, retailer_id) VALUES ('bad-7', repeat('r', 300000));
          INSERT INTO sync.order_queue (order_id, due_at) VALUES ('later', '294276-12-31 23:59:59Z');
          INSERT INTO sync.order_queue (order_id, completed_at, priority) VALUES ('early', '4713-01-01Z BC', -32768);
          INSERT INTO sync.order_queue (order_id, completed_at) VALUES ('late', '261999-01-01Z')",
@@ -49,9 +50,9 @@ async fn times_beyond_the_calendar_stop_no_other_order(lab: Arc<Lab>) -> anyhow:
     let run = report.run;
     assert_eq!(
         (run.status.as_str(), run.counters.dead, run.counters.fetched + run.counters.closed, run.counters.claimed),
-        ("partial", 6, 5, 11)
+        ("partial", 7, 5, 12)
     );
-    let bad = (1..=6).map(|n| format!("bad-{n} dead bad_row")).collect::<Vec<_>>().join(", ");
+    let bad = (1..=7).map(|n| format!("bad-{n} dead bad_row")).collect::<Vec<_>>().join(", ");
     assert_eq!(lab.text(BAD).await?, Some(bad));
     assert_eq!(
         lab.count("SELECT count(*) FROM sync.order_queue WHERE last_error LIKE 'a time of its row %'").await?,

@@ -19,6 +19,7 @@ tests!(
     an_order_whose_queue_row_accepts_nothing_is_left_to_a_later_run,
     a_conversation_is_stored_even_if_its_rejects_cannot_be,
     the_message_of_a_trigger_is_not_repeated,
+    messages_that_a_trigger_drops_are_missed,
 );
 
 async fn one_refused_order_fails_alone_and_its_reply_is_kept(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -227,4 +228,31 @@ async fn the_message_of_a_trigger_is_not_repeated(lab: Arc<Lab>) -> anyhow::Resu
 fn conversation(order_id: &str) -> Answer {
     let message = json!({"id": 1, "body": format!("words of {order_id}"), "sender_id": 5, "sender_type": "driver"});
     Answer::json(200, &json!({"chat_messages": [message]}))
+}
+
+async fn messages_that_a_trigger_drops_are_missed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    feed(&lab, 20).await?;
+    let api = Recorder::start(|asked| conversation(order_of(asked))).await;
+    // Once when rows are added, once when known orders change.
+    for known in [false, true] {
+        if known {
+            sqlx::raw_sql("DROP TRIGGER filter ON chat.messages").execute(&lab.pool).await?;
+            execute(&lab, "UPDATE sync.order_queue SET due_at = now()").await?;
+            lab.sync(api.url(), &[]).await?;
+            execute(&lab, "DELETE FROM chat.messages").await?;
+            execute(&lab, "UPDATE sync.order_queue SET due_at = now(), content_hash = NULL, reply_hash = NULL").await?;
+        }
+        sqlx::raw_sql(
+            "CREATE OR REPLACE FUNCTION public.filter() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF new.order_id = 'order-7' THEN RETURN NULL; END IF; RETURN new; END $$;
+             CREATE TRIGGER filter BEFORE INSERT ON chat.messages FOR EACH ROW EXECUTE FUNCTION public.filter()",
+        )
+        .execute(&lab.pool)
+        .await?;
+        let run = lab.sync(api.url(), &[]).await?.run;
+        assert_eq!((run.counters.fetched, run.counters.failed), (19, 1), "{known}");
+        let error = lab.text("SELECT last_error FROM sync.order_queue WHERE last_error_kind = 'not_storable'").await?;
+        assert!(error.as_deref().is_some_and(|error| error.contains("drops rows of chat.messages")), "{error:?}");
+    }
+    Ok(())
 }
