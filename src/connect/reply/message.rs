@@ -1,94 +1,79 @@
 //! Turns the fields of a message into the domain's [`Message`], for both decoders.
 
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
+use serde::de::MapAccess;
 
+use super::careful_fields::Rest;
 use super::object::{Field, Object};
-use super::{extra, lossless};
-use crate::connect::text::{self, Text};
+use super::{careful_fields, extra, quick_fields};
+use crate::connect::text::Text;
 use crate::domain::{Message, UserType};
 
 /// Most messages in one reply. A conversation has tens. Eight MiB could hold a million minimal ones, each of which
 /// would take hundreds of bytes here and a row in the database.
 pub(super) const MAX_MESSAGES: usize = 10_000;
 
-/// Types belong to keys: a longer one would exceed the size of an index entry.
-const MAX_TYPE_BYTES: usize = 128;
+/// Declares the documented fields of a message: the name in the reply, the field, its type and how it is read. Both
+/// decoders follow this list; all other names go to `extra`.
+macro_rules! message_fields {
+    ($($name:literal => $field:ident: $type:ty, $kind:ident;)+) => {
+        pub(super) const MESSAGE_FIELDS: &[&str] = &[$($name,)+];
 
-/// The documented fields of a message; all others go to `extra`.
-pub(super) const MESSAGE_FIELDS: [&str; 11] = [
-    "id",
-    "order_id",
-    "created_at",
-    "recipient_id",
-    "recipient_type",
-    "sender_id",
-    "sender_type",
-    "read",
-    "read_at",
-    "body",
-    "image",
-];
+        /// The fields of a message. Null counts as absent, and so does an empty string, except in `body`.
+        #[derive(Default)]
+        pub(super) struct Fields<'a> {
+            $(pub(super) $field: Option<$type>,)+
+            /// Fields with other names, in the order of the reply.
+            pub(super) others: Vec<Field<'a>>,
+            rest: Rest<'a>,
+        }
 
-/// The fields of a message. Null counts as absent, and so does an empty string, except in `body`.
-#[derive(Default)]
-pub(super) struct Fields<'a> {
-    pub(super) id: Option<i64>,
-    pub(super) order_id: Option<i64>,
-    pub(super) created_at: Option<DateTime<Utc>>,
-    pub(super) recipient_id: Option<i64>,
-    pub(super) recipient_type: Option<UserType>,
-    pub(super) sender_id: Option<i64>,
-    pub(super) sender_type: Option<UserType>,
-    pub(super) read: Option<bool>,
-    pub(super) read_at: Option<DateTime<Utc>>,
-    pub(super) body: Option<Text<'a>>,
-    pub(super) image: Option<Text<'a>>,
-    /// Fields whose names are not in [`MESSAGE_FIELDS`], in the order of the reply.
-    pub(super) others: Vec<Field<'a>>,
-    /// Fields in [`MESSAGE_FIELDS`] whose value cannot be read.
-    pub(super) unreadable: Vec<(&'static str, &'a RawValue)>,
-    /// Whether characters of a type were replaced.
-    pub(super) is_altered: bool,
+        impl<'a> Fields<'a> {
+            /// Reads each field on its own: an unreadable one does not affect the others.
+            pub(super) fn of(object: &Object<'a>) -> Self {
+                let mut rest = Rest::default();
+                Self {
+                    $($field: careful_fields::$kind(object, $name, &mut rest),)+
+                    others: object.others(MESSAGE_FIELDS),
+                    rest,
+                }
+            }
+
+            /// Reads the value of the field with this name in one pass. Fails if it is repeated or irregular. Returns
+            /// false if the name is not documented.
+            pub(super) fn read_next<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+                match name {
+                    $($name => quick_fields::$kind(&mut self.$field, map)?,)+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+    };
 }
 
-impl<'a> Fields<'a> {
-    /// Reads each field on its own: an unreadable one does not affect the others.
-    pub(super) fn of(object: &Object<'a>) -> Self {
-        let mut unreadable = Vec::new();
-        let mut is_altered = false;
-        let mut user_type = |name, unreadable: &mut _| {
-            let text = read(object, name, unreadable, |json| text::decode(json).filter(is_type))?;
-            is_altered |= text.is_altered;
-            Some(UserType::new(&text.text))
-        };
-        let (sender_type, recipient_type) =
-            (user_type("sender_type", &mut unreadable), user_type("recipient_type", &mut unreadable));
-        Self {
-            // A missing id is reported by the caller.
-            id: object.raw("id").and_then(|raw| lossless::integer(raw.get())),
-            order_id: read(object, "order_id", &mut unreadable, lossless::integer),
-            created_at: read(object, "created_at", &mut unreadable, time),
-            recipient_id: read(object, "recipient_id", &mut unreadable, lossless::integer),
-            recipient_type,
-            sender_id: read(object, "sender_id", &mut unreadable, lossless::integer),
-            sender_type,
-            read: read(object, "read", &mut unreadable, lossless::boolean),
-            read_at: read(object, "read_at", &mut unreadable, time),
-            body: read(object, "body", &mut unreadable, lossless::words),
-            image: read(object, "image", &mut unreadable, text::decode),
-            others: object.others(&MESSAGE_FIELDS),
-            unreadable,
-            is_altered,
-        }
-    }
+message_fields! {
+    "id" => id: i64, id;
+    "order_id" => order_id: i64, integer;
+    "created_at" => created_at: DateTime<Utc>, time;
+    "recipient_id" => recipient_id: i64, integer;
+    "recipient_type" => recipient_type: UserType, user_type;
+    "sender_id" => sender_id: i64, integer;
+    "sender_type" => sender_type: UserType, user_type;
+    "read" => read: bool, boolean;
+    "read_at" => read_at: DateTime<Utc>, time;
+    "body" => body: Text<'a>, words;
+    "image" => image: Text<'a>, text;
+}
 
+impl Fields<'_> {
     /// Makes the message with this id, at this position of its reply.
     pub(super) fn into_message(mut self, id: i64, position: usize) -> Message {
-        let is_altered = self.is_altered || [&self.body, &self.image].into_iter().flatten().any(|text| text.is_altered);
+        let is_altered =
+            self.rest.is_altered || [&self.body, &self.image].into_iter().flatten().any(|text| text.is_altered);
         // No name occurs twice: these are known names, the others are unknown ones.
-        self.others.extend(self.unreadable.iter().map(|(name, raw)| ((*name).into(), *raw)));
-        let mut unreadable: Vec<&'static str> = self.unreadable.iter().map(|(name, _)| *name).collect();
+        self.others.extend(self.rest.unreadable.iter().map(|(name, raw)| ((*name).into(), *raw)));
+        let mut unreadable: Vec<&'static str> = self.rest.unreadable.iter().map(|(name, _)| *name).collect();
         unreadable.sort_unstable();
         let (extra, is_extra_altered) = extra::collect(self.others);
         Message {
@@ -109,28 +94,4 @@ impl<'a> Fields<'a> {
             is_altered: is_altered || is_extra_altered,
         }
     }
-}
-
-/// Reads a field. Adds it to `unreadable` if that fails.
-fn read<'a, T>(
-    object: &Object<'a>,
-    name: &'static str,
-    unreadable: &mut Vec<(&'static str, &'a RawValue)>,
-    parse: impl FnOnce(&'a str) -> Option<T>,
-) -> Option<T> {
-    let raw = object.raw(name).filter(|raw| raw.get() != r#""""# || name == "body")?;
-    let value = parse(raw.get());
-    if value.is_none() {
-        unreadable.push((name, raw));
-    }
-    value
-}
-
-/// Returns whether a text is short enough for a type.
-pub(super) fn is_type(text: &Text<'_>) -> bool {
-    text.text.len() <= MAX_TYPE_BYTES
-}
-
-fn time(json: &str) -> Option<DateTime<Utc>> {
-    lossless::time(&text::decode(json)?.text)
 }

@@ -7,12 +7,14 @@
 //! of the conversation, with its `JSONPath`. Only a body that is no conversation at all is an error. Pure: no I/O,
 //! accepts any bytes.
 
+mod careful_fields;
 mod extra;
 mod lossless;
 mod message;
 mod metadata;
 mod object;
 mod quick;
+mod quick_fields;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -9,12 +9,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::lossless;
-use super::message::{Fields, MAX_MESSAGES, is_type};
+use super::message::{Fields, MAX_MESSAGES};
 use super::metadata::{read_expiry, read_metadata};
 use super::object::{MAX_FIELDS, Name, Object};
-use crate::connect::text::Text;
-use crate::domain::{Conversation, Message, UserType};
+use crate::domain::{Conversation, Message};
 
 /// Returns the conversation, if the reply has no fault.
 pub(super) fn decode(json: &str) -> Option<Conversation> {
@@ -122,53 +120,12 @@ impl<'de> Visitor<'de> for MessageFields {
                 return Err(A::Error::custom("too many fields"));
             }
             count += 1;
-            match &*name {
-                "id" => read(&mut fields.id, &mut map)?,
-                "order_id" => read(&mut fields.order_id, &mut map)?,
-                "created_at" => read_as(&mut fields.created_at, &mut map, |text| lossless::time(&text.text))?,
-                "recipient_id" => read(&mut fields.recipient_id, &mut map)?,
-                "recipient_type" => read_as(&mut fields.recipient_type, &mut map, user_type)?,
-                "sender_id" => read(&mut fields.sender_id, &mut map)?,
-                "sender_type" => read_as(&mut fields.sender_type, &mut map, user_type)?,
-                "read" => read(&mut fields.read, &mut map)?,
-                "read_at" => read_as(&mut fields.read_at, &mut map, |text| lossless::time(&text.text))?,
-                "body" => read(&mut fields.body, &mut map)?,
-                "image" => read(&mut fields.image, &mut map)?,
-                _ => fields.others.push((name, map.next_value()?)),
+            if !fields.read_next(&name, &mut map)? {
+                fields.others.push((name, map.next_value()?));
             }
         }
         Ok(fields)
     }
-}
-
-/// Reads a field; fails if it is repeated.
-fn read<'de, A: MapAccess<'de>, T: Deserialize<'de>>(field: &mut Option<T>, map: &mut A) -> Result<(), A::Error> {
-    if field.is_some() {
-        return Err(A::Error::custom("repeated"));
-    }
-    *field = map.next_value()?;
-    Ok(())
-}
-
-/// Reads a field that is sent as a text; fails if it is repeated.
-fn read_as<'de, A: MapAccess<'de>, T>(
-    field: &mut Option<T>,
-    map: &mut A,
-    parse: impl FnOnce(&Text<'de>) -> Option<T>,
-) -> Result<(), A::Error> {
-    let mut text = None;
-    if field.is_some() {
-        return Err(A::Error::custom("repeated"));
-    }
-    read(&mut text, map)?;
-    if let Some(text) = text.filter(|text: &Text| !text.text.is_empty()) {
-        *field = Some(parse(&text).ok_or_else(|| A::Error::custom("not readable"))?);
-    }
-    Ok(())
-}
-
-fn user_type(text: &Text<'_>) -> Option<UserType> {
-    is_type(text).then(|| UserType::new(&text.text))
 }
 
 fn has_repeated_id(messages: &[Message]) -> bool {

@@ -97,7 +97,7 @@ fn the_quick_decoder_reads_any_value_as_the_careful_one_or_not_at_all() {
         &long,
     ];
     let mut read_quickly = 0;
-    for name in MESSAGE_FIELDS.into_iter().chain(["new", r"i\u0064"]) {
+    for name in MESSAGE_FIELDS.iter().copied().chain(["new", r"i\u0064"]) {
         for (value, other) in values.iter().flat_map(|value| values.map(|other| (*value, other))) {
             let fields = format!(r#""id":7,"{name}":{value},"{name}":{other}"#);
             let without_id = fields.replace("\"id\":7,", "");

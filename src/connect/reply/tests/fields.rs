@@ -60,7 +60,7 @@ fn an_unreadable_field_does_not_affect_the_others() {
     let long = "x".repeat(129);
     let odd = [json!({"url": "x"}), json!(["x"]), json!([]), json!(1.5), json!(true), json!("2020-13-01"), json!(long)];
     let mut spoilt = 0;
-    for name in MESSAGE_FIELDS.into_iter().filter(|name| *name != "id") {
+    for name in MESSAGE_FIELDS.iter().copied().filter(|name| *name != "id") {
         for value in &odd {
             let mut fields = good.clone();
             fields[name] = value.clone();
