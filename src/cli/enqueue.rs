@@ -8,14 +8,13 @@ use std::thread;
 use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::database::{Database, Migrations};
 use super::environment::{End, Environment};
 use super::output::{note, print};
 use crate::config::{AuthMode, Needs};
 use crate::db::Store;
-use crate::db::queue::{self, Feeding};
+use crate::db::queue::{self, Defaults, Feeding};
 use crate::domain::NewOrder;
 use crate::feed::{self, BadLine, Choice, Feed, Rounded};
 
@@ -83,13 +82,14 @@ pub(super) async fn enqueue(environment: &Environment, args: Args) -> anyhow::Re
     let stop = &environment.shutdown.soft;
     let file = args.file.filter(|file| file != Path::new("-"));
     let feeding = Feeding {
-        id: Uuid::new_v4(),
-        source: file.as_ref().map_or_else(|| "stdin".to_owned(), |file| file.display().to_string()),
         reopen: args.reopen,
-        connect_user_id: args.user_id.filter(|user| !user.is_empty()),
-        ids_internal: args.internal_ids.then_some(true),
-        retailer_id: None,
-        priority: args.priority,
+        defaults: Defaults {
+            connect_user_id: args.user_id.filter(|user| !user.is_empty()),
+            ids_internal: args.internal_ids.then_some(true),
+            retailer_id: None,
+            priority: args.priority,
+        },
+        ..Feeding::of(file.as_ref().map_or_else(|| "stdin".to_owned(), |file| file.display().to_string()))
     };
     let mut batches = start_reading(file, args.format);
     // Read first: a refused file needs no database.
@@ -171,7 +171,7 @@ async fn add_all(
             }
         }
         summary.lacks_users |=
-            feeding.connect_user_id.is_none() && orders.iter().any(|order| order.connect_user_id.is_none());
+            feeding.defaults.connect_user_id.is_none() && orders.iter().any(|order| order.connect_user_id.is_none());
         summary.orders += orders.len() as u64 - refused;
         summary.rejected += refused;
         summary.line = line;

@@ -1,8 +1,8 @@
 //! `COPY … FROM STDIN` in binary format: the cheapest way to add many rows.
 //!
 //! Several rows share one WAL record, nothing is looked up first, and no text is parsed. A text COPY would quote
-//! refused values in the server log; the binary format does not. The values of a row must match the columns of the
-//! statement in type and order: the compiler does not check that.
+//! refused values in the server log; the binary format does not. The values must have the types of their columns: the
+//! compiler does not check that.
 
 use sqlx::encode::{Encode, IsNull};
 use sqlx::postgres::{PgArgumentBuffer, PgCopyIn};
@@ -17,18 +17,31 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 /// Size of a chunk in bytes. The server works on one while the next is encoded, and a batch is never in memory twice.
 const PIECE: usize = 64 * 1024;
 
-/// Adds rows with a `COPY … FROM STDIN (FORMAT binary)`; `encode` appends the values of one row. Fails if a trigger drops
-/// some of them. Sends nothing if there are none.
+/// Adds rows to a table; the list names each column with its value of a row. Fails if a trigger drops some of them. Sends
+/// nothing if there are none.
+macro_rules! copy_rows {
+    ($connection:expr, $table:literal, $rows:expr, |$row:pat_param| { $($column:ident = $value:expr),+ $(,)? }) => {
+        $crate::db::copy::copy($connection, $table, &[$(stringify!($column)),+], $rows, |copied, $row| {
+            copied$(.put($value)?)+;
+            Ok(())
+        })
+    };
+}
+pub(super) use copy_rows;
+
+/// As [`copy_rows`]: `encode` appends the values of one row in the order of `columns`.
 pub(super) async fn copy<T>(
     connection: &mut PgConnection,
-    (table, statement): (&'static str, &str),
+    table: &'static str,
+    columns: &[&str],
     rows: &[T],
     encode: fn(&mut CopyRow, &T) -> Result<(), Error>,
 ) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
-    let mut copy = connection.copy_in_raw(statement).await?;
+    let statement = format!("COPY {table} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
+    let mut copy = connection.copy_in_raw(&statement).await?;
     let columns = u16::try_from(copy.num_columns()).unwrap_or(u16::MAX).to_be_bytes();
     let mut row = CopyRow(PgArgumentBuffer::default());
     row.0.extend_from_slice(HEADER);

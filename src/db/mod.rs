@@ -6,6 +6,7 @@
 //! supports prepared statements.
 
 pub mod chat;
+mod columns;
 mod connection;
 mod copy;
 mod error;

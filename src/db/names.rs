@@ -27,7 +27,7 @@ fn operations_and_statements_have_names() {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap();
         // The embedded server runs programs, not statements.
-        if name == "names" || path.iter().any(|part| part == "embedded") {
+        if ["names", "columns"].contains(&name) || path.iter().any(|part| part == "embedded") {
             continue;
         }
         if path.extension().is_some_and(|extension| extension == "sql") {
@@ -56,4 +56,52 @@ fn operations_and_statements_have_names() {
     }
     let unknown: Vec<_> = operations.difference(&statements).collect();
     assert!(operations.len() > 30 && unknown.is_empty(), "operations without a statement of that name: {unknown:?}");
+}
+
+/// The columns of a statement have the names that the code gives them, in the same order.
+#[test]
+fn columns_are_passed_in_the_order_of_the_statement() {
+    let mut found = Vec::new();
+    files(Path::new("src/db"), &mut found);
+    let mut calls = 0;
+    for path in found.iter().filter(|path| !path.ends_with("columns.rs") && !path.ends_with("names.rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        for call in text.split("query_columns!(\n").skip(1) {
+            let call = &call[..call.find("\n    )\n").unwrap()];
+            let file = call.split('"').nth(1).unwrap();
+            let passed: Vec<&str> =
+                call.lines().filter_map(|line| line.trim().split_once(": &[")).map(|(name, _)| name).collect();
+            let statement = fs::read_to_string(file).unwrap();
+            let mut named: Vec<&str> = Vec::new();
+            for unnest in statement.split("unnest(").skip(1).filter(|unnest| unnest.trim_start().starts_with('$')) {
+                let columns =
+                    unnest.split_once(" AS ").unwrap().1.split_once('(').unwrap().1.split(')').next().unwrap();
+                named.extend(columns.split(',').map(str::trim));
+            }
+            assert_eq!(passed, named, "{} and {file}", path.display());
+            calls += 1;
+        }
+    }
+    assert!(calls >= 8, "{calls}");
+}
+
+/// A message field has a column in both statements that write messages.
+#[test]
+fn new_and_known_messages_have_the_same_columns() {
+    let add = fs::read_to_string("src/db/chat/add.rs").unwrap();
+    let merge = fs::read_to_string("src/db/chat/merge.rs").unwrap();
+    let names = |call: &str, separator: &str| -> BTreeSet<String> {
+        let lines = call.lines().filter_map(|line| line.trim().split_once(separator));
+        lines.map(|(name, _)| name.to_owned()).filter(|name| !name.contains([' ', '"', '('])).collect()
+    };
+    let added = names(after(&add, "\"chat.messages\"", '}')[0], " = ");
+    let mut merged = names(after(&merge, "upsert_messages.sql\"", ';')[0], ": &[");
+    // PostgreSQL computes it.
+    merged.insert("body_length".to_owned());
+    assert!(added.len() > 15 && added == merged, "{added:?} {merged:?}");
+    let migrations = fs::read_to_string("migrations/20261128100400_create_chat.sql").unwrap();
+    let documented = after(&migrations, "COMMENT ON COLUMN chat.messages.", ' ');
+    let written_by_default = ["first_synced_at", "updated_at", "removed_at"];
+    let known = documented.into_iter().filter(|column| !written_by_default.contains(column)).map(str::to_owned);
+    assert_eq!(known.collect::<BTreeSet<_>>(), added);
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::columns::query_columns;
 use super::{Error, Store, Transaction, interval};
 use crate::domain::{Reject, Settlement};
 
@@ -21,27 +22,27 @@ pub(super) async fn insert(
     if rejects.is_empty() {
         return Ok(());
     }
-    let statuses: Vec<Option<i16>> =
-        rejects.iter().map(|(_, reject)| reject.http_status.and_then(|status| i16::try_from(status).ok())).collect();
-    sqlx::query!(
-        "-- insert_rejects
-         INSERT INTO sync.rejects (order_id, run_id, received_at, http_status, kind, json_path, reason, body, body_bytes)
-         SELECT order_id, $1, received_at, http_status, kind, json_path, reason, body, body_bytes
-         FROM unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
-              AS t (order_id, received_at, http_status, kind, json_path, reason, body, body_bytes)",
+    query_columns!(
+        query_file "src/db/sql/insert_rejects.sql",
+        order_id: &[&str] = &all(&rejects, |settled, _| settled.order_id.as_str()),
+        received_at: &[DateTime<Utc>] = &all(&rejects, |settled, _| settled.attempt.answered_at),
+        http_status: &[Option<i16>] =
+            &all(&rejects, |_, reject| reject.http_status.and_then(|status| i16::try_from(status).ok())),
+        kind: &[&str] = &all(&rejects, |_, reject| reject.kind.as_str()),
+        json_path: &[&str] = &all(&rejects, |_, reject| reject.fault.path.as_str()),
+        reason: &[&str] = &all(&rejects, |_, reject| reject.fault.reason.as_str()),
+        body: &[&str] = &all(&rejects, |_, reject| reject.fault.body()),
+        body_bytes: &[i64] =
+            &all(&rejects, |_, reject| i64::try_from(reject.fault.body_bytes()).unwrap_or(i64::MAX));
         run_id,
-        &rejects.iter().map(|(settled, ..)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(settled, ..)| settled.attempt.answered_at).collect::<Vec<_>>(),
-        &statuses as &[Option<i16>],
-        &rejects.iter().map(|(_, reject)| reject.kind.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(_, reject)| reject.fault.path.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(_, reject)| reject.fault.reason.as_str()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(_, reject)| reject.fault.body()).collect::<Vec<_>>() as &[&str],
-        &rejects.iter().map(|(_, reject)| i64::try_from(reject.fault.body_bytes()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn all<'a, T>(rejects: &[(&'a Settlement, &'a Reject)], value: impl Fn(&'a Settlement, &'a Reject) -> T) -> Vec<T> {
+    rejects.iter().map(|(settled, reject)| value(settled, reject)).collect()
 }
 
 /// Rejects dropped because of one limit, since the first.

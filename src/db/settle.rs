@@ -10,10 +10,11 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
+use super::columns::query_columns;
 use super::queue::{self, Cursor, Scope};
 use super::runs::{self, Counters, Sent};
 use super::{Error, Store, Transaction, chat, interval, rejects};
-use crate::domain::{ClaimedOrder, HeldResult, Lease, Loss, Settlement, TokenKind, Verdict};
+use crate::domain::{ClaimedOrder, Lease, Loss, QueueChange, Settlement, TokenKind, Verdict};
 
 /// Why a batch was not written.
 #[derive(Debug)]
@@ -84,51 +85,42 @@ pub async fn settle_held(
 /// Writes the new state of each order whose lease still holds, and returns these orders. Nothing may be written for the
 /// others: another worker may hold them. Locks the rows until the transaction ends.
 async fn settle_queue(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<HashSet<String>, Error> {
-    let column = |of: fn(&Settlement) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
-        settlements.iter().copied().map(of).collect()
-    };
-    let order_ids: Vec<&str> = settlements.iter().map(|settled| settled.order_id.as_str()).collect();
-    let leases: Vec<Uuid> = settlements.iter().map(|settled| settled.queue.lease).collect();
-    let states: Vec<&str> = settlements.iter().map(|settled| settled.queue.state.as_str()).collect();
-    let due_ins: Vec<PgInterval> = settlements.iter().map(|settled| interval(settled.queue.due_in)).collect();
-    let failures: Vec<i32> = settlements.iter().map(|settled| settled.queue.failures).collect();
-    let kinds: Vec<Option<&str>> =
-        settlements.iter().map(|settled| settled.attempt.note.as_ref().map(|note| note.kind.as_str())).collect();
-    let errors: Vec<Option<&str>> =
-        settlements.iter().map(|settled| settled.attempt.note.as_ref().map(|note| note.text.as_str())).collect();
-    let statuses: Vec<Option<i16>> = settlements
-        .iter()
-        .map(|settled| settled.attempt.http_status.and_then(|status| status.try_into().ok()))
-        .collect();
-    let hashes: Vec<Option<&[u8]>> = settlements.iter().map(|settled| settled.queue.content_hash.as_deref()).collect();
-    let held: Vec<Option<&HeldResult>> = settlements.iter().map(|settled| settled.queue.held.as_ref()).collect();
-    let settled = sqlx::query_file_scalar!(
-        "src/db/sql/settle.sql",
-        &order_ids as &[&str],
-        &leases,
-        &states as &[&str],
-        &due_ins,
-        &failures,
-        &kinds as &[Option<&str>],
-        &errors as &[Option<&str>],
-        &column(|settled| settled.queue.fetched_at) as &[Option<DateTime<Utc>>],
-        &hashes as &[Option<&[u8]>],
-        &column(|settled| settled.queue.expired_at) as &[Option<DateTime<Utc>>],
-        &column(|settled| settled.chat.order.and_then(|order| order.closed_at)) as &[Option<DateTime<Utc>>],
-        &settlements.iter().map(|settled| settled.attempt.asked_at).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| settled.queue.counted_failures).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| int(settled.attempt.latency().num_milliseconds())).collect::<Vec<_>>(),
-        &settlements.iter().map(|settled| int(settled.attempt.requests.into())).collect::<Vec<_>>(),
-        &statuses as &[Option<i16>],
-        &settlements.iter().map(|settled| settled.outcome()).collect::<Vec<_>>() as &[&str],
-        &settlements.iter().map(|settled| settled.queue.reply_hash.as_deref()).collect::<Vec<_>>()
-            as &[Option<&[u8]>],
-        &settlements.iter().map(|settled| settled.queue.token_kind.map(TokenKind::as_str)).collect::<Vec<_>>()
-            as &[Option<&str>],
-        &held.iter().map(|held| held.map(|held| held.kind.as_str())).collect::<Vec<_>>() as &[Option<&str>],
-        &held.iter().map(|held| held.map(|held| held.since)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &held.iter().map(|held| held.map(|held| held.times)).collect::<Vec<_>>() as &[Option<i32>],
-        &held.iter().map(|held| held.map(|held| held.id_space.as_str())).collect::<Vec<_>>() as &[Option<&str>],
+    fn all<'a, T>(settlements: &[&'a Settlement], value: impl Fn(&'a Settlement) -> T) -> Vec<T> {
+        settlements.iter().map(|settled| value(settled)).collect()
+    }
+    let queue = |value: fn(&QueueChange) -> Option<DateTime<Utc>>| all(settlements, |settled| value(&settled.queue));
+    let note = |settled: &'_ Settlement| settled.attempt.note.as_ref().map(|note| note.kind.as_str());
+    let settled = query_columns!(
+        query_file_scalar "src/db/sql/settle.sql",
+        order_id: &[&str] = &all(settlements, |settled| settled.order_id.as_str()),
+        lease_id: &[Uuid] = &all(settlements, |settled| settled.queue.lease),
+        state: &[&str] = &all(settlements, |settled| settled.queue.state.as_str()),
+        due_in: &[PgInterval] = &all(settlements, |settled| interval(settled.queue.due_in)),
+        failures: &[i32] = &all(settlements, |settled| settled.queue.failures),
+        error_kind: &[Option<&str>] = &all(settlements, note),
+        error: &[Option<&str>] =
+            &all(settlements, |settled| settled.attempt.note.as_ref().map(|note| note.text.as_str())),
+        fetched_at: &[Option<DateTime<Utc>>] = &queue(|queue| queue.fetched_at),
+        content_hash: &[Option<&[u8]>] = &all(settlements, |settled| settled.queue.content_hash.as_deref()),
+        expired_at: &[Option<DateTime<Utc>>] = &queue(|queue| queue.expired_at),
+        closed_at: &[Option<DateTime<Utc>>] =
+            &all(settlements, |settled| settled.chat.order.and_then(|order| order.closed_at)),
+        asked_at: &[DateTime<Utc>] = &all(settlements, |settled| settled.attempt.asked_at),
+        counted_failures: &[i32] = &all(settlements, |settled| settled.queue.counted_failures),
+        latency_ms: &[i32] = &all(settlements, |settled| int(settled.attempt.latency().num_milliseconds())),
+        requests: &[i32] = &all(settlements, |settled| int(settled.attempt.requests.into())),
+        http_status: &[Option<i16>] =
+            &all(settlements, |settled| settled.attempt.http_status.and_then(|status| status.try_into().ok())),
+        outcome: &[&str] = &all(settlements, Settlement::outcome),
+        reply_hash: &[Option<&[u8]>] = &all(settlements, |settled| settled.queue.reply_hash.as_deref()),
+        token_kind: &[Option<&str>] = &all(settlements, |settled| settled.queue.token_kind.map(TokenKind::as_str)),
+        held_kind: &[Option<&str>] =
+            &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.kind.as_str())),
+        held_since: &[Option<DateTime<Utc>>] =
+            &queue(|queue| queue.held.as_ref().map(|held| held.since)),
+        held_times: &[Option<i32>] = &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.times)),
+        held_id_space: &[Option<&str>] =
+            &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.id_space.as_str())),
     )
     .fetch_all(connection)
     .await?;

@@ -9,9 +9,10 @@
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _};
@@ -24,6 +25,7 @@ use super::limits::{BY_KEY, LOCK_LIMIT};
 use super::seats::{Seat, Seats};
 use super::{Error, locks};
 use crate::config::{Patience, Secret};
+use crate::domain::backoff;
 use crate::waits::{For, Waiting, Waits};
 
 /// Wait after the first failure; it doubles up to [`LONGEST_WAIT`].
@@ -104,7 +106,7 @@ impl DerefMut for Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        *lock(&self.lender) = self.connection.take();
+        *self.lender.lock() = self.connection.take();
     }
 }
 
@@ -123,7 +125,7 @@ impl Loan {
 
     /// Takes back the transaction that an operation has dropped.
     fn returned(&self) -> Option<Transaction> {
-        let connection = lock(&self.lender).take()?;
+        let connection = self.lender.lock().take()?;
         Some(self.lend(connection))
     }
 
@@ -133,7 +135,7 @@ impl Loan {
         if self.is_spoilt {
             return;
         }
-        let Some(mut connection) = lock(&self.lender).take() else { return };
+        let Some(mut connection) = self.lender.lock().take() else { return };
         PgTransactionManager::start_rollback(&mut connection);
         // A connection that does not answer is closed.
         let _ = tokio::time::timeout(LAST_TRY, connection.return_to_pool()).await;
@@ -142,7 +144,7 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let Some(mut connection) = lock(&self.lender).take() else { return };
+        let Some(mut connection) = self.lender.lock().take() else { return };
         if self.is_spoilt {
             // The pool would reuse it, or wait for it as well.
             connection.close_on_drop();
@@ -216,7 +218,7 @@ impl Store {
         F: Future<Output = Result<T, Error>>,
     {
         let mut waiting: Option<Waiting> = None;
-        let (mut wait, mut failing_since, mut is_outdated) = (FIRST_WAIT, None, false);
+        let (mut failing_since, mut is_outdated) = (None, false);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -255,8 +257,8 @@ impl Store {
                 tracing::info!(lasted = wait.lasted.as_secs(), "{wait}");
             }
             let since = *failing_since.get_or_insert_with(Instant::now);
-            let retry_at = Instant::now() + wait.mul_f64(0.5 + fastrand::f64() / 2.0);
-            wait = (wait * 2).min(LONGEST_WAIT);
+            let wait = backoff(FIRST_WAIT, tries, LONGEST_WAIT).mul_f64(0.5 + fastrand::f64() / 2.0);
+            let retry_at = Instant::now() + wait;
             if self.outage().is_given_up || !self.wait_until(retry_at, since).await {
                 self.outage().is_given_up = true;
                 let lasted = self.outage().since.as_ref().map_or(since, |(away, _)| since.min(*away)).elapsed();
@@ -299,7 +301,7 @@ impl Store {
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {
-        lock(&self.outage)
+        self.outage.lock()
     }
 
     /// How long the server waits for a lock. Shorter than the timeout of the operation, so that the failure names the
@@ -498,11 +500,6 @@ impl Store {
         self.seats.note_idle();
         result
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while the lock is held, so a poisoned value is still consistent.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn milliseconds(duration: Duration) -> u128 {

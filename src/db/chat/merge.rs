@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use super::people;
 use super::rows::{Read, messages_left_out, read};
 use crate::db::Error;
+use crate::db::columns::query_columns;
 use crate::domain::{Conversation, Message, Settlement, UserType};
 
 /// Updates orders with their messages and participants. Returns how many messages were added and changed.
@@ -31,13 +32,13 @@ pub(super) async fn users(connection: &mut PgConnection, read: &[Read<'_>]) -> R
     let names: Vec<Option<&str>> = users.values().map(|user| user.display_name).collect();
     let avatars: Vec<Option<&str>> = users.values().map(|user| user.avatar_url).collect();
     let observed: Vec<DateTime<Utc>> = users.values().map(|user| user.observed_at).collect();
-    let written = sqlx::query_file_scalar!(
-        "src/db/sql/upsert_users.sql",
-        &types as &[&str],
-        &ids,
-        &names as &[Option<&str>],
-        &avatars as &[Option<&str>],
-        &observed,
+    let written = query_columns!(
+        query_file_scalar "src/db/sql/upsert_users.sql",
+        user_type: &[&str] = &types,
+        user_id: &[i64] = &ids,
+        display_name: &[Option<&str>] = &names,
+        avatar_url: &[Option<&str>] = &avatars,
+        observed_at: &[DateTime<Utc>] = &observed,
     )
     .fetch_one(connection)
     .await?;
@@ -55,26 +56,26 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
         return Ok((0, 0));
     }
     let column = MessageColumns(&rows);
-    let counts = sqlx::query_file!(
-        "src/db/sql/upsert_messages.sql",
-        &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>() as &[&str],
-        &column.of(|message| message.id),
-        &column.of(|message| message.instacart_order_id) as &[Option<i64>],
-        &column.of(|message| message.position),
-        &column.of(|message| message.created_at) as &[Option<DateTime<Utc>>],
-        &column.of(|message| message.sender_type.as_ref().map(UserType::as_str)) as &[Option<&str>],
-        &column.of(|message| message.sender_id) as &[Option<i64>],
-        &column.of(|message| message.recipient_type.as_ref().map(UserType::as_str)) as &[Option<&str>],
-        &column.of(|message| message.recipient_id) as &[Option<i64>],
-        &column.of(|message| message.is_read) as &[Option<bool>],
-        &column.of(|message| message.read_at) as &[Option<DateTime<Utc>>],
-        &column.of(|message| message.body.as_deref()) as &[Option<&str>],
-        &column.of(|message| message.image_url.as_deref()) as &[Option<&str>],
-        &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))) as &[Option<Json<&RawValue>>],
+    let counts = query_columns!(
+        query_file "src/db/sql/upsert_messages.sql",
+        order_id: &[&str] = &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>(),
+        message_id: &[i64] = &column.of(|message| message.id),
+        instacart_order_id: &[Option<i64>] = &column.of(|message| message.instacart_order_id),
+        position: &[i32] = &column.of(|message| message.position),
+        created_at: &[Option<DateTime<Utc>>] = &column.of(|message| message.created_at),
+        sender_type: &[Option<&str>] = &column.of(|message| message.sender_type.as_ref().map(UserType::as_str)),
+        sender_id: &[Option<i64>] = &column.of(|message| message.sender_id),
+        recipient_type: &[Option<&str>] = &column.of(|message| message.recipient_type.as_ref().map(UserType::as_str)),
+        recipient_id: &[Option<i64>] = &column.of(|message| message.recipient_id),
+        is_read: &[Option<bool>] = &column.of(|message| message.is_read),
+        read_at: &[Option<DateTime<Utc>>] = &column.of(|message| message.read_at),
+        body: &[Option<&str>] = &column.of(|message| message.body.as_deref()),
+        image_url: &[Option<&str>] = &column.of(|message| message.image_url.as_deref()),
+        extra: &[Option<Json<&RawValue>>] = &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))),
         // PostgreSQL accepts only rectangular arrays of arrays.
-        &column.of(|message| (!message.unreadable.is_empty()).then(|| message.unreadable.join(",")))
-            as &[Option<String>],
-        &column.of(|message| message.is_altered),
+        unreadable: &[Option<String>] =
+            &column.of(|message| (!message.unreadable.is_empty()).then(|| message.unreadable.join(","))),
+        is_altered: &[bool] = &column.of(|message| message.is_altered),
     )
     .fetch_one(connection)
     .await?;
@@ -107,12 +108,12 @@ async fn mark_removed(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
             conversation.messages.iter().map(|message| (settled.order_id.as_str(), message.id))
         })
         .unzip();
-    let result = sqlx::query_file!(
-        "src/db/sql/mark_removed.sql",
-        &order_ids as &[&str],
-        &seen_at,
-        &reply_orders as &[&str],
-        &reply_messages
+    let result = query_columns!(
+        query_file "src/db/sql/mark_removed.sql",
+        order_id: &[&str] = &order_ids,
+        seen_at: &[DateTime<Utc>] = &seen_at,
+        order_id: &[&str] = &reply_orders,
+        message_id: &[i64] = &reply_messages,
     )
     .execute(connection)
     .await?;
@@ -140,13 +141,13 @@ async fn participants(connection: &mut PgConnection, read: &[Read<'_>]) -> Resul
     let ids: Vec<i64> = participations.keys().map(|(_, id, _)| id.id).collect();
     let roles: Vec<&str> = participations.keys().map(|(_, _, role)| *role).collect();
     let current: Vec<Option<bool>> = participations.values().copied().collect();
-    sqlx::query_file!(
-        "src/db/sql/upsert_participants.sql",
-        &order_ids as &[&str],
-        &types as &[&str],
-        &ids,
-        &roles as &[&str],
-        &current as &[Option<bool>],
+    query_columns!(
+        query_file "src/db/sql/upsert_participants.sql",
+        order_id: &[&str] = &order_ids,
+        user_type: &[&str] = &types,
+        user_id: &[i64] = &ids,
+        role: &[&str] = &roles,
+        is_current: &[Option<bool>] = &current,
     )
     .execute(connection)
     .await?;
@@ -164,17 +165,19 @@ async fn update_orders(connection: &mut PgConnection, stored: &[&Settlement]) ->
     };
     let customer = |read: &Conversation| read.metadata.customer.as_ref().map(|user| user.id);
     let shopper = |read: &Conversation| read.metadata.current_shopper.as_ref().map(|user| user.id);
-    sqlx::query_file!(
-        "src/db/sql/upsert_orders.sql",
-        &changes.iter().map(|(settled, _)| settled.order_id.as_str()).collect::<Vec<_>>() as &[&str],
-        &changes.iter().map(|(_, order)| order.status.as_str()).collect::<Vec<_>>() as &[&str],
-        &changes.iter().map(|(_, order)| order.coverage.as_str()).collect::<Vec<_>>() as &[&str],
-        &changes.iter().map(|(_, order)| order.closed_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &of_conversation(Conversation::instacart_order_id) as &[Option<i64>],
-        &of_conversation(customer) as &[Option<i64>],
-        &of_conversation(shopper) as &[Option<i64>],
-        &changes.iter().map(|(settled, _)| settled.chat.conversation.is_some()).collect::<Vec<_>>(),
-        &changes.iter().map(|(settled, _)| messages_left_out(settled)).collect::<Vec<_>>() as &[Option<i32>],
+    query_columns!(
+        query_file "src/db/sql/upsert_orders.sql",
+        order_id: &[&str] = &changes.iter().map(|(settled, _)| settled.order_id.as_str()).collect::<Vec<_>>(),
+        status: &[&str] = &changes.iter().map(|(_, order)| order.status.as_str()).collect::<Vec<_>>(),
+        coverage: &[&str] = &changes.iter().map(|(_, order)| order.coverage.as_str()).collect::<Vec<_>>(),
+        closed_at: &[Option<DateTime<Utc>>] = &changes.iter().map(|(_, order)| order.closed_at).collect::<Vec<_>>(),
+        instacart_order_id: &[Option<i64>] = &of_conversation(Conversation::instacart_order_id),
+        customer_id: &[Option<i64>] = &of_conversation(customer),
+        current_shopper_id: &[Option<i64>] = &of_conversation(shopper),
+        has_conversation: &[bool] =
+            &changes.iter().map(|(settled, _)| settled.chat.conversation.is_some()).collect::<Vec<_>>(),
+        messages_left_out: &[Option<i32>] =
+            &changes.iter().map(|(settled, _)| messages_left_out(settled)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::due::{Cursor, Scope, about_orders};
+use crate::db::columns::query_columns;
 use crate::db::runs::{self, Counters, Sent};
 use crate::db::{Error, Store, Transaction, interval};
 use crate::domain::{ClaimedOrder, Coverage, FailureKind, HeldKind, HeldResult, Lease, OrderId, TokenKind};
@@ -141,9 +142,15 @@ async fn bury(connection: &mut PgConnection, unusable: &[(String, &str)], lease:
     }
     let (order_ids, reasons): (Vec<&str>, Vec<&str>) = unusable.iter().map(|(id, reason)| (&**id, *reason)).unzip();
     let kind = FailureKind::BadRow.as_str();
-    sqlx::query_file!("src/db/sql/bury.sql", &order_ids as &[&str], lease, kind, &reasons as &[&str])
-        .execute(connection)
-        .await?;
+    query_columns!(
+        query_file "src/db/sql/bury.sql",
+        order_id: &[&str] = &order_ids,
+        reason: &[&str] = &reasons;
+        lease,
+        kind,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::put_back::{self, Retry};
+use crate::db::columns::query_columns;
 use crate::db::{Error, Store, Transaction};
 use crate::domain::NewOrder;
 
@@ -29,13 +31,15 @@ pub struct Feeding {
     pub source: String,
     /// Fetch known orders again, whatever their state.
     pub reopen: bool,
-    /// Default of the user, for lines that name none.
+    pub defaults: Defaults,
+}
+
+/// Facts of lines that do not state them.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
     pub connect_user_id: Option<String>,
-    /// Default of the kind of ids.
     pub ids_internal: Option<bool>,
-    /// Default of the banner.
     pub retailer_id: Option<String>,
-    /// Default of the priority.
     pub priority: Option<i16>,
 }
 
@@ -43,15 +47,7 @@ impl Feeding {
     /// A feed without defaults.
     #[must_use]
     pub fn of(source: impl Into<String>) -> Self {
-        Self {
-            id: Uuid::new_v4(),
-            source: source.into(),
-            reopen: false,
-            connect_user_id: None,
-            ids_internal: None,
-            retailer_id: None,
-            priority: None,
-        }
+        Self { id: Uuid::new_v4(), source: source.into(), reopen: false, defaults: Defaults::default() }
     }
 }
 
@@ -67,30 +63,30 @@ async fn add(
     orders: &[Cow<'_, NewOrder>],
     feeding: &Feeding,
 ) -> Result<Enqueued, Error> {
-    let order_ids: Vec<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
-    let users: Vec<Option<&str>> = orders.iter().map(|order| order.connect_user_id.as_deref()).collect();
-    let internal: Vec<Option<bool>> = orders.iter().map(|order| order.ids_internal).collect();
-    let retailers: Vec<Option<&str>> = orders.iter().map(|order| order.retailer_id.as_deref()).collect();
-    let priorities: Vec<Option<i16>> = orders.iter().map(|order| order.priority).collect();
-    let completed: Vec<Option<DateTime<Utc>>> = orders.iter().map(|order| order.completed_at).collect();
-    let counts = sqlx::query_file!(
-        "src/db/sql/enqueue.sql",
-        &order_ids as &[&str],
-        &users as &[Option<&str>],
-        &internal as &[Option<bool>],
-        &retailers as &[Option<&str>],
-        &priorities as &[Option<i16>],
-        &completed as &[Option<DateTime<Utc>>],
+    fn all<'a, T>(orders: &'a [Cow<'_, NewOrder>], value: impl Fn(&'a NewOrder) -> T) -> Vec<T> {
+        orders.iter().map(|order| value(order)).collect()
+    }
+    let counts = query_columns!(
+        query_file "src/db/sql/enqueue.sql",
+        order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
+        connect_user_id: &[Option<&str>] = &all(orders, |order| order.connect_user_id.as_deref()),
+        ids_internal: &[Option<bool>] = &all(orders, |order| order.ids_internal),
+        retailer_id: &[Option<&str>] = &all(orders, |order| order.retailer_id.as_deref()),
+        priority: &[Option<i16>] = &all(orders, |order| order.priority),
+        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at);
         feeding.source,
         feeding.reopen,
         feeding.id,
-        feeding.connect_user_id,
-        feeding.ids_internal,
-        feeding.retailer_id,
-        feeding.priority,
+        feeding.defaults.connect_user_id,
+        feeding.defaults.ids_internal,
+        feeding.defaults.retailer_id,
+        feeding.defaults.priority,
     )
     .fetch_one(&mut *connection)
     .await?;
+    if !counts.put_back.is_empty() {
+        put_back::put_back(connection, &Retry { order_ids: counts.put_back, ..Retry::default() }).await?;
+    }
     let mut dropped = counts.dropped;
     if !dropped.is_empty() {
         // Another feeder may have added them since the statement began.

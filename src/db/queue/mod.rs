@@ -16,7 +16,7 @@ mod witnesses;
 pub(super) use claim::lease_orders;
 pub use claim::{Claimed, claim};
 pub use due::{Cursor, Due, Scope, count_due, due};
-pub use enqueue::{Enqueued, Feeding, count_without_user, enqueue};
+pub use enqueue::{Defaults, Enqueued, Feeding, count_without_user, enqueue};
 pub(super) use held::count_held;
 pub use held::{HeldFilter, held};
 pub use holders::holders_of_orders;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 
 use crate::db::{Error, Store, Transaction, interval};
 use crate::domain::OrderState;
@@ -59,12 +60,15 @@ pub async fn retry(store: &Store, retry: &Retry) -> Result<Retried, Error> {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let result = sqlx::query_file!("src/db/sql/retry.sql", retry.dead, &retry.order_ids, retry.closed_since)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(Retried { orders: result.rows_affected(), unknown })
+        Ok(Retried { orders: self::put_back(&mut transaction, retry).await?, unknown })
     };
     store.run("retry", put_back).await
+}
+
+/// As [`retry`], as a part of a transaction. Returns how many orders.
+pub(super) async fn put_back(connection: &mut PgConnection, retry: &Retry) -> Result<u64, Error> {
+    let retry = sqlx::query_file!("src/db/sql/retry.sql", retry.dead, &retry.order_ids, retry.closed_since);
+    Ok(retry.execute(connection).await?.rows_affected())
 }
 
 /// Deletes up to `limit` orders that ended longer ago than `retention`, except dead ones. Returns how many. Locks them

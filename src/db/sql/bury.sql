@@ -4,7 +4,7 @@
 UPDATE sync.order_queue AS q
 SET state           = 'dead',
     due_at          = now(),
-    last_error_kind = $3,
+    last_error_kind = $4,
     last_error      = b.reason,
     held_kind       = NULL,
     held_since      = NULL,
@@ -12,7 +12,7 @@ SET state           = 'dead',
     held_id_space   = NULL,
     lease_id        = NULL,
     leased_until    = NULL
-FROM unnest($1::text[], $4::text[]) AS b (order_id, reason)
+FROM unnest($1::text[], $2::text[]) AS b (order_id, reason)
 WHERE q.order_id = b.order_id
   AND q.order_id = ANY ($1)
-  AND q.lease_id = $2
+  AND q.lease_id = $3

@@ -4,8 +4,7 @@
 --
 -- A known order keeps its values, and missing ones are filled in, because feeders often learn facts later. completed_at
 -- may always be corrected. Later lines of the same feed replace its earlier ones (fed_by, fed_facts), but a default
--- never replaces the value of a line. With reopen, a known order is fetched again, whatever its state, with the values
--- of the line or else the defaults.
+-- never replaces the value of a line. With reopen, a known order takes the values of the line or else the defaults.
 WITH incoming AS (
     SELECT order_id,
            coalesce(connect_user_id, $10) AS connect_user_id,
@@ -53,39 +52,13 @@ written AS (
             ELSE q.priority
         END,
         completed_at = coalesce(excluded.completed_at, q.completed_at),
-        -- An order that failed for lack of a user becomes due again once it has one.
-        (state, due_at, failures, counted_failures) = (
-            SELECT
-                CASE
-                    WHEN NOT ($8 OR (has_its_user AND q.state = 'dead')) THEN q.state
-                    WHEN coalesce(q.last_fetched_at, q.last_changed_at) IS NULL THEN 'pending'
-                    ELSE 'open'
-                END,
-                CASE WHEN $8 OR has_its_user THEN now() ELSE q.due_at END,
-                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.failures END,
-                CASE WHEN $8 OR has_its_user THEN 0 ELSE q.counted_failures END
-            FROM (VALUES (
-                coalesce(q.last_error_kind = 'no_user', false)
-                AND q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL
-            )) AS t (has_its_user)
-        ),
         fed_by = excluded.fed_by,
         -- Facts that this feed filled in, or may have replaced with reopen.
         fed_facts = CASE WHEN q.fed_by = $9 THEN q.fed_facts ELSE 0 END
             | CASE WHEN $8 THEN 15 ELSE 0 END
             | CASE WHEN q.connect_user_id IS NULL AND excluded.connect_user_id IS NOT NULL THEN 1 ELSE 0 END
             | CASE WHEN q.ids_internal IS NULL AND excluded.ids_internal IS NOT NULL THEN 2 ELSE 0 END
-            | CASE WHEN q.retailer_id IS NULL AND excluded.retailer_id IS NOT NULL THEN 4 ELSE 0 END,
-        closed_at = CASE WHEN $8 THEN NULL ELSE q.closed_at END,
-        held_kind = CASE WHEN $8 THEN NULL ELSE q.held_kind END,
-        held_since = CASE WHEN $8 THEN NULL ELSE q.held_since END,
-        held_times = CASE WHEN $8 THEN NULL ELSE q.held_times END,
-        held_id_space = CASE WHEN $8 THEN NULL ELSE q.held_id_space END,
-        -- Without the hash, the next good read writes the status of the order even if the conversation is the same.
-        content_hash = CASE WHEN $8 THEN NULL ELSE q.content_hash END,
-        -- The current holder fetched with the old facts, so its lease is void.
-        lease_id = CASE WHEN $8 THEN NULL ELSE q.lease_id END,
-        leased_until = CASE WHEN $8 THEN NULL ELSE q.leased_until END
+            | CASE WHEN q.retailer_id IS NULL AND excluded.retailer_id IS NOT NULL THEN 4 ELSE 0 END
     WHERE $8
        OR (excluded.completed_at IS NOT NULL AND excluded.completed_at IS DISTINCT FROM q.completed_at)
        OR (excluded.connect_user_id IS NOT NULL AND q.connect_user_id IS NULL)
@@ -95,10 +68,15 @@ written AS (
        OR (q.fed_by = $9 AND q.fed_facts & 2 <> 0 AND nullif(excluded.ids_internal, $11) <> q.ids_internal)
        OR (q.fed_by = $9 AND q.fed_facts & 4 <> 0 AND nullif(excluded.retailer_id, $12) <> q.retailer_id)
        OR (q.fed_by = $9 AND q.fed_facts & 8 <> 0 AND nullif(excluded.priority, coalesce($13, 0)) <> q.priority)
-    RETURNING order_id, (xmax = 0) AS is_new
+    RETURNING order_id,
+              (xmax = 0) AS is_new,
+              -- An order that failed for lack of a user is due again once it has one.
+              $8 OR (last_error_kind IS NOT DISTINCT FROM 'no_user' AND connect_user_id IS NOT NULL) AS is_put_back
 )
 SELECT count(*) FILTER (WHERE is_new) AS "added!",
        count(*) FILTER (WHERE NOT is_new) AS "updated!",
+       -- For retry.sql, which knows how.
+       coalesce(array_agg(order_id) FILTER (WHERE is_put_back AND NOT is_new), '{}') AS "put_back!",
        -- Neither known before nor written: a trigger or rule of the database has dropped them.
        (
            SELECT coalesce(array_agg(order_id), '{}')
