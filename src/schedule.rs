@@ -93,7 +93,7 @@ fn start(worker: &Arc<Worker>, revive: &Revive, trigger: Trigger, stop: &Cancell
     let (worker, revive, stop) = (Arc::clone(worker), Arc::clone(revive), stop.clone());
     tokio::spawn(async move {
         revive().await;
-        let (request, progress) = (Request { trigger, only: None, limit: None }, Progress::default());
+        let (request, progress) = (Request::all(trigger), Progress::default());
         tokio::select! {
             ended = worker.run(&request, &stop, &progress) => ended,
             never = revive_in_time(&worker.waits, || revive()) => match never {},

@@ -4,10 +4,11 @@
 //! shown once it has lasted [`SHOWN_AFTER`]. Several waits of one kind count as one, as long as the longest.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A wait is shown after this time.
@@ -106,7 +107,7 @@ impl Waits {
     /// Records a wait that ends at `until` at the latest.
     #[must_use]
     pub fn begin(&self, what: For, until: Option<Instant>) -> Waiting {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let number = state.next;
         state.next += 1;
         state.now.insert(number, Entry { what, since: Instant::now(), until });
@@ -116,14 +117,14 @@ impl Waits {
     /// Returns the most important wait that has lasted [`SHOWN_AFTER`].
     #[must_use]
     pub fn longest(&self) -> Option<Wait> {
-        self.lock().shown().into_values().next()
+        self.0.lock().shown().into_values().next()
     }
 
     /// Like [`longest`](Self::longest), if it is to be logged: immediately, and then once a minute.
     #[must_use]
     pub fn unexplained(&self) -> Option<Wait> {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let waits = state.shown();
         state.explained.retain(|what, _| waits.contains_key(what));
         let wait = waits.into_values().next()?;
@@ -133,17 +134,12 @@ impl Waits {
         state.explained.insert(wait.what, now);
         Some(wait)
     }
-
-    fn lock(&self) -> MutexGuard<'_, WaitsState> {
-        // No code panics while holding the lock, so a poisoned state is still consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Waiting {
     /// Changes the latest end.
     pub fn set_until(&self, until: Option<Instant>) {
-        if let Some(entry) = self.waits.lock().now.get_mut(&self.number) {
+        if let Some(entry) = self.waits.0.lock().now.get_mut(&self.number) {
             entry.until = until;
         }
     }
@@ -151,7 +147,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.waits.lock().now.remove(&self.number);
+        self.waits.0.lock().now.remove(&self.number);
     }
 }
 

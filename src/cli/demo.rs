@@ -82,7 +82,7 @@ async fn show(
     let added = enqueue(database, options).await?;
     print(format!("{added} orders enqueued. Syncing:\n"))?;
     let worker = sync::worker(settings, database)?;
-    let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+    let request = Request::all(Trigger::Manual);
     let report = sync::run_with_progress(environment, &worker, &request).await?;
 
     print("What an operator sees\n")?;

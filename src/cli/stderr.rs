@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Size of the buffer: more than a thousand lines.
 const MOST_BYTES: usize = 256 * 1024;
@@ -122,7 +123,7 @@ fn is_colourless() -> bool {
 
 /// Writes a log line; drops it if the buffer is full.
 pub(super) fn log(line: &str) {
-    STDERR.push(STDERR.lock(), line);
+    STDERR.push(STDERR.state.lock(), line);
 }
 
 /// Writes a line for people; waits for space while the pipe is read.
@@ -143,11 +144,6 @@ impl BufferState {
 }
 
 impl Buffer {
-    fn lock(&self) -> MutexGuard<'_, BufferState> {
-        // Nothing panics while the lock is held, so a poisoned value is still consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Appends a line. After a dropped line all are dropped until the loss is reported, so the report is in the right
     /// place.
     fn push(&self, mut state: MutexGuard<'_, BufferState>, line: &str) {
@@ -162,11 +158,10 @@ impl Buffer {
 
     /// Waits until the condition is false, but not longer than [`PATIENCE`] without progress.
     fn wait_while(&self, condition: impl Fn(&BufferState) -> bool) -> MutexGuard<'_, BufferState> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let (mut progress, mut since) = (state.progress, Instant::now());
         while condition(&state) && since.elapsed() < PATIENCE {
-            let waited = self.changed.wait_timeout(state, PATIENCE);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, PATIENCE);
             if state.progress != progress {
                 (progress, since) = (state.progress, Instant::now());
             }
@@ -176,15 +171,15 @@ impl Buffer {
 
     fn write_all(&self) {
         loop {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             while state.lines.is_empty() {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut state);
             }
             let line = state.lines.pop_front().unwrap_or_default();
             state.is_writing = true;
             drop(state);
             BARS.suspend(|| self.write(line.as_bytes()));
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.bytes -= line.len();
             let dropped = if state.bytes <= MOST_BYTES / 2 { std::mem::take(&mut state.dropped) } else { 0 };
             drop(state);
@@ -192,7 +187,7 @@ impl Buffer {
                 // An error, so that no log level hides it. It is appended to this buffer as a line.
                 tracing::error!(dropped, "log lines were dropped: standard error was not read");
             }
-            self.lock().is_writing = false;
+            self.state.lock().is_writing = false;
             self.changed.notify_all();
         }
     }
@@ -204,7 +199,7 @@ impl Buffer {
                 Ok(0) => return,
                 Ok(count) => {
                     line = &line[count..];
-                    self.lock().progress += 1;
+                    self.state.lock().progress += 1;
                     self.changed.notify_all();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -92,11 +92,14 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     if needs == Needs::Database {
         return Some(None);
     }
-    let mode = mode?;
-    if mode == AuthMode::StaticToken {
-        let token = reader.require("auth.token", token?, "set it in the environment, or auth.token_file");
-        return Some(Some(Auth::StaticToken(token?)));
-    }
+    let with_credentials: fn(ClientCredentials) -> Auth = match mode? {
+        AuthMode::StaticToken => {
+            let token = reader.require("auth.token", token?, "set it in the environment, or auth.token_file");
+            return Some(Some(Auth::StaticToken(token?)));
+        }
+        AuthMode::ClientCredentials => Auth::ClientCredentials,
+        AuthMode::UserAssertion => Auth::UserAssertion,
+    };
     let hint = "set it in the environment or in the file given with --config; `chatsync demo` needs none";
     let client_id = reader.require("auth.client_id", client_id?, hint);
     let client_secret = reader.require(
@@ -108,10 +111,7 @@ fn auth(reader: &mut Reader, mode: Option<AuthMode>, needs: Needs) -> Option<Opt
     let scope = scope?;
     let client_scope = client_scope?.unwrap_or_else(|| scope.clone());
     let credentials = ClientCredentials { client_id: client_id?, client_secret: client_secret?, scope, client_scope };
-    Some(Some(match mode {
-        AuthMode::ClientCredentials => Auth::ClientCredentials(credentials),
-        _ => Auth::UserAssertion(credentials),
-    }))
+    Some(Some(with_credentials(credentials)))
 }
 
 fn pace(reader: &mut Reader) -> Option<PaceSettings> {

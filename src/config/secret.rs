@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::InvalidValue;
@@ -48,8 +49,7 @@ impl Secret {
     /// Returns the secret as it was read last.
     #[must_use]
     pub fn get(&self) -> SecretString {
-        // No code panics while holding the lock, so a poisoned secret is still valid.
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 
     /// Returns another secret than `refused`, if there is one: another task has read it, or the file has changed.
@@ -71,7 +71,7 @@ impl Secret {
             return None;
         }
         tracing::info!(file = %file.display(), "replaced a refused secret by the new one in its file");
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = secret.clone();
+        *self.current.write() = secret.clone();
         Some(secret)
     }
 }

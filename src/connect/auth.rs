@@ -8,13 +8,14 @@
 //! never written to disk.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lru::LruCache;
+use parking_lot::Mutex;
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -169,8 +170,7 @@ impl Issued {
         }
         let user = order.connect_user_id.as_deref().ok_or(Error::NoUser)?;
         let slot = {
-            // No code panics while holding the lock, so a poisoned cache is still consistent.
-            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut users = self.users.lock();
             Arc::clone(users.get_or_insert_ref(user, Arc::default))
         };
         slot.token(http, &self.credentials, Some(user), refused, context).await

@@ -6,13 +6,14 @@
 //! [`Error::Outage`]. One breaker belongs to one run.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::Error;
+use crate::domain::backoff;
 use crate::waits::{For, Waiting, Waits};
 
 /// Number of latest results that are considered.
@@ -44,7 +45,8 @@ struct BreakerState {
 struct Open {
     since: Instant,
     last: String,
-    wait: Duration,
+    /// Probes sent, this one included.
+    probes: u32,
     next_probe: Instant,
     is_probing: bool,
     _waiting: Waiting,
@@ -73,7 +75,7 @@ impl Breaker {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let until = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 let Some(open) = &mut state.open else {
                     return Ok(Pass { breaker: self, is_probe: false, was_waited_for });
                 };
@@ -96,19 +98,14 @@ impl Breaker {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.lock().open.is_some()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BreakerState> {
-        // No code panics while holding the lock, so a poisoned state is still consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().open.is_some()
     }
 }
 
 impl Pass<'_> {
     /// Records that the API answered.
     pub(super) fn went_well(self) {
-        let mut state = self.breaker.lock();
+        let mut state = self.breaker.state.lock();
         if self.is_probe
             && let Some(open) = state.open.take()
         {
@@ -125,12 +122,12 @@ impl Pass<'_> {
 
     /// Records a failure that hints at an outage.
     pub(super) fn failed(self, error: &Error) {
-        let mut state = self.breaker.lock();
+        let mut state = self.breaker.state.lock();
         let now = Instant::now();
         match &mut state.open {
             Some(open) if self.is_probe => {
-                open.wait = (open.wait * 2).min(LONGEST_WAIT);
-                open.next_probe = now + open.wait;
+                open.probes += 1;
+                open.next_probe = now + backoff(FIRST_WAIT, open.probes, LONGEST_WAIT);
                 open.last = error.to_string();
             }
             // Sent before the breaker opened.
@@ -144,7 +141,7 @@ impl Pass<'_> {
                     state.open = Some(Open {
                         since: now,
                         last,
-                        wait: FIRST_WAIT,
+                        probes: 1,
                         next_probe: now + FIRST_WAIT,
                         is_probing: false,
                         _waiting: self.breaker.waits.begin(For::Outage, Some(now + self.breaker.give_up_after)),
@@ -158,7 +155,7 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.is_probe {
-            if let Some(open) = &mut self.breaker.lock().open {
+            if let Some(open) = &mut self.breaker.state.lock().open {
                 open.is_probing = false;
             }
             self.breaker.changed.notify_waiters();

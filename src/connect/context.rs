@@ -2,8 +2,8 @@
 //! requests.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -38,8 +38,7 @@ impl Traffic {
     }
 
     fn throttling(&self) -> MutexGuard<'_, Option<Waiting>> {
-        // No code panics while holding the lock, so a poisoned value is still valid.
-        self.throttling.lock().unwrap_or_else(PoisonError::into_inner)
+        self.throttling.lock()
     }
 }
 

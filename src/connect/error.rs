@@ -84,7 +84,10 @@ pub enum Error {
 
 fn certificates_hint() -> String {
     match ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some()) {
-        Some(name) => format!("{name} is set and leads to no certificate: correct or unset it"),
+        Some(name) => format!(
+            "{name} is set and leads to no certificate: correct or unset it; without it the system's are read (package \
+                     ca-certificates)"
+        ),
         None => "install the system's root certificates (package ca-certificates), or name a file that holds them in \
                  SSL_CERT_FILE"
             .to_owned(),

@@ -1,10 +1,11 @@
 //! One run's use of the API: the retries of a fetch, the number of requests, and the errors that stop the run.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::context::{FetchContext, Traffic};
 use super::error::Error;
 use super::memory::Reservation;
 use super::messages::Client;
-use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind};
+use crate::domain::{ClaimedOrder, Failure, FailureKind, Outcome, TokenKind, backoff};
 
 /// Attempts at a request after failures that may be temporary, and the first wait between them, which doubles.
 const TRIES: u32 = 4;
@@ -177,8 +178,7 @@ impl Session {
             FailureKind::Throttled => tries.are_used_up(kind),
             FailureKind::Unauthorized | FailureKind::TokenRefused => {
                 let user = order.connect_user_id.clone().unwrap_or_default();
-                // No code panics while holding the lock, so a poisoned cache is still consistent.
-                let mut users = self.refused_users.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut users = self.refused_users.lock();
                 users.put(user, ()).is_none()
             }
             _ => tries.all() == 1,
@@ -211,6 +211,5 @@ impl Tries {
 /// Doubles with every attempt and is spread over half its length, so that many retries of one moment do not come back
 /// at once.
 fn wait(tries: u32) -> Duration {
-    let full = FIRST_WAIT.saturating_mul(1 << (tries - 1).min(10)).min(LONGEST_WAIT);
-    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+    backoff(FIRST_WAIT, tries, LONGEST_WAIT).mul_f64(0.5 + fastrand::f64() / 2.0)
 }

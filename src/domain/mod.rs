@@ -4,6 +4,7 @@
 //! All other modules use these types; this module uses no other module of the crate. Values are checked where they are
 //! made ([`OrderId::new`]), so that the rest of the code never handles raw strings.
 
+mod backoff;
 mod conversation;
 mod fault;
 mod fingerprint;
@@ -15,6 +16,7 @@ mod settlement;
 
 pub(crate) use order::{checked_id, text_enum};
 
+pub use backoff::backoff;
 pub use conversation::{ChatUser, ChatUserId, Conversation, Extra, Message, Metadata, UserType};
 pub use fault::Fault;
 pub use fingerprint::reply_hash;

@@ -3,8 +3,9 @@
 //! Checked once per request, before anything else. Whole seconds are counted separately, from the start of the
 //! simulator, so a client that sends evenly below the ceiling is never refused. Refused requests do not count.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// The ceiling, and the number of requests admitted in the current second.
 pub(super) struct RequestLimit(Mutex<LimitState>);
@@ -22,12 +23,12 @@ impl RequestLimit {
     }
 
     pub(super) fn set(&self, ceiling: Option<u32>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ceiling = ceiling;
+        self.0.lock().ceiling = ceiling;
     }
 
     /// Returns whether a request that arrives `running` after the start is admitted.
     pub(super) fn admit(&self, running: Duration) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let Some(ceiling) = state.ceiling else {
             return true;
         };

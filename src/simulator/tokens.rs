@@ -4,9 +4,10 @@
 //! Invariant: at most `MAX_TOKENS` are kept. All have the same lifetime, so the oldest always expires first.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 /// Beyond this many the oldest token is dropped early; its holder gets a 401 and requests another, as after a
@@ -71,7 +72,7 @@ impl Tokens {
 
     /// Returns the tokens valid at `now`, and removes the expired ones.
     fn live(&self, now: Instant) -> MutexGuard<'_, Live> {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live.lock();
         while let Some(&(issued, _)) = live.issued.front()
             && now.saturating_duration_since(issued) >= self.lifetime
         {

@@ -1,9 +1,9 @@
 //! Failures of a run by kind. A failed run reports the most frequent one in `sync.runs.error`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{HeldKind, Settlement, Verdict};
+use parking_lot::Mutex;
 
 /// If more orders than this cannot be settled, the cause is not in single orders.
 const MOST_UNSETTLED: usize = 1_000;
@@ -35,29 +35,24 @@ impl Failures {
     }
 
     pub(super) fn note(&self, kind: &'static str, order_id: &str) {
-        lock(&self.by_kind).entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
+        self.by_kind.lock().entry(kind).or_insert_with(|| (0, order_id.to_owned())).0 += 1;
     }
 
     /// Describes the most frequent kind, with its count and an example.
     pub(super) fn most_frequent(&self) -> Option<String> {
-        let failures = lock(&self.by_kind);
+        let failures = self.by_kind.lock();
         let (kind, (orders, example)) = failures.iter().max_by_key(|(_, (orders, _))| *orders)?;
         Some(format!("no order was answered; most often: {kind}, {orders} order(s), such as {example} (chatsync why)"))
     }
 
     /// Leaves an order to a later run. Returns false if there are too many of them.
     pub(super) fn leave(&self, order_id: &str) -> bool {
-        let mut unsettled = lock(&self.unsettled);
+        let mut unsettled = self.unsettled.lock();
         unsettled.insert(order_id.to_owned());
         unsettled.len() <= MOST_UNSETTLED
     }
 
     pub(super) fn unsettled(&self) -> u64 {
-        lock(&self.unsettled).len() as u64
+        self.unsettled.lock().len() as u64
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each of these operations leaves the map consistent, even if another thread panicked.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

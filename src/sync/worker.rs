@@ -63,6 +63,14 @@ pub struct Request {
     pub limit: Option<u64>,
 }
 
+impl Request {
+    /// Everything that is due.
+    #[must_use]
+    pub const fn all(trigger: Trigger) -> Self {
+        Self { trigger, only: None, limit: None }
+    }
+}
+
 #[derive(Debug)]
 pub struct Report {
     /// The row of the run, with the counters as committed.

@@ -33,7 +33,7 @@ tests!(
     a_served_rate_raises_and_confirms_a_pace_but_does_not_lower_it,
 );
 
-const ALL: Request = Request { trigger: Trigger::Manual, only: None, limit: None };
+const ALL: Request = Request::all(Trigger::Manual);
 
 /// The results of the requests of some seconds.
 struct Count {

@@ -14,9 +14,9 @@ mod served;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::waits::{For, Waits};
@@ -109,7 +109,7 @@ impl Pace {
         let mut has_waited = false;
         loop {
             let (free_at, what) = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 match state.take_turn(Instant::now(), has_waited) {
                     Ok(turn) => return turn,
                     Err(free_at) => (free_at, if state.held_until >= Some(free_at) { For::Pause } else { For::Turn }),
@@ -124,7 +124,7 @@ impl Pace {
     /// Records that a reply arrived that was neither a 429 nor a server error.
     pub(super) fn went_well(&self, turn: &Turn) {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.served.add(turn.sent_at);
         let Some(slot) = turn.slot else { return };
         match state.latency.note(now.duration_since(turn.sent_at), now) {
@@ -142,7 +142,7 @@ impl Pace {
     /// Records a 429 and lowers the rate.
     pub(super) fn was_throttled(&self, turn: &Turn) {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let (limit, served) = (state.used_limit(), state.sent.on_throttled(turn.sent_at));
         state.limit.on_throttled(limit, turn.sent_at, served, now);
         // Wait until the last second holds no more than the new rate: before that every request would get a 429.
@@ -155,7 +155,7 @@ impl Pace {
     /// Sends nothing for this long, but at least a second and at most a minute.
     pub fn hold_for(&self, wait: Duration) {
         let wait = wait.clamp(SHORTEST_HOLD, LONGEST_HOLD);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.next = state.next.max(Instant::now() + wait);
         state.held_until = Some(state.next);
     }
@@ -163,7 +163,7 @@ impl Pace {
     /// Returns the current rate of this worker, in requests per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.lock().rate()
+        self.state.lock().rate()
     }
 
     /// Returns the rate to start with if no limit is known.
@@ -175,20 +175,20 @@ impl Pace {
     /// Returns the highest rate of this worker over five of the last ten seconds. `None` in the first five seconds.
     #[must_use]
     pub fn served(&self) -> Option<f64> {
-        self.lock().served.per_second(Instant::now())
+        self.state.lock().served.per_second(Instant::now())
     }
 
     /// Returns the pace of all workers together, if a 429 confirmed the limit.
     #[must_use]
     pub fn found(&self) -> Option<f64> {
-        let state = self.lock();
+        let state = self.state.lock();
         state.limit.is_found().then(|| state.rate() * f64::from(state.workers))
     }
 
     /// Makes this one of `workers` that share the API; `total` is the pace of all of them. Without `total` this
     /// worker's own estimate counts.
     pub fn share(&self, workers: u32, total: Option<f64>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let factor = state.set_workers(workers);
         match total {
             Some(total) => state.limit = LimitEstimate::known(state.share_of(total)),
@@ -200,7 +200,7 @@ impl Pace {
     /// Like [`share`](Self::share), but `total` is no limit: it was served before, and the search for the limit goes
     /// on from there.
     pub fn search_from(&self, workers: u32, total: f64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.set_workers(workers);
         state.limit = LimitEstimate::unknown(state.share_of(total));
         state.log_change();
@@ -209,7 +209,7 @@ impl Pace {
     /// Approaches an equal share of `total` in small steps: the worker's own measurements count for more. A worker
     /// that has not found the limit keeps searching instead.
     pub fn approach(&self, total: f64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.limit.is_found() {
             return;
         }
@@ -219,12 +219,7 @@ impl Pace {
 
     #[must_use]
     pub fn has_ceiling(&self) -> bool {
-        self.lock().ceiling.is_finite()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PaceState> {
-        // No code panics while holding the lock, so a poisoned pace is still consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ceiling.is_finite()
     }
 }
 

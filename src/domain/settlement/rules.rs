@@ -8,7 +8,7 @@ use super::change::{
     Attempt, ChatChange, Loss, Note, NoteKind, OrderChange, QueueChange, Reject, Settlement, Suspicion, Verdict,
 };
 use crate::domain::{
-    ClaimedOrder, Conversation, Coverage, Failure, FailureKind, Fault, HeldKind, OrderState, Outcome, Then,
+    ClaimedOrder, Conversation, Coverage, Failure, FailureKind, Fault, HeldKind, OrderState, Outcome, Then, backoff,
 };
 
 /// The settings of section `queue` for settling.
@@ -262,7 +262,7 @@ impl Settlement {
             self.suspicion = (then == Then::Dead).then_some(Suspicion::Refused);
         } else {
             self.queue.state = order.live_state();
-            self.queue.due_in = backoff(policy, failures, jitter);
+            self.queue.due_in = retry_wait(policy, failures, jitter);
             self.verdict = Verdict::Failed;
             // A failure says nothing about a held result.
             self.queue.held.clone_from(&order.held);
@@ -309,9 +309,8 @@ fn coverage_after_the_end(
 
 /// Returns an exponential wait, spread by up to a quarter to either side, so that failures of one moment do not come
 /// back at once.
-pub(super) fn backoff(policy: &QueuePolicy, failures: i32, jitter: f64) -> Duration {
-    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(30);
-    let wait = policy.retry_backoff.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
+pub(super) fn retry_wait(policy: &QueuePolicy, failures: i32, jitter: f64) -> Duration {
+    let wait = backoff(policy.retry_backoff, u32::try_from(failures).unwrap_or(0), policy.retry_backoff_max);
     wait.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0).min(policy.retry_backoff_max)
 }
 

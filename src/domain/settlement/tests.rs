@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::rules::backoff;
+use super::rules::retry_wait;
 use super::*;
 use crate::domain::{
     ClaimedOrder, Conversation, Coverage, Failure, FailureKind, Fault, HeldKind, HeldResult, IdSpace, Message, OrderId,
@@ -273,7 +273,7 @@ fn failures_back_off_until_the_order_is_dead() {
     assert_eq!((spared.queue.state, spared.queue.failures, spared.queue.counted_failures), (OrderState::Pending, 3, 2));
     let patient = QueuePolicy { max_failures: i32::MAX, ..policy() };
     for failures in [10, 31, 100, i32::MAX - 2] {
-        let wait = backoff(&patient, failures, 1.0);
+        let wait = retry_wait(&patient, failures, 1.0);
         assert_eq!(wait, patient.retry_backoff_max);
     }
 }

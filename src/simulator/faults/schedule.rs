@@ -4,12 +4,13 @@
 //! numbers in every simulator with the same seed. Concurrent requests arrive in varying order, so a schedule repeats
 //! only approximately.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::super::random::mix;
 use super::fault::{Effect, InjectedFault, Target};
+use parking_lot::RwLock;
 
 const CHANCE: u64 = 31;
 const BURSTS: u64 = 32;
@@ -49,7 +50,7 @@ impl FaultSchedule {
     pub(in crate::simulator) fn set(&self, faults: Vec<InjectedFault>) {
         let faults = faults.into_iter().map(|fault| (fault, AtomicU64::new(0))).collect();
         let current = Arc::new(Current { faults, requests: AtomicU64::new(0) });
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.current.write() = current;
     }
 
     /// Returns each fault with the number of requests it hit.
@@ -83,7 +84,7 @@ impl FaultSchedule {
     }
 
     fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 }
 

@@ -223,7 +223,7 @@ async fn queue(lab: &Lab, orders: &[(&str, i32, i32)]) -> anyhow::Result<()> {
 /// Runs with nothing due. Returns the orders at risk and overdue.
 async fn run(lab: &Lab, trigger: Trigger, more: &[(&str, &str)]) -> anyhow::Result<(Option<i64>, Option<i64>)> {
     let worker = lab.worker(&lab.settings("http://127.0.0.1:9", more));
-    let request = Request { trigger, only: None, limit: None };
+    let request = Request::all(trigger);
     let run = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?.run;
     assert_eq!(run.counters.claimed, 0);
     Ok((run.at_risk, run.overdue))

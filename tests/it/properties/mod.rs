@@ -95,7 +95,7 @@ async fn any_bytes_leave_the_order_alive_and_keep_what_was_not_understood(lab: A
     if report.failure.is_some() {
         let worker = lab.worker(&lab.settings(api.url(), &[]));
         for id in ids {
-            let request = Request { trigger: Trigger::Manual, only: Some(vec![id.clone()]), limit: None };
+            let request = Request { only: Some(vec![id.clone()]), ..Request::all(Trigger::Manual) };
             let alone = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
             ensure!(alone.failure.is_none(), "seed {id}: {:?}", alone.failure);
         }

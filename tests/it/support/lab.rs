@@ -151,7 +151,7 @@ impl Lab {
 
     /// One run of a worker, to its end.
     pub(crate) async fn run(&self, worker: &Worker) -> anyhow::Result<Report> {
-        let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+        let request = Request::all(Trigger::Manual);
         Ok(worker.run(&request, &CancellationToken::new(), &Progress::default()).await?)
     }
 

@@ -73,7 +73,7 @@ async fn a_run_that_is_to_stop_deletes_nothing_any_more(lab: Arc<Lab>) -> anyhow
     let worker = lab.worker(&lab.settings(api.url(), &TWO_DAYS));
     let stop = CancellationToken::new();
     stop.cancel();
-    let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+    let request = Request::all(Trigger::Manual);
     worker.run(&request, &stop, &Progress::default()).await?;
     assert_eq!(left(&lab).await?, before);
     Ok(())

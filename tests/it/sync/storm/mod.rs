@@ -46,7 +46,7 @@ async fn run_with(lab: &Lab, api: &Recorder, settings: &[(&str, &str)]) -> anyho
 /// A run of at most that many orders.
 async fn small_run(lab: &Lab, api: &Recorder, orders: u64) -> anyhow::Result<()> {
     let worker = lab.worker(&lab.settings(api.url(), &[]));
-    let request = Request { trigger: Trigger::Manual, only: None, limit: Some(orders) };
+    let request = Request { limit: Some(orders), ..Request::all(Trigger::Manual) };
     let report = worker.run(&request, &CancellationToken::new(), &Progress::default()).await?;
     assert!(report.failure.is_none(), "{:?}", report.failure);
     Ok(())

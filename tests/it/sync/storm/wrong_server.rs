@@ -90,7 +90,7 @@ async fn several_workers_on_a_wrong_server_close_fewer_new_orders_than_one_may(l
     feed(&lab, 300).await?;
     let api = Recorder::start(|_| Answer::not_found()).await;
     let (one, two) = (lab.worker(&lab.settings(api.url(), &[])), lab.worker(&lab.settings(api.url(), &[])));
-    let limited = Request { trigger: Trigger::Manual, only: None, limit: Some(70) };
+    let limited = Request { limit: Some(70), ..Request::all(Trigger::Manual) };
     for _ in 0..3 {
         let (stop, progress) = (CancellationToken::new(), Progress::default());
         let (one, two) = tokio::join!(one.run(&limited, &stop, &progress), two.run(&limited, &stop, &progress));
@@ -137,7 +137,7 @@ async fn a_run_that_is_stopped_holds_what_it_cannot_decide(lab: Arc<Lab>) -> any
     })
     .await;
     let worker = lab.worker(&lab.settings(api.url(), &[("pace.max_in_flight", "1")]));
-    let request = Request { trigger: Trigger::Manual, only: None, limit: None };
+    let request = Request::all(Trigger::Manual);
     let report = worker.run(&request, &stop, &Progress::default()).await?;
     assert_eq!((report.run.status.as_str(), report.run.counters.closed), ("interrupted", 0));
     let held = lab.count(HELD).await?;
