@@ -99,6 +99,13 @@ fn new_and_known_messages_have_the_same_columns() {
     // PostgreSQL computes it.
     merged.insert("body_length".to_owned());
     assert!(added.len() > 15 && added == merged, "{added:?} {merged:?}");
+    let conversation = fs::read_to_string("src/domain/conversation.rs").unwrap();
+    let message = after(&conversation, "pub struct Message {", '}')[0];
+    let fields = message.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
+    let mut decoded: BTreeSet<String> =
+        fields.map(|field| if field == "id" { "message_id" } else { field }.to_owned()).collect();
+    decoded.extend(["order_id".to_owned(), "body_length".to_owned()]);
+    assert_eq!(decoded, added);
     let migrations = fs::read_to_string("migrations/20261128100400_create_chat.sql").unwrap();
     let documented = after(&migrations, "COMMENT ON COLUMN chat.messages.", ' ');
     let written_by_default = ["first_synced_at", "updated_at", "removed_at"];

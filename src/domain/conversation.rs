@@ -60,7 +60,7 @@ pub struct ChatUser {
 }
 
 /// One message. All fields but the id are optional in the API.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Message {
     pub id: i64,
     /// Index in the reply, from 0.

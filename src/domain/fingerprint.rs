@@ -182,20 +182,14 @@ mod tests {
     fn stored_fingerprints_are_found_again() {
         let message = Message {
             id: 1,
-            position: 0,
             instacart_order_id: Some(2),
             created_at: DateTime::from_timestamp(1_700_000_000, 5),
             sender_type: Some(UserType::User),
             sender_id: Some(3),
             recipient_type: Some(UserType::Other("bot".into())),
-            recipient_id: None,
             is_read: Some(true),
-            read_at: None,
             body: Some("Hello".into()),
-            image_url: None,
-            extra: None,
-            unreadable: Vec::new(),
-            is_altered: false,
+            ..Message::default()
         };
         let shopper = ChatUser { id: 4, display_name: Some("S".to_owned()), avatar_url: None };
         let metadata = Metadata { customer: None, current_shopper: None, shoppers: vec![shopper] };

@@ -46,23 +46,7 @@ fn read_before(hours: i64, has_messages: bool) -> ClaimedOrder {
 }
 
 fn one_message() -> Conversation {
-    let message = Message {
-        id: 1,
-        position: 0,
-        instacart_order_id: None,
-        created_at: None,
-        sender_type: None,
-        sender_id: None,
-        recipient_type: None,
-        recipient_id: None,
-        is_read: None,
-        read_at: None,
-        body: None,
-        image_url: None,
-        extra: None,
-        unreadable: Vec::new(),
-        is_altered: false,
-    };
+    let message = Message { id: 1, ..Message::default() };
     Conversation { messages: vec![message], ..Conversation::default() }
 }
 
