@@ -8,7 +8,6 @@
 //! The server limits each transaction too, because it does not notice that a client has gone.
 
 use std::convert::Infallible;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{log_in_anew, place};
 use super::limits::{BY_KEY, LOCK_LIMIT};
+use super::loan::{Loan, Transaction};
+use super::outage::Outage;
 use super::seats::{Seat, Seats};
 use super::{Error, locks};
 use crate::config::{Patience, Secret};
@@ -39,8 +40,6 @@ const LAST_TRY: Duration = Duration::from_millis(700);
 
 /// How often a conflict raised by a trigger is tried. The trigger may mean it as a request to retry.
 const RAISED_TRIES: u32 = 5;
-/// A lasting lock is logged once per interval.
-const AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// A log-in that takes longer is given up if another connection is idle.
 const SLOW_LOG_IN: Duration = Duration::from_millis(500);
 /// Limits the search for the holder of a lock, which needs a second connection.
@@ -59,99 +58,6 @@ pub struct Store {
     stop: CancellationToken,
     waits: Waits,
     outage: Arc<Mutex<Outage>>,
-}
-
-/// What the operations of a run share about failures.
-#[derive(Debug, Default)]
-struct Outage {
-    /// Since when the database is unavailable, and the wait for it.
-    since: Option<(Instant, Waiting)>,
-    /// When that was last logged, and whether its end will be. A server that accepts some connections and refuses others
-    /// would fill the log.
-    away_logged: Option<Instant>,
-    is_away_logged: bool,
-    /// Set once an operation gave up: nothing is retried any more.
-    is_given_up: bool,
-    stopping_since: Option<Instant>,
-    last_success: Option<Instant>,
-    /// Whether it was logged that the server gives fewer connections than it may be asked for.
-    is_shortage_logged: bool,
-    /// The last known holder of a lock, and when it was reported.
-    holder: Option<String>,
-    lock_reported_at: Option<Instant>,
-}
-
-/// A connection with an open transaction, lent to an operation. Dropping it returns it to the [`Store`], which commits
-/// or rolls back.
-pub struct Transaction {
-    connection: Option<PoolConnection<Postgres>>,
-    lender: Lender,
-}
-
-type Lender = Arc<Mutex<Option<PoolConnection<Postgres>>>>;
-
-impl Deref for Transaction {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.connection.as_ref().expect("only drop takes it")
-    }
-}
-
-impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("only drop takes it")
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        *self.lender.lock() = self.connection.take();
-    }
-}
-
-/// Keeps the connection that is lent to an operation. Dropping the loan rolls back and returns the connection to the
-/// pool, or closes it if it is spoilt.
-#[derive(Default)]
-struct Loan {
-    lender: Lender,
-    is_spoilt: bool,
-}
-
-impl Loan {
-    fn lend(&self, connection: PoolConnection<Postgres>) -> Transaction {
-        Transaction { connection: Some(connection), lender: Arc::clone(&self.lender) }
-    }
-
-    /// Takes back the transaction that an operation has dropped.
-    fn returned(&self) -> Option<Transaction> {
-        let connection = self.lender.lock().take()?;
-        Some(self.lend(connection))
-    }
-
-    /// Returns the connection now. The drop would do it in the background, and the next operation would open another
-    /// one.
-    async fn give_back(self) {
-        if self.is_spoilt {
-            return;
-        }
-        let Some(mut connection) = self.lender.lock().take() else { return };
-        PgTransactionManager::start_rollback(&mut connection);
-        // A connection that does not answer is closed.
-        let _ = tokio::time::timeout(LAST_TRY, connection.return_to_pool()).await;
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        let Some(mut connection) = self.lender.lock().take() else { return };
-        if self.is_spoilt {
-            // The pool would reuse it, or wait for it as well.
-            connection.close_on_drop();
-        } else {
-            PgTransactionManager::start_rollback(&mut connection);
-        }
-    }
 }
 
 impl Store {
@@ -229,7 +135,7 @@ impl Store {
             );
             let error = match self.once(&begin, &mut operation, is_outdated).await {
                 Ok(done) => {
-                    self.note_success();
+                    self.outage().note_success();
                     return Ok(done);
                 }
                 // A conflict that a trigger raises every time is its decision about these rows.
@@ -240,13 +146,13 @@ impl Store {
                     error
                 }
                 Err(error) if error.is_locked() => {
-                    let error = self.note_lock();
+                    let error = self.outage().note_lock(self.patience.give_up_after);
                     let until = Instant::now() + self.patience.give_up_after;
                     waiting.get_or_insert_with(|| self.waits.begin(For::Answer, Some(until)));
                     error
                 }
                 Err(error) if error.is_outage() => {
-                    self.note_outage(&error);
+                    self.outage().note_outage(&error, self.patience.give_up_after, &self.waits);
                     error
                 }
                 Err(error) => return Err(error),
@@ -265,39 +171,6 @@ impl Store {
                 return Err(Error::GaveUp { lasted, last: Box::new(error) });
             }
         }
-    }
-
-    fn note_success(&self) {
-        let mut outage = self.outage();
-        outage.last_success = Some(Instant::now());
-        if outage.since.take().is_some() && std::mem::take(&mut outage.is_away_logged) {
-            tracing::info!("the database is back");
-        }
-    }
-
-    /// Reports an outage once, however many operations meet it.
-    fn note_outage(&self, error: &Error) {
-        let mut outage = self.outage();
-        if outage.since.is_none() && !self.patience.give_up_after.is_zero() {
-            let now = Instant::now();
-            outage.since = Some((now, self.waits.begin(For::Database, Some(now + self.patience.give_up_after))));
-            if outage.away_logged.is_none_or(|logged| logged.elapsed() >= AGAIN_AFTER) {
-                (outage.away_logged, outage.is_away_logged) = (Some(now), true);
-                tracing::warn!("the database is away, waiting for it: {error}");
-            }
-        }
-    }
-
-    /// Reports a lock once a minute, however many operations meet it.
-    fn note_lock(&self) -> Error {
-        let mut outage = self.outage();
-        let error = Error::Locked { holder: outage.holder.take() };
-        let is_waited_for = !self.patience.give_up_after.is_zero();
-        if is_waited_for && outage.lock_reported_at.is_none_or(|reported| reported.elapsed() >= AGAIN_AFTER) {
-            outage.lock_reported_at = Some(Instant::now());
-            tracing::warn!("waiting for a lock: {error}");
-        }
-        error
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {
@@ -374,7 +247,7 @@ impl Store {
                         }
                         None => seat,
                     };
-                    self.note_shortage("opening another one takes long");
+                    self.outage().note_shortage("opening another one takes long");
                     return Ok((seat, idle));
                 }
             };
@@ -383,7 +256,7 @@ impl Store {
             if !(error.is_outage() && do_others_succeed && self.seats.remove(seat)) {
                 return Err(error);
             }
-            self.note_shortage(&error.to_string());
+            self.outage().note_shortage(&error.to_string());
         }
     }
 
@@ -391,16 +264,6 @@ impl Store {
     async fn idle_connection(&self) -> PoolConnection<Postgres> {
         tokio::time::sleep(SLOW_LOG_IN).await;
         self.seats.until_idle(|| self.pool.try_acquire()).await
-    }
-
-    /// Reports once that there are fewer connections than configured.
-    fn note_shortage(&self, reason: &str) {
-        if !std::mem::replace(&mut self.outage().is_shortage_logged, true) {
-            tracing::warn!(
-                "fewer connections to the database than database.max_connections; this run goes on with those it has: \
-                 {reason}; if a pooler is in between, or the role has a limit, lower database.max_connections"
-            );
-        }
     }
 
     /// Acquires a connection. If the log-in is refused and the URL file has changed, retries once.
@@ -496,7 +359,7 @@ impl Store {
         drop(waiting);
         drop(attempt);
         loan.is_spoilt = result.as_ref().is_err_and(Error::spoils_the_connection);
-        loan.give_back().await;
+        loan.give_back(LAST_TRY).await;
         self.seats.note_idle();
         result
     }

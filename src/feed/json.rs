@@ -171,6 +171,19 @@ pub(super) enum Step {
     End,
 }
 
+/// An element that is being read.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the states are independent")]
+struct Element {
+    has_begun: bool,
+    depth: u32,
+    is_text: bool,
+    is_escaped: bool,
+    is_too_long: bool,
+    /// The last byte that is no white space.
+    last: u8,
+}
+
 impl Walk {
     /// Reads the next element into `buffer`; sets `line` to where it begins and `next_line` to where it ends.
     pub(super) fn step(
@@ -181,83 +194,95 @@ impl Walk {
         next_line: &mut u64,
     ) -> io::Result<Step> {
         buffer.clear();
-        let (mut depth, mut is_text, mut is_escaped, mut is_too_long) = (0_u32, false, false, false);
-        let (mut has_begun, mut last) = (false, b' ');
+        let mut element = Element::default();
         loop {
             let chunk = input.fill_buf()?;
             if chunk.is_empty() {
-                return Ok(if self.is_inside || has_begun { Step::Torn } else { Step::End });
+                return Ok(if self.is_inside || element.has_begun { Step::Torn } else { Step::End });
             }
             for (place, &byte) in chunk.iter().enumerate() {
                 if byte == b'\n' {
                     *next_line += 1;
                     // A string ends on its line. One that is not closed spoils only its own element.
-                    (is_text, is_escaped) = (false, false);
+                    (element.is_text, element.is_escaped) = (false, false);
                 }
-                let is_end = has_begun && !is_text && depth == 0 && matches!(byte, b',' | b']' | b'{' | b'[' | b'\n');
-                // Within an object only a value begins with a brace: this object was not closed.
-                let is_torn = !is_text
-                    && depth == 1
-                    && buffer.first() == Some(&b'{')
-                    && (byte == b']' || (byte == b'{' && last != b':'));
-                if is_end || is_torn {
-                    // The end of a number, or of something that is not JSON. The byte that ends it is read again.
+                if element.ends_before(byte, buffer) {
+                    // The byte is read again.
                     if byte == b'\n' {
                         *next_line -= 1;
                     }
                     input.consume(place);
-                    return Ok(if is_too_long { Step::TooLong } else { Step::Element });
+                    return Ok(element.step());
                 }
-                if !has_begun {
-                    match byte {
-                        b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => continue,
-                        b'[' if !self.is_inside => {
-                            self.is_inside = true;
-                            continue;
-                        }
-                        b',' if self.is_inside => continue,
-                        b']' if self.is_inside => {
-                            self.is_inside = false;
-                            continue;
-                        }
-                        _ if !self.is_inside => return Ok(Step::Outside),
-                        _ => {
-                            has_begun = true;
-                            *line = *next_line;
-                        }
+                if !element.has_begun {
+                    match self.passes(byte) {
+                        Some(true) => continue,
+                        Some(false) => return Ok(Step::Outside),
+                        None => (element.has_begun, *line) = (true, *next_line),
                     }
-                }
-                if buffer.len() < MAX_LINE_BYTES {
-                    buffer.push(byte);
-                } else {
-                    is_too_long = true;
-                }
-                if !byte.is_ascii_whitespace() {
-                    last = byte;
-                }
-                let mut is_over = false;
-                match byte {
-                    _ if is_escaped => is_escaped = false,
-                    b'\\' if is_text => is_escaped = true,
-                    b'"' => {
-                        is_text = !is_text;
-                        is_over = !is_text && depth == 0;
-                    }
-                    b'{' | b'[' if !is_text => depth += 1,
-                    b'}' | b']' if !is_text => {
-                        depth = depth.saturating_sub(1);
-                        is_over = depth == 0;
-                    }
-                    _ => {}
                 }
                 // A comma may be missing after it.
-                if is_over {
+                if element.ends_with(byte, buffer) {
                     input.consume(place + 1);
-                    return Ok(if is_too_long { Step::TooLong } else { Step::Element });
+                    return Ok(element.step());
                 }
             }
             let length = chunk.len();
             input.consume(length);
         }
+    }
+
+    /// Reads a byte between elements. Returns whether it may stand there; `None` if an element begins with it.
+    fn passes(&mut self, byte: u8) -> Option<bool> {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => {}
+            b'[' if !self.is_inside => self.is_inside = true,
+            b']' if self.is_inside => self.is_inside = false,
+            b',' if self.is_inside => {}
+            _ => return if self.is_inside { None } else { Some(false) },
+        }
+        Some(true)
+    }
+}
+
+impl Element {
+    fn step(&self) -> Step {
+        if self.is_too_long { Step::TooLong } else { Step::Element }
+    }
+
+    /// Returns whether it ended before this byte: a number, something that is not JSON, or an object that was not
+    /// closed, because within an object only a value begins with a brace.
+    fn ends_before(&self, byte: u8, buffer: &[u8]) -> bool {
+        let is_end = self.has_begun && self.depth == 0 && matches!(byte, b',' | b']' | b'{' | b'[' | b'\n');
+        let is_torn =
+            self.depth == 1 && buffer.first() == Some(&b'{') && (byte == b']' || (byte == b'{' && self.last != b':'));
+        !self.is_text && (is_end || is_torn)
+    }
+
+    /// Takes a byte. Returns whether it ends with it.
+    fn ends_with(&mut self, byte: u8, buffer: &mut Vec<u8>) -> bool {
+        if buffer.len() < MAX_LINE_BYTES {
+            buffer.push(byte);
+        } else {
+            self.is_too_long = true;
+        }
+        if !byte.is_ascii_whitespace() {
+            self.last = byte;
+        }
+        match byte {
+            _ if self.is_escaped => self.is_escaped = false,
+            b'\\' if self.is_text => self.is_escaped = true,
+            b'"' => {
+                self.is_text = !self.is_text;
+                return !self.is_text && self.depth == 0;
+            }
+            b'{' | b'[' if !self.is_text => self.depth += 1,
+            b'}' | b']' if !self.is_text => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
     }
 }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::answered::Answered;
-use super::guard::{Guard, Judged, ORDERS_OF_A_USER, PROBES, Probe};
+use super::guard::{Guard, Judged, ORDERS_OF_A_USER, Probe};
 use super::opening::{AllRefused, FIRST};
 use super::run::RunContext;
+use super::space::PROBES;
 use super::write::write_all;
 use super::{Error, Progress};
 use crate::connect::Answer;

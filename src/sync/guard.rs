@@ -15,7 +15,7 @@
 //!
 //! This file decides. `evidence` asks the database and the API for what is missing, and writes the result.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use chrono::TimeDelta;
@@ -23,6 +23,7 @@ use lru::LruCache;
 
 use super::answered::Answered;
 use super::opening::Opening;
+use super::space::{Space, Tally};
 use crate::config;
 use crate::domain::{ClaimedOrder, IdSpace, Suspicion, Verdict};
 
@@ -30,9 +31,6 @@ use crate::domain::{ClaimedOrder, IdSpace, Suspicion, Verdict};
 const MOST_WAITING: usize = 5_000;
 /// Or when replies with content occupy this many bytes.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
-
-/// Readable orders fetched for evidence, per run and id space.
-pub const PROBES: u32 = 3;
 
 /// A user with at least this many orders is judged by them.
 pub(super) const ORDERS_OF_A_USER: u32 = 5;
@@ -67,39 +65,6 @@ struct Suspect {
     number: u64,
     /// Its stretch in [`Space::known`], or in [`Space::all`] if it is refused.
     stretch: usize,
-}
-
-/// What this run knows about an id space.
-struct Space {
-    /// Number of the latest good reply of this run.
-    last_good: Option<u64>,
-    /// Whether another run had a good reply within 24 hours, if looked up.
-    was_good: bool,
-    /// Whether a readable order was unknown after the latest good reply.
-    is_refuted: bool,
-    /// Whether so few orders are unknown that they are believed without evidence.
-    are_few: bool,
-    probes_left: u32,
-    /// Orders that were read before, and the unknown ones among them.
-    known: Stretches,
-    /// All orders, and the refused ones among them.
-    all: Stretches,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    orders: u32,
-    bad: u32,
-}
-
-/// Orders in reply order, cut into stretches of `guard.min_orders`, so that a storm is visible however many good
-/// replies surround it.
-#[derive(Debug)]
-struct Stretches {
-    length: u32,
-    /// Number of the first stretch that is kept.
-    first: usize,
-    kept: VecDeque<Tally>,
 }
 
 /// The result of one probe.
@@ -402,84 +367,6 @@ impl Guard {
 
     fn space(&mut self, id_space: &IdSpace) -> &mut Space {
         let length = u32::try_from(self.settings.min_orders).unwrap_or(u32::MAX).max(1);
-        self.spaces.get_or_insert_mut_ref(id_space, || Space {
-            last_good: None,
-            was_good: false,
-            is_refuted: false,
-            are_few: false,
-            probes_left: PROBES,
-            known: Stretches::of(length),
-            all: Stretches::of(length),
-        })
-    }
-}
-
-impl Space {
-    fn note_good(&mut self, number: u64) {
-        self.last_good = Some(number);
-        self.is_refuted = false;
-    }
-
-    /// Forgets what no waiting reply needs. Keeps the latest stretch, which shows how the next one began.
-    fn forget_old(&mut self) {
-        self.known.forget_old();
-        self.all.forget_old();
-    }
-}
-
-impl Tally {
-    fn count(&mut self, is_bad: bool) {
-        self.orders += 1;
-        self.bad += u32::from(is_bad);
-    }
-
-    fn is_above(self, most: f64) -> bool {
-        f64::from(self.bad) > most * f64::from(self.orders)
-    }
-}
-
-impl Stretches {
-    fn of(length: u32) -> Self {
-        Self { length, first: 0, kept: VecDeque::new() }
-    }
-
-    /// Counts an order. Returns the number of its stretch.
-    fn count(&mut self, is_bad: bool) -> usize {
-        if self.kept.back().is_none_or(|last| last.orders >= self.length) {
-            self.kept.push_back(Tally::default());
-        }
-        if let Some(last) = self.kept.back_mut() {
-            last.count(is_bad);
-        }
-        self.first + self.kept.len() - 1
-    }
-
-    /// Whether neither the stretch nor its neighbours have too large a share: a storm may begin and end within one.
-    fn is_calm(&self, stretch: usize, most: f64) -> bool {
-        (stretch.saturating_sub(1)..=stretch + 1)
-            .filter_map(|number| self.filled(number))
-            .all(|share| !share.is_above(most))
-    }
-
-    /// Returns a stretch. An incomplete one is filled up with orders of the previous one, in proportion.
-    fn filled(&self, number: usize) -> Option<Tally> {
-        let share = self.get(number)?;
-        let missing = self.length.saturating_sub(share.orders);
-        let before = number.checked_sub(1).and_then(|number| self.get(number));
-        Some(before.map_or(share, |before| Tally {
-            orders: share.orders + missing,
-            bad: share.bad + (before.bad * missing).div_ceil(before.orders.max(1)),
-        }))
-    }
-
-    fn get(&self, number: usize) -> Option<Tally> {
-        self.kept.get(number.checked_sub(self.first)?).copied()
-    }
-
-    fn forget_old(&mut self) {
-        while self.kept.len() > 2 {
-            self.kept.pop_front();
-            self.first += 1;
-        }
+        self.spaces.get_or_insert_mut_ref(id_space, || Space::new(length))
     }
 }

@@ -33,12 +33,14 @@ mod refused;
 mod rejects;
 mod run;
 mod share;
+mod space;
 mod worker;
 mod write;
 
 pub use confirm::confirm;
 pub use error::Error;
-pub use guard::PROBES;
+
 pub use opening::AllRefused;
 pub use progress::Progress;
+pub use space::PROBES;
 pub use worker::{LOSSES, Report, Request, Worker};

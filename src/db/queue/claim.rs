@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -63,7 +64,8 @@ pub(in crate::db) async fn lease_orders(
     lease: Lease,
     lease_length: Duration,
 ) -> Result<Claimed, Error> {
-    let rows = sqlx::query_file!(
+    let rows = sqlx::query_file_as!(
+        ClaimRow,
         "src/db/sql/claim.sql",
         scope.due_by,
         cursor.rank,
@@ -78,48 +80,12 @@ pub(in crate::db) async fn lease_orders(
     .await?;
     let (mut claimed, mut places, mut unusable) = (Vec::with_capacity(rows.len()), Vec::new(), Vec::new());
     for row in rows {
-        let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id };
+        let place = Cursor { rank: row.rank, deadline_base: row.deadline_base, order_id: row.order_id.clone() };
         places.push(place.clone());
-        let is_sendable =
-            row.retailer_id.as_deref().is_none_or(|id| is_header_text(id) && id.len() <= OrderId::MAX_BYTES);
-        let order_id = match OrderId::new(place.order_id.clone()) {
-            Ok(order_id) if is_sendable && row.is_in_calendar => order_id,
-            usable => {
-                let is_sendable = is_sendable && usable.is_ok();
-                unusable.push((place.order_id, if is_sendable { NOT_IN_CALENDAR } else { NOT_SENDABLE }));
-                continue;
-            }
-        };
-        let coverage = row.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
-        let held_kind = row.held_kind.as_deref().and_then(HeldKind::parse);
-        let held = match (held_kind, row.held_since, row.held_times, row.held_id_space) {
-            (Some(kind), Some(since), Some(times), Some(id_space)) => Some(HeldResult { kind, since, times, id_space }),
-            _ => None,
-        };
-        let order = ClaimedOrder {
-            order_id,
-            lease,
-            connect_user_id: row.connect_user_id,
-            token_kind: row.token_kind.as_deref().and_then(TokenKind::parse),
-            ids_internal: row.ids_internal,
-            retailer_id: row.retailer_id,
-            failures: row.failures,
-            counted_failures: row.counted_failures,
-            last_fetched_at: row.last_fetched_at,
-            last_changed_at: row.last_changed_at,
-            expired_at: row.expired_at,
-            content_hash: row.content_hash,
-            reply_hash: row.reply_hash,
-            is_stored: row.is_stored,
-            has_messages: row.has_messages,
-            enqueued_at: row.enqueued_at,
-            completed_at: row.completed_at,
-            last_message_at: row.last_message_at,
-            coverage: coverage.ok_or(Error::Decode { column: "orders.coverage" })?,
-            was_closed: row.was_closed,
-            held,
-        };
-        claimed.push((place, order));
+        match row.usable_id() {
+            Ok(order_id) => claimed.push((place, row.order(order_id, lease)?)),
+            Err(reason) => unusable.push((place.order_id, reason)),
+        }
     }
     bury(connection, &unusable, lease).await?;
     // RETURNING returns rows in no particular order.
@@ -129,6 +95,81 @@ pub(in crate::db) async fn lease_orders(
         unusable: unusable.into_iter().map(|(order_id, _)| order_id).collect(),
         next: places.into_iter().max().unwrap_or_else(|| cursor.clone()),
     })
+}
+
+/// A row that was leased. It may hold what chatsync never writes.
+#[expect(clippy::struct_excessive_bools, reason = "they are columns")]
+struct ClaimRow {
+    rank: i32,
+    deadline_base: Option<DateTime<Utc>>,
+    order_id: String,
+    connect_user_id: Option<String>,
+    token_kind: Option<String>,
+    ids_internal: Option<bool>,
+    retailer_id: Option<String>,
+    failures: i32,
+    counted_failures: i32,
+    last_fetched_at: Option<DateTime<Utc>>,
+    last_changed_at: Option<DateTime<Utc>>,
+    expired_at: Option<DateTime<Utc>>,
+    content_hash: Option<Vec<u8>>,
+    reply_hash: Option<Vec<u8>>,
+    is_stored: bool,
+    has_messages: bool,
+    enqueued_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    last_message_at: Option<DateTime<Utc>>,
+    coverage: Option<String>,
+    was_closed: bool,
+    held_kind: Option<String>,
+    held_since: Option<DateTime<Utc>>,
+    held_times: Option<i32>,
+    held_id_space: Option<String>,
+    is_in_calendar: bool,
+}
+
+impl ClaimRow {
+    /// Returns the id, or why the row cannot be used.
+    fn usable_id(&self) -> Result<OrderId, &'static str> {
+        let is_retailer = |id: &str| is_header_text(id) && id.len() <= OrderId::MAX_BYTES;
+        let order_id = OrderId::new(self.order_id.clone()).map_err(|_| NOT_SENDABLE)?;
+        if !self.retailer_id.as_deref().is_none_or(is_retailer) {
+            return Err(NOT_SENDABLE);
+        }
+        if self.is_in_calendar { Ok(order_id) } else { Err(NOT_IN_CALENDAR) }
+    }
+
+    fn order(self, order_id: OrderId, lease: Lease) -> Result<ClaimedOrder, Error> {
+        let coverage = self.coverage.map_or(Some(Coverage::Pending), |text| Coverage::parse(&text));
+        let held_kind = self.held_kind.as_deref().and_then(HeldKind::parse);
+        let held = match (held_kind, self.held_since, self.held_times, self.held_id_space) {
+            (Some(kind), Some(since), Some(times), Some(id_space)) => Some(HeldResult { kind, since, times, id_space }),
+            _ => None,
+        };
+        Ok(ClaimedOrder {
+            order_id,
+            lease,
+            connect_user_id: self.connect_user_id,
+            token_kind: self.token_kind.as_deref().and_then(TokenKind::parse),
+            ids_internal: self.ids_internal,
+            retailer_id: self.retailer_id,
+            failures: self.failures,
+            counted_failures: self.counted_failures,
+            last_fetched_at: self.last_fetched_at,
+            last_changed_at: self.last_changed_at,
+            expired_at: self.expired_at,
+            content_hash: self.content_hash,
+            reply_hash: self.reply_hash,
+            is_stored: self.is_stored,
+            has_messages: self.has_messages,
+            enqueued_at: self.enqueued_at,
+            completed_at: self.completed_at,
+            last_message_at: self.last_message_at,
+            coverage: coverage.ok_or(Error::Decode { column: "orders.coverage" })?,
+            was_closed: self.was_closed,
+            held,
+        })
+    }
 }
 
 const NOT_IN_CALENDAR: &str =

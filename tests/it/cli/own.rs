@@ -145,7 +145,7 @@ async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> 
         worker.env("CHATSYNC__SCHEDULE__RUN_ON_START", "true").env("CHATSYNC__SCHEDULE__CRON", "0 0 0 29 2 *");
         let worker = Process::start(&lab, worker)?;
         door.arrivals(1).await;
-        kill(Pid::from_raw(postmaster(&own.path())?), Signal::SIGKILL)?;
+        kill_server(&own.path())?;
         door.open();
         worker.logs("the embedded PostgreSQL has stopped, starting it again").await?;
         worker.logs("run finished").await?;
@@ -154,6 +154,25 @@ async fn a_server_killed_during_a_run_is_started_again_for_it(lab: Arc<Lab>) -> 
         }
         let log = worker.ends_with(0).await?;
         assert!(log.contains("the database is back") && log.contains("claimed=1 fetched=1"), "{log}");
+    }
+    Ok(())
+}
+
+/// Kills a server with its sessions, which would go on for a moment.
+fn kill_server(own: &Path) -> anyhow::Result<()> {
+    let server = postmaster(own)?;
+    let is_child = |process: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1).is_some_and(|parent| parent == server.to_string())
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let sessions: Vec<i32> = ids.filter(is_child).collect();
+    kill(Pid::from_raw(server), Signal::SIGKILL)?;
+    for session in sessions {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(session), Signal::SIGKILL);
     }
     Ok(())
 }
