@@ -17,7 +17,7 @@ use crate::sync;
 pub(super) struct Args {
     /// Only results of this kind
     #[arg(long, value_name = "KIND")]
-    kind: Option<Kind>,
+    kind: Option<KindArgument>,
 
     /// Only this order; may be given several times
     #[arg(long = "order", value_name = "ID")]
@@ -29,7 +29,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum KindArgument {
     /// The API does not know the order (404)
     Closed,
     /// The conversation expired
@@ -42,9 +42,9 @@ pub(super) async fn confirm(environment: &Environment, args: Args) -> anyhow::Re
     let settings = environment.settings(Needs::Database)?;
     let database = Database::open(environment, &settings.database, Migrations::AsConfigured).await?;
     let kinds = args.kind.map(|kind| match kind {
-        Kind::Closed => vec![HeldKind::Closed, HeldKind::NotFoundUncoded],
-        Kind::Expired => vec![HeldKind::Expired],
-        Kind::Refused => vec![HeldKind::Refused],
+        KindArgument::Closed => vec![HeldKind::Closed, HeldKind::NotFoundUncoded],
+        KindArgument::Expired => vec![HeldKind::Expired],
+        KindArgument::Refused => vec![HeldKind::Refused],
     });
     let which = HeldFilter { kinds, order_ids: Some(args.orders).filter(|orders| !orders.is_empty()) };
     let confirmed =

@@ -5,12 +5,12 @@ use std::io;
 /// A text that is no list of orders: what it is, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {hint}")]
-pub struct Refusal {
+pub struct NotAList {
     what: String,
     hint: String,
 }
 
-impl Refusal {
+impl NotAList {
     pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }
@@ -20,7 +20,7 @@ impl Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     #[error("this is no list of orders: {0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] NotAList),
     /// The file or pipe failed.
     #[error("cannot read the feed at line {line}: {}", describe(source))]
     Read {

@@ -6,7 +6,7 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::read::MultiGzDecoder;
 
-use super::error::{FeedError, Refusal};
+use super::error::{FeedError, NotAList};
 
 /// The longest line that is read, in bytes: far above any valid one, so that a file without line breaks does not fill
 /// the memory.
@@ -59,7 +59,7 @@ pub(super) fn open(input: impl Read + Send + 'static) -> Result<Sampled<dyn BufR
     }
     let unpacked = Sampled::of(MultiGzDecoder::new(raw.input))?;
     if unpacked.sample.starts_with(b"\x1f\x8b") {
-        return Err(Refusal::new("it is compressed twice", UNPACK).into());
+        return Err(NotAList::new("it is compressed twice", UNPACK).into());
     }
     unpacked.decode()
 }
@@ -81,10 +81,10 @@ impl Sampled {
 
     fn decode(self) -> Result<Sampled<dyn BufRead + Send>, FeedError> {
         if let Some((_, what, hint)) = SIGNATURES.iter().find(|(signature, ..)| self.sample.starts_with(signature)) {
-            return Err(Refusal::new(format!("it is {what}"), *hint).into());
+            return Err(NotAList::new(format!("it is {what}"), *hint).into());
         }
         if self.sample.get(257..262) == Some(b"ustar") {
-            return Err(Refusal::new("it is a tar archive", UNPACK).into());
+            return Err(NotAList::new("it is a tar archive", UNPACK).into());
         }
         let Self { sample, is_whole, input } = match utf16(&self.sample) {
             Some(encoding) => {
@@ -95,7 +95,7 @@ impl Sampled {
         };
         if !is_text(&sample, is_whole) {
             let hint = "feed one order id per line, CSV with a header, or JSON, in UTF-8 or UTF-16";
-            return Err(Refusal::new("it is not text", hint).into());
+            return Err(NotAList::new("it is not text", hint).into());
         }
         Ok(Sampled { input: Box::new(BufReader::new(input)), sample, is_whole })
     }

@@ -7,21 +7,21 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::column::{COLUMNS, Cells, Column};
-use super::error::Refusal;
+use super::error::NotAList;
 use super::format::Format;
 use super::input::MAX_LINE_BYTES;
 use super::rows::{order, order_id};
 use crate::domain::NewOrder;
 
 /// Detects which of the two forms a text has, if any.
-pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -> Result<Format, Refusal> {
+pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -> Result<Format, NotAList> {
     if first.starts_with('[') {
         let is_row = |line: &&str| {
             let values = serde_json::from_str::<Vec<Box<RawValue>>>(line).unwrap_or_default();
             values.len() > 1 && values.iter().all(|value| scalar(value.get()).is_some())
         };
         if is_row(&first) && rest.first().is_some_and(is_row) {
-            return Err(Refusal::new("each line is an array of several values", "write objects with order_id"));
+            return Err(NotAList::new("each line is an array of several values", "write objects with order_id"));
         }
         return check_array(sample, is_whole).map(|()| Format::Array);
     }
@@ -29,7 +29,7 @@ pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -
     let is_cut = |line: &str| serde_json::from_str::<Box<RawValue>>(line).is_err_and(|error| error.is_eof());
     if is_complete && is_cut(first) {
         let hint = "write one object per line (jq -c), or an array";
-        return Err(Refusal::new("it is a JSON object over several lines", hint));
+        return Err(NotAList::new("it is a JSON object over several lines", hint));
     }
     let has_order = |line: &str| {
         serde_json::from_str::<Object>(line)
@@ -37,13 +37,13 @@ pub(super) fn detect(sample: &str, first: &str, rest: &[&str], is_whole: bool) -
     };
     if is_complete && !has_order(first) && !rest.iter().any(|line| has_order(line)) {
         let hint = format!("known names: {COLUMNS}; take orders out of another object with jq -c '.NAME[]'");
-        return Err(Refusal::new("no line is a JSON object with order_id", hint));
+        return Err(NotAList::new("no line is a JSON object with order_id", hint));
     }
     Ok(Format::Ndjson)
 }
 
 /// Checks the beginning of an array. Refuses one without an order, and one that is not closed although the file ends.
-fn check_array(sample: &str, is_whole: bool) -> Result<(), Refusal> {
+fn check_array(sample: &str, is_whole: bool) -> Result<(), NotAList> {
     const HINT: &str = "write an array of objects with order_id, or of ids";
     let (mut walk, mut input, mut element) = (Walk::default(), sample.as_bytes(), Vec::new());
     let (mut line, mut next_line, mut elements, mut orders) = (1, 1, 0_u64, 0_u64);
@@ -57,14 +57,14 @@ fn check_array(sample: &str, is_whole: bool) -> Result<(), Refusal> {
             }
             Step::TooLong => elements += 1,
             Step::Outside => {
-                return Err(Refusal::new(format!("line {next_line} has something outside the JSON array"), HINT));
+                return Err(NotAList::new(format!("line {next_line} has something outside the JSON array"), HINT));
             }
             Step::Torn if is_whole => {
                 let hint = "it is not complete: export it again";
-                return Err(Refusal::new(format!("line {next_line} ends within a JSON array"), hint));
+                return Err(NotAList::new(format!("line {next_line} ends within a JSON array"), hint));
             }
             Step::Torn | Step::End if elements > 0 && orders == 0 => {
-                return Err(Refusal::new("no element of the JSON array is an order", HINT));
+                return Err(NotAList::new("no element of the JSON array is an order", HINT));
             }
             Step::Torn | Step::End => return Ok(()),
         }

@@ -25,7 +25,7 @@ use lines::Shape;
 use rows::Header;
 use values::unbroken;
 
-pub use error::{FeedError, Refusal};
+pub use error::{FeedError, NotAList};
 pub use format::Choice;
 pub use input::MAX_LINE_BYTES;
 pub(crate) use rows::id;

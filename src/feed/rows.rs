@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use chrono::Datelike as _;
 
 use super::column::{COLUMNS, Cells, Column};
-use super::error::Refusal;
+use super::error::NotAList;
 use super::lines::{Shape, is_other, is_word};
 use super::values::{self, clean, is_absent, is_spreadsheet_error};
 use crate::domain::{InvalidId, NewOrder, OrderId, checked_id};
@@ -23,7 +23,7 @@ pub(super) struct Header {
 impl Header {
     /// Reads a line that may be a header. Returns `None` if it has no column `order_id`; fails if it is a header with
     /// unknown columns.
-    pub(super) fn detect(line: &str, separator: Option<u8>, number: u64) -> Result<Option<Self>, Refusal> {
+    pub(super) fn detect(line: &str, separator: Option<u8>, number: u64) -> Result<Option<Self>, NotAList> {
         let separators: &[u8] = separator.as_ref().map_or(b",;\t", std::slice::from_ref);
         for separator in separators {
             let Ok(fields) = csv_fields(line, *separator) else { continue };
@@ -35,7 +35,7 @@ impl Header {
         Ok(None)
     }
 
-    fn of(names: &[Option<Column>], separator: u8, number: u64) -> Result<Self, Refusal> {
+    fn of(names: &[Option<Column>], separator: u8, number: u64) -> Result<Self, NotAList> {
         let mut columns: Vec<Column> = Vec::new();
         for (place, column) in (1..).zip(names) {
             let wrong = match column {
@@ -47,14 +47,14 @@ impl Header {
                 }
             };
             let what = format!("the header on line {number} has a column {wrong}, number {place}");
-            return Err(Refusal::new(what, format!("leave it out; known columns: {COLUMNS}")));
+            return Err(NotAList::new(what, format!("leave it out; known columns: {COLUMNS}")));
         }
         Ok(Self { separator, columns })
     }
 
     /// Reads a later line that may be a header. The inner result fails if its columns are unknown or `order_id` is
     /// missing.
-    pub(super) fn again(line: &str, number: u64) -> Option<Result<Self, Refusal>> {
+    pub(super) fn again(line: &str, number: u64) -> Option<Result<Self, NotAList>> {
         let fields = first_fields(line);
         let is_name = |field: &String| {
             let name = clean(field).trim_matches('"');
@@ -64,7 +64,7 @@ impl Header {
         let names_a_column = |field: &String| Column::of_name(field).is_some() || is_word(clean(field));
         match Self::detect(line, None, number) {
             Ok(None) if are_names && fields.iter().any(names_a_column) => {
-                Some(Err(Refusal::new(format!("line {number} is a header without a column order_id"), "name it")))
+                Some(Err(NotAList::new(format!("line {number} is a header without a column order_id"), "name it")))
             }
             Err(_) if !are_names => None,
             header => header.transpose(),

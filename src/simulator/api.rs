@@ -55,7 +55,7 @@ pub struct Stats {
 }
 
 /// Why the API refuses a request.
-pub(super) enum Refusal {
+pub(super) enum Refused {
     BadRequest(&'static str),
     /// Fields of the JSON body that are missing or empty.
     Blank(Vec<&'static str>),
@@ -98,12 +98,12 @@ impl Api {
     }
 
     /// Returns what the bearer of the request's token may see.
-    pub(super) fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
-        let token = bearer(headers).ok_or(Refusal::Unauthorized("The access token is missing"))?;
+    pub(super) fn access(&self, headers: &HeaderMap) -> Result<Access, Refused> {
+        let token = bearer(headers).ok_or(Refused::Unauthorized("The access token is missing"))?;
         if token == self.options.static_token {
             return Ok(Access::All);
         }
-        self.tokens.access(token, self.present.instant()).ok_or(Refusal::Unauthorized("The access token is invalid"))
+        self.tokens.access(token, self.present.instant()).ok_or(Refused::Unauthorized("The access token is invalid"))
     }
 
     /// Revokes the request's token, if it was issued.
@@ -130,7 +130,7 @@ impl Counters {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, message, code) = match self {
             Self::BadRequest(message) => (StatusCode::BAD_REQUEST, message, 1000),

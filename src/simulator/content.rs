@@ -11,7 +11,7 @@ use super::field::Field;
 use super::life::{Life, Lifecycle, Phase};
 use super::options::{Options, ReplyAge};
 use super::orders::{self, Fate};
-use super::people::{ChatUser, Kind, Profile};
+use super::people::{ChatUser, PersonKind, Profile};
 use super::phrases::{Language, Stage};
 use super::random::{hash, id, mix, one_in};
 use super::times::Clock;
@@ -51,9 +51,9 @@ struct Message {
     order_id: u64,
     created_at: String,
     recipient_id: u64,
-    recipient_type: Kind,
+    recipient_type: PersonKind,
     sender_id: u64,
-    sender_type: Kind,
+    sender_type: PersonKind,
     #[serde(skip_serializing_if = "Field::is_absent")]
     read: Field<bool>,
     #[serde(skip_serializing_if = "Field::is_absent")]

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::api::{Api, Refusal};
+use super::api::{Api, Refused};
 use super::tokens::Access;
 
 /// The scope that reads chats.
@@ -46,7 +46,7 @@ pub(super) async fn issue(
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, Refused> {
     let request = TokenRequest::read(&uri, &headers, &body)?;
     request.require(&[("grant_type", &request.grant_type)])?;
     request.authenticate(&api)?;
@@ -54,7 +54,7 @@ pub(super) async fn issue(
         "client_credentials" if request.scope.is_empty() => (Access::All, BACKEND_SCOPE),
         "client_credentials" => (Access::All, request.scope.as_str()),
         "fulfillment_user_assertion" => (request.asserted_user()?, CHAT_SCOPE),
-        _ => return Err(Refusal::BadRequest("The grant type is not supported")),
+        _ => return Err(Refused::BadRequest("The grant type is not supported")),
     };
     Ok(Json(json!({
         "access_token": api.tokens.issue(access, api.present.instant()),
@@ -71,7 +71,7 @@ pub(super) async fn revoke(
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, Refused> {
     let request = TokenRequest::read(&uri, &headers, &body)?;
     request.require(&[("token", &request.token)])?;
     request.authenticate(&api)?;
@@ -80,50 +80,50 @@ pub(super) async fn revoke(
 }
 
 impl TokenRequest {
-    fn read(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    fn read(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
         if uri.query().is_some_and(names_credentials) {
-            return Err(Refusal::Forbidden("Credentials must not be in the query"));
+            return Err(Refused::Forbidden("Credentials must not be in the query"));
         }
         let is_json =
             headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         if !is_json {
-            return Err(Refusal::BadRequest("Content-Type must be application/json"));
+            return Err(Refused::BadRequest("Content-Type must be application/json"));
         }
         parse(body, "The body is not a JSON object of strings")
     }
 
     /// Refuses a request in which one of `fields`, or the client's id or secret, is blank.
-    fn require(&self, fields: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn require(&self, fields: &[(&'static str, &str)]) -> Result<(), Refused> {
         let client = [("client_id", self.client_id.as_str()), ("client_secret", &self.client_secret)];
         let blank: Vec<_> =
             client.iter().chain(fields).filter(|(_, value)| value.is_empty()).map(|&(name, _)| name).collect();
-        if blank.is_empty() { Ok(()) } else { Err(Refusal::Blank(blank)) }
+        if blank.is_empty() { Ok(()) } else { Err(Refused::Blank(blank)) }
     }
 
-    fn authenticate(&self, api: &Api) -> Result<(), Refusal> {
+    fn authenticate(&self, api: &Api) -> Result<(), Refused> {
         if self.client_id == api.options.client_id && self.client_secret == api.options.client_secret {
             Ok(())
         } else {
-            Err(Refusal::Unauthorized("Client authentication failed"))
+            Err(Refused::Unauthorized("Client authentication failed"))
         }
     }
 
-    fn asserted_user(&self) -> Result<Access, Refusal> {
+    fn asserted_user(&self) -> Result<Access, Refused> {
         self.require(&[("scope", &self.scope), ("assertion", &self.assertion)])?;
         if self.scope != CHAT_SCOPE {
-            return Err(Refusal::BadRequest("The scope does not go with the grant type"));
+            return Err(Refused::BadRequest("The scope does not go with the grant type"));
         }
         let json = STANDARD
             .decode(&self.assertion)
-            .map_err(|_| Refusal::BadRequest("The assertion is not standard, padded Base64"))?;
+            .map_err(|_| Refused::BadRequest("The assertion is not standard, padded Base64"))?;
         let Assertion { user_id } = parse(&json, "The assertion has no user_id")?;
         self.require(&[("user_id", &user_id)])?;
         Ok(Access::User(user_id.into()))
     }
 }
 
-fn parse<T: DeserializeOwned>(json: &[u8], complaint: &'static str) -> Result<T, Refusal> {
-    serde_json::from_slice(json).map_err(|_| Refusal::BadRequest(complaint))
+fn parse<T: DeserializeOwned>(json: &[u8], complaint: &'static str) -> Result<T, Refused> {
+    serde_json::from_slice(json).map_err(|_| Refused::BadRequest(complaint))
 }
 
 fn names_credentials(query: &str) -> bool {

@@ -19,14 +19,14 @@ const SHOPPERS: u64 = 3_000;
 /// The number space of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(super) enum PersonKind {
     User,
     Driver,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChatUser {
-    pub(super) kind: Kind,
+    pub(super) kind: PersonKind,
     pub(super) id: u64,
 }
 
@@ -44,34 +44,37 @@ impl ChatUser {
     pub(super) fn customer(seed: u64, owner: u64) -> Self {
         let own = mix(mix(seed, CUSTOMER), owner);
         let id = if own % 64 < 2 { shopper_id(seed, (own >> 8) % SHOPPERS) } else { id(own) };
-        Self { kind: Kind::User, id }
+        Self { kind: PersonKind::User, id }
     }
 
     /// Draws a shopper, with a bias to the busy ones.
     pub(super) fn shopper(seed: u64, rng: &mut fastrand::Rng) -> Self {
         let busy = rng.u64(..SHOPPERS);
-        Self { kind: Kind::Driver, id: shopper_id(seed, rng.u64(..=busy)) }
+        Self { kind: PersonKind::Driver, id: shopper_id(seed, rng.u64(..=busy)) }
     }
 
     /// Draws a chat user whom `metadata` does not name: a member of the household, or a colleague who helped out.
     pub(super) fn stranger(seed: u64, rng: &mut fastrand::Rng) -> Self {
-        Self { kind: if rng.bool() { Kind::User } else { Kind::Driver }, id: id(mix(mix(seed, STRANGER), rng.u64(..))) }
+        Self {
+            kind: if rng.bool() { PersonKind::User } else { PersonKind::Driver },
+            id: id(mix(mix(seed, STRANGER), rng.u64(..))),
+        }
     }
 
     /// Returns what `metadata` says about this chat user.
     pub(super) fn profile(self) -> Profile {
         let (space, path) = match self.kind {
-            Kind::User => (0, "user"),
-            Kind::Driver => (1, "driver"),
+            PersonKind::User => (0, "user"),
+            PersonKind::Driver => (1, "driver"),
         };
         let mut rng = fastrand::Rng::with_seed(mix(hash(space, path), self.id));
         let first = pick(&mut rng, FIRST_NAMES);
         let display_name = match self.kind {
-            Kind::Driver => first.to_owned(),
-            Kind::User if one_in(&mut rng, 3) => {
+            PersonKind::Driver => first.to_owned(),
+            PersonKind::User if one_in(&mut rng, 3) => {
                 format!("{first} {}.", char::from(rng.u8(b'A'..=b'Z')))
             }
-            Kind::User => format!("{first} {}", pick(&mut rng, LAST_NAMES)),
+            PersonKind::User => format!("{first} {}", pick(&mut rng, LAST_NAMES)),
         };
         let avatar_url = match rng.u8(..10) {
             0 => Field::Absent,
@@ -156,8 +159,8 @@ mod tests {
     #[test]
     fn a_chat_user_always_looks_the_same_and_its_type_matters() {
         let json = |kind| serde_json::to_string(&ChatUser { kind, id: 42 }.profile()).unwrap();
-        assert_eq!(json(Kind::User), json(Kind::User));
-        assert_ne!(json(Kind::User), json(Kind::Driver));
+        assert_eq!(json(PersonKind::User), json(PersonKind::User));
+        assert_ne!(json(PersonKind::User), json(PersonKind::Driver));
     }
 
     #[test]

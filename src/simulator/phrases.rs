@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::people::Kind;
+use super::people::PersonKind;
 use super::random::{one_in, pick};
 
 /// Most characters of a customer's message (the API's own limit).
@@ -32,10 +32,10 @@ impl Language {
     }
 
     /// Draws a message that `sender` writes at `stage`.
-    pub(super) fn body(&self, rng: &mut fastrand::Rng, sender: Kind, stage: Stage) -> String {
+    pub(super) fn body(&self, rng: &mut fastrand::Rng, sender: PersonKind, stage: Stage) -> String {
         let templates = match sender {
-            Kind::Driver => &self.shopper,
-            Kind::User => &self.customer,
+            PersonKind::Driver => &self.shopper,
+            PersonKind::User => &self.customer,
         }[stage as usize];
         match rng.u32(..100) {
             0..5 => pick(rng, EMOJI).to_owned(),
@@ -215,7 +215,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut longest = 0;
         for round in 0..20_000 {
-            let sender = if round % 2 == 0 { Kind::User } else { Kind::Driver };
+            let sender = if round % 2 == 0 { PersonKind::User } else { PersonKind::Driver };
             let stage = pick(&mut rng, &[Stage::Start, Stage::Shopping, Stage::Delivery]);
             let body = Language::draw(&mut rng).body(&mut rng, sender, stage);
             assert!(!body.is_empty() && !body.contains(['{', '}']), "{body}");

@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use super::api::{Api, Refusal};
+use super::api::{Api, Refused};
 use super::content::{self, View};
 use super::faults::{Forgotten, Target, strike};
 use super::tokens::Access;
@@ -43,7 +43,7 @@ async fn gate(
     counters.requests.fetch_add(1, Relaxed);
     if !api.limit.admit(api.present.elapsed()) {
         counters.throttled.fetch_add(1, Relaxed);
-        return Refusal::TooManyRequests.into_response();
+        return Refused::TooManyRequests.into_response();
     }
     let target = match request.uri().path() {
         "/v2/oauth/token" => Target::Token,
@@ -73,24 +73,24 @@ async fn chat_messages(
     Path(order_id): Path<String>,
     forgotten: Option<Extension<Forgotten>>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Refused> {
     if !api.options.latency.is_zero() {
         tokio::time::sleep(api.options.latency).await;
     }
     let access = api.access(&headers)?;
     if headers.get(header::ACCEPT).is_none_or(|accept| accept != JSON) {
-        return Err(Refusal::BadRequest("Accept must be application/json"));
+        return Err(Refused::BadRequest("Accept must be application/json"));
     }
     if let Access::User(user) = access
         && *user != orders::connect_user_id(&api.options, &order_id)
     {
-        return Err(Refusal::OrderNotFound);
+        return Err(Refused::OrderNotFound);
     }
     let view = if forgotten.is_some() { View::Forgotten } else { api.view(&order_id) };
-    let body = content::seen(&api.options, &order_id, view).ok_or(Refusal::OrderNotFound)?;
+    let body = content::seen(&api.options, &order_id, view).ok_or(Refused::OrderNotFound)?;
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
-async fn unknown_path() -> Refusal {
-    Refusal::UnknownPath
+async fn unknown_path() -> Refused {
+    Refused::UnknownPath
 }

@@ -13,7 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::super::api::{Api, Refusal};
+use super::super::api::{Api, Refused};
 use super::super::wire::Scissors;
 use super::bodies;
 use super::fault::Effect;
@@ -41,15 +41,15 @@ pub(in crate::simulator) async fn strike(
         // Both are included in the delay.
         Effect::Latency(_) | Effect::LatencySpike(_) => next.run(request).await,
         Effect::Errors | Effect::Burst => temporary_error(&mut rng),
-        Effect::Status(StatusCode::NOT_FOUND) => Refusal::OrderNotFound.into_response(),
+        Effect::Status(StatusCode::NOT_FOUND) => Refused::OrderNotFound.into_response(),
         Effect::Status(status) => error(status, None),
         Effect::Unavailable(retry_after) => error(StatusCode::SERVICE_UNAVAILABLE, retry_after),
         Effect::Throttle(retry_after) => error(StatusCode::TOO_MANY_REQUESTS, retry_after),
         Effect::Unauthorized => {
             api.revoke_bearer(request.headers());
-            Refusal::Unauthorized("The access token is invalid").into_response()
+            Refused::Unauthorized("The access token is invalid").into_response()
         }
-        Effect::PageNotFound => Refusal::UnknownPath.into_response(),
+        Effect::PageNotFound => Refused::UnknownPath.into_response(),
         Effect::Redirect(url) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response(),
         Effect::Cut => scissors.cut(),
         Effect::Stall => {
