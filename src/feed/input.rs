@@ -20,7 +20,8 @@ const UNPACK: &str = "decompress it and feed its content";
 const EXPORT: &str = "export it as CSV and feed that";
 
 /// The first bytes of other kinds of files, their names, and what to do with them.
-const SIGNATURES: [(&[u8], &str, &str); 19] = [
+const SIGNATURES: [(&[u8], &str, &str); 20] = [
+    (b"b3JkZXJf", "base64", "decode it (base64 -d) and feed its content"),
     (b"PK\x03\x04", "a zip file or an Excel workbook (xlsx)", SAVE_AS_CSV),
     (b"PK\x05\x06", "an empty zip file", SAVE_AS_CSV),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook (xls)", SAVE_AS_CSV),

@@ -42,13 +42,16 @@ pub(super) fn is_id(text: &str) -> bool {
     let is_foreign = |c: char| {
         c.is_whitespace()
             || is_quote(c)
+            || matches!(c, '\u{2016}'..='\u{2027}' | '\u{2030}'..='\u{205e}')
             || matches!(c, ',' | ';' | '|' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '\\')
     };
     !text.contains(is_foreign)
         // A path, a comment, a changed line of a diff, an end of a line made visible.
-        && !text.starts_with(['/', '#', '+', '-'])
-        && !text.ends_with(['$', '^'])
-        && !text.contains("://")
+        && !text.starts_with(['/', '.', '#', '+', '-'])
+        && !text.ends_with(['^', '.'])
+        // Only base64 ends with it; a place of grep, an address and an amount have the others.
+        && !text.trim_end_matches('=').contains(['=', ':', '@', '$'])
+        && !is_grouped(text)
         && !is_absent(text)
         && !is_setting(text)
         && Column::of_name(text).is_none()
@@ -63,10 +66,29 @@ pub(super) fn is_other(text: &str) -> bool {
         || !text.contains(is_of_a_word)
         || ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
         || is_date(text)
+        || is_address(text)
         || is_frame(text)
         || is_footer(text)
         || is_total(text)
         || is_prose(text)
+}
+
+/// Returns whether a text is a number with separators for thousands: `1.001.234`.
+fn is_grouped(text: &str) -> bool {
+    let mut groups = text.split('.');
+    let first = groups.next().unwrap_or_default();
+    let are_digits = |group: &str| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit());
+    let rest: Vec<&str> = groups.collect();
+    rest.len() > 1
+        && first.len() <= 3
+        && are_digits(first)
+        && rest.iter().all(|group| group.len() == 3 && are_digits(group))
+}
+
+/// Returns whether a text is an address of mail: personal data, and no id.
+fn is_address(text: &str) -> bool {
+    text.split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains(['@', ' ']))
 }
 
 fn is_quote(c: char) -> bool {

@@ -150,6 +150,11 @@ impl Feed {
                 return Ok(Some(Err(too_long())));
             }
         }
+        if self.buffer.contains(&0) {
+            return Ok(Some(Err(
+                "it holds NUL bytes: a part of the file is in another encoding, such as UTF-16".to_owned()
+            )));
+        }
         Ok(Some(match std::str::from_utf8(&self.buffer) {
             Ok(text) => Ok(unbroken(text).to_owned()),
             Err(error) => Err(format!("it is not UTF-8 from byte {} on", error.valid_up_to() + 1)),
