@@ -154,7 +154,7 @@ async fn add_all(
                     summary.added += enqueued.added;
                     summary.updated += enqueued.updated;
                     for order in &enqueued.dropped {
-                        note(format!("order {order}: a trigger or rule of the database has dropped it"));
+                        note(format!("order {order}: a trigger or rule of the database has dropped or changed it"));
                     }
                     refused += enqueued.dropped.len() as u64;
                 }

@@ -140,10 +140,10 @@ impl Error {
             return true;
         }
         self.of_the_server().is_some_and(|error| {
-            // Data exception, integrity constraint, program limit, WITH CHECK OPTION, a row level security policy (its
+            // Cardinality (a trigger made two ids equal), data exception, integrity constraint, program limit, WITH CHECK OPTION, a row level security policy (its
             // code is that of missing rights), and what a trigger raises.
             !passes(error)
-                && (["22", "23", "54", "44"].contains(&class(error.code()))
+                && (["21", "22", "23", "54", "44"].contains(&class(error.code()))
                     || error.routine() == Some("ExecWithCheckOptions")
                     || is_raised_by_code(error))
         })
@@ -329,6 +329,9 @@ fn hint(error: &PgDatabaseError) -> &'static str {
     }
     match (class(error.code()), error.code()) {
         (_, code) if is_statement_of_others(code, error.severity()) => POOLER_HINT,
+        (_, "42P01" | "3F000") => {
+            "; hint: the tables are not there: run `chatsync migrate`, or database.url leads to another database than before"
+        }
         (_, "42501") => "; hint: docs/postgresql.md lists the GRANTs that each role needs",
         (_, READ_ONLY) => {
             "; hint: database.url must lead to the primary server, and default_transaction_read_only must be off"

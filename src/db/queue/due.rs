@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::db::{Error, Store, Transaction, interval};
 
-/// The orders of a run.
+/// The orders of a run. `claim.sql`, `due.sql` and `count_due.sql` select the same ones: an order that is due but never
+/// claimed would be waited for.
 #[derive(Debug, Clone)]
 pub struct Scope {
     /// Only orders due by this time, the start of the run. Otherwise a run would never end.

@@ -18,7 +18,8 @@ pub struct Enqueued {
     pub added: u64,
     /// Known orders that were reopened or completed.
     pub updated: u64,
-    /// Orders that are still not in the queue: a trigger or rule of the database has dropped them.
+    /// Orders that are still not in the queue, or lack what their line says: a trigger or rule of the database has dropped
+    /// or changed it.
     pub dropped: Vec<String>,
 }
 
@@ -63,9 +64,6 @@ async fn add(
     orders: &[Cow<'_, NewOrder>],
     feeding: &Feeding,
 ) -> Result<Enqueued, Error> {
-    fn all<'a, T>(orders: &'a [Cow<'_, NewOrder>], value: impl Fn(&'a NewOrder) -> T) -> Vec<T> {
-        orders.iter().map(|order| value(order)).collect()
-    }
     let counts = query_columns!(
         query_file "src/db/sql/enqueue.sql",
         order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
@@ -97,10 +95,32 @@ async fn add(
                WHERE NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = t.order_id)"#,
             &dropped,
         )
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
     }
+    if counts.has_triggers {
+        dropped.extend(not_taken(connection, orders).await?);
+    }
     Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs(), dropped })
+}
+
+/// Returns the orders that lack what their lines say although nothing failed: a trigger has dropped the update.
+async fn not_taken(connection: &mut PgConnection, orders: &[Cow<'_, NewOrder>]) -> Result<Vec<String>, Error> {
+    let lacking = query_columns!(
+        query_file_scalar "src/db/sql/not_taken.sql",
+        order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
+        connect_user_id: &[Option<&str>] = &all(orders, |order| order.connect_user_id.as_deref()),
+        ids_internal: &[Option<bool>] = &all(orders, |order| order.ids_internal),
+        retailer_id: &[Option<&str>] = &all(orders, |order| order.retailer_id.as_deref()),
+        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(lacking)
+}
+
+fn all<'a, T>(orders: &'a [Cow<'_, NewOrder>], value: impl Fn(&'a NewOrder) -> T) -> Vec<T> {
+    orders.iter().map(|order| value(order)).collect()
 }
 
 /// Counts the orders without a user: live ones, and those given up for that reason.

@@ -20,6 +20,7 @@ tests!(
     orders_that_cannot_be_read_as_fed_are_warned_of_at_once,
     an_order_that_the_database_refuses_keeps_no_other_out,
     an_order_that_a_trigger_drops_is_named,
+    an_order_that_a_trigger_changes_is_named,
     the_default_user_is_checked_like_the_column,
     a_signal_ends_the_wait_for_an_unopened_pipe,
     a_lost_connection_costs_no_line,
@@ -313,11 +314,39 @@ async fn an_order_that_a_trigger_drops_is_named(lab: Arc<Lab>) -> anyhow::Result
         let finished = Finished::of_input(command, lines.join("\n").as_bytes()).await?.expect_code(3);
         assert_eq!(finished.stdout, counts);
         for order in ["A-7", "A-17"] {
-            let line = format!("order {order}: a trigger or rule of the database has dropped it");
+            let line = format!("order {order}: a trigger or rule of the database has dropped or changed it");
             assert!(finished.stderr.contains(&line), "{}", finished.stderr);
         }
         // Notices of the server may quote anything.
         assert!(!finished.stderr.contains("user-1") && !finished.stderr.contains("seen"), "{}", finished.stderr);
     }
+    Ok(())
+}
+
+async fn an_order_that_a_trigger_changes_is_named(lab: Arc<Lab>) -> anyhow::Result<()> {
+    lab.enqueue(&["K-1", "ZZ-1"]).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION public.upper_id() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN new.order_id = upper(new.order_id); RETURN new; END $$;
+         CREATE TRIGGER upper_id BEFORE INSERT ON sync.order_queue FOR EACH ROW EXECUTE FUNCTION public.upper_id();
+         CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+         CREATE TRIGGER keep BEFORE UPDATE ON sync.order_queue FOR EACH ROW EXECUTE FUNCTION public.keep()",
+    )
+    .execute(&lab.pool)
+    .await?;
+    // K-1 gets no user; abc-1 and zz-1 get other ids, and the latter collides with ABC-7 in one statement.
+    let feed = "order_id,connect_user_id\nK-1,u\nabc-1,u\nabc-7,u\nABC-7,u\nN-1,u\n";
+    let finished = Finished::of_input(lab.with_database(&["enqueue"]), feed.as_bytes()).await?.expect_code(3);
+    for order in ["K-1", "abc-1", "abc-7"] {
+        let line = format!("order {order}: a trigger or rule of the database has dropped or changed it");
+        assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+    }
+    assert_eq!(
+        lab.count("SELECT count(*) FROM sync.order_queue WHERE order_id IN ('N-1', 'ABC-1', 'ABC-7')").await?,
+        3
+    );
+    let counts: Vec<u64> =
+        finished.stdout.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    assert_eq!(counts.iter().sum::<u64>(), 5, "{}", finished.stdout);
     Ok(())
 }
