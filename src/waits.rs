@@ -51,7 +51,7 @@ impl For {
             Self::Pause => "the end of the pause that the API asked for (Retry-After)",
             Self::Throttling => "the API, which answers 429 to every request",
             Self::Turn => "the next request that the pace allows",
-            Self::Locks => "orders whose rows a session has locked",
+            Self::Locks => "orders whose rows a session has locked, or a trigger keeps from being claimed",
             Self::Leases => "orders that another worker holds",
         }
     }

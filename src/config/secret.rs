@@ -61,8 +61,18 @@ impl Secret {
             return Some(current);
         }
         // Skip pipes: they can be read only once.
-        let file = self.file.as_ref().filter(|file| file.is_file())?;
-        let read = read(file).ok().filter(|secret| !secret.expose_secret().is_empty())?;
+        let file = self.file.as_ref().filter(|file| file.is_file() || !file.exists())?;
+        let read = match read(file) {
+            Ok(secret) if !secret.expose_secret().is_empty() => secret,
+            Ok(_) => {
+                tracing::warn!(file = %file.display(), "a secret was refused, and its file is empty");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "a secret was refused, and its file cannot be read");
+                return None;
+            }
+        };
         let secret = match self.form {
             Some(form) => SecretString::from(form(read.expose_secret()).ok()?),
             None => read,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::secret::Secret;
-use crate::domain::{QueuePolicy, Schedule};
+use crate::domain::{QueuePolicy, Schedule, text_enum};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -168,26 +168,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// `auth.mode`: which token is used to read an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
-    /// The token of the order's Connect user.
-    UserAssertion,
-    /// One token for all orders, requested with the client's credentials.
-    ClientCredentials,
-    /// One token for all orders, issued outside chatsync.
-    StaticToken,
-}
-
-impl AuthMode {
-    /// Returns the name in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UserAssertion => "user_assertion",
-            Self::ClientCredentials => "client_credentials",
-            Self::StaticToken => "static_token",
-        }
+text_enum! {
+    /// `auth.mode`: which token is used to read an order.
+    AuthMode {
+        /// The token of the order's Connect user.
+        UserAssertion = "user_assertion",
+        /// One token for all orders, requested with the client's credentials.
+        ClientCredentials = "client_credentials",
+        /// One token for all orders, issued outside chatsync.
+        StaticToken = "static_token",
     }
 }
 

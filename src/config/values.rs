@@ -93,12 +93,8 @@ pub(super) fn database_location(url: Secret) -> Result<DatabaseLocation, Invalid
 }
 
 pub(super) fn auth_mode(text: &str) -> Result<AuthMode, InvalidValue> {
-    match text {
-        "user_assertion" => Ok(AuthMode::UserAssertion),
-        "client_credentials" => Ok(AuthMode::ClientCredentials),
-        "static_token" => Ok(AuthMode::StaticToken),
-        _ => Err(InvalidValue::new("is not a mode", "write user_assertion, client_credentials or static_token")),
-    }
+    AuthMode::parse(text)
+        .ok_or_else(|| InvalidValue::new("is not a mode", "write user_assertion, client_credentials or static_token"))
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, InvalidValue> {

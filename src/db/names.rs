@@ -106,9 +106,22 @@ fn new_and_known_messages_have_the_same_columns() {
         fields.map(|field| if field == "id" { "message_id" } else { field }.to_owned()).collect();
     decoded.extend(["order_id".to_owned(), "body_length".to_owned()]);
     assert_eq!(decoded, added);
-    let migrations = fs::read_to_string("migrations/20261128100400_create_chat.sql").unwrap();
+    let mut found = Vec::new();
+    files(Path::new("migrations"), &mut found);
+    let migrations: String = found.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let documented = after(&migrations, "COMMENT ON COLUMN chat.messages.", ' ');
     let written_by_default = ["first_synced_at", "updated_at", "removed_at"];
     let known = documented.into_iter().filter(|column| !written_by_default.contains(column)).map(str::to_owned);
     assert_eq!(known.collect::<BTreeSet<_>>(), added);
+    // A field that can be decoded again leaves extra, except the id, which a message cannot lack.
+    let list = fs::read_to_string("src/connect/reply/message.rs").unwrap();
+    let statement = fs::read_to_string("src/db/sql/upsert_messages.sql").unwrap();
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => "))
+        .map(|(name, _)| name)
+        .collect();
+    let forgotten: Vec<_> =
+        names.iter().filter(|name| **name != "id" && !statement.contains(&format!("THEN '{name}' END"))).collect();
+    assert!(names.len() > 10 && forgotten.is_empty(), "{forgotten:?}");
 }

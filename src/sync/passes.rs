@@ -33,8 +33,8 @@ pub(super) enum WorkEnd {
 /// hold; passes repeat until these are done as well, because such a worker may die. An order whose worker died is taken
 /// over when its lease ends.
 ///
-/// If only orders with locked rows are left, `sync` (`is_patient`) keeps waiting, because exit code 0 means that all is
-/// up to date. The daemon leaves them to a later run: otherwise one locked row would delay orders that have become due
+/// If only orders with locked rows are left, `sync` (`is_patient`) keeps waiting while a session may have locked them,
+/// because exit code 0 means that all is up to date. The daemon leaves them to a later run: otherwise one locked row would delay orders that have become due
 /// since.
 pub(super) async fn work(
     run: &Arc<RunContext>,
@@ -107,7 +107,7 @@ impl Idle {
             self.has_logged_holders = true;
             log_holders(store).await;
         }
-        if !self.is_patient && self.since.elapsed() >= self.patience {
+        if what == For::Locks && self.since.elapsed() >= self.patience && !(self.is_patient && is_locked(store).await) {
             return None;
         }
         match &self.waiting {
@@ -122,6 +122,11 @@ impl Idle {
         self.look_away = (self.look_away * 2).min(LONGEST_LOOK_AWAY);
         Some(wait)
     }
+}
+
+/// Whether a session may have locked the remaining orders. Otherwise a trigger keeps them from being claimed.
+async fn is_locked(store: &Store) -> bool {
+    queue::holders_of_orders(store).await.is_ok_and(|holders| holders.is_some())
 }
 
 /// Logs which sessions may have locked the remaining orders. A failure is ignored.

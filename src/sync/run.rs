@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::clock::DatabaseClock;
 use super::failures::Failures;
-use super::held::HeldLeases;
+use super::leased::HeldLeases;
 use super::rejects::RejectLimits;
 use crate::connect::Session;
 use crate::db::Store;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::clock::DatabaseClock;
 use super::explain::explain;
 use super::failures::Failures;
 use super::guard::Guard;
-use super::held::HeldLeases;
+use super::leased::HeldLeases;
 use super::outlook::{Foresight, Outlook};
 use super::passes::{WorkEnd, work};
 use super::rejects::RejectLimits;
@@ -34,6 +35,9 @@ pub const LOSSES: &str = "chatsync::sync::losses";
 const FORGOTTEN_AT_ONCE: i64 = 5_000;
 /// Statements per run: some seconds. The rest is left to the next run.
 const FORGOTTEN_BATCHES: usize = 200;
+
+/// Clocks that differ by so many seconds are reported.
+const CLOCKS_APART: i64 = 300;
 
 /// Fetches the due orders of one database through one API client.
 pub struct Worker {
@@ -160,6 +164,7 @@ impl Worker {
             halt,
         });
         tracing::info!(trigger = request.trigger.as_str(), "run started");
+        warn_of_clocks(now);
         let share = Box::pin(Share::join(run.store.clone(), Arc::clone(&self.client), run_id)).await;
         // The lease renewal and the exchange of the pace go on until the work has ended.
         let ended = CancellationToken::new();
@@ -244,6 +249,18 @@ impl Worker {
                 None
             }
         }
+    }
+}
+
+/// Warns if the clock of this machine is far from that of the database. Proofs and leases use the latter, ticks and
+/// predictions the former.
+fn warn_of_clocks(now: DateTime<Utc>) {
+    let apart = (Utc::now() - now).num_seconds();
+    if apart.abs() >= CLOCKS_APART {
+        tracing::warn!(
+            seconds = apart,
+            "the clock of this machine is ahead (or behind, if negative) of the database's"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use super::answered::Answered;
 use super::batch::{BatchQueue, MOST_ORDERS};
 use super::guard::Guard;
 use super::run::RunContext;
-use super::{Error, Progress, refused};
+use super::{Error, Progress, not_storable};
 use crate::db;
 use crate::domain::OrderId;
 
@@ -90,7 +90,7 @@ pub(super) async fn write_all(run: &Arc<RunContext>, answers: Vec<Answered>, pro
 async fn write_batch(run: Arc<RunContext>, batch: Vec<Answered>) -> Written {
     let order_ids = batch.iter().map(|answered| answered.order.order_id.clone()).collect();
     let has_storable_messages = batch.iter().any(|answered| answered.settlement.chat.has_storable_messages);
-    refused::write(&run, batch).await?;
+    not_storable::write(&run, batch).await?;
     run.has_stored.fetch_or(has_storable_messages, Relaxed);
     run.rejects.apply_to_flood(&run.halt).await;
     Ok(order_ids)

@@ -79,7 +79,7 @@ pub enum Loss {
 /// The new values of an order's row in `chat.orders`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderChange {
-    /// `open`, `closed`, `expired` or `settled`.
+    /// `open`, `closed`, `expired` or `quiet`.
     pub status: OrderState,
     pub coverage: Coverage,
     /// When the API first did not know the order.
