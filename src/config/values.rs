@@ -116,9 +116,11 @@ pub(super) fn log_filter(text: &str) -> Result<String, InvalidValue> {
 }
 
 pub(super) fn header_text(text: &str) -> Result<String, InvalidValue> {
-    match reqwest::header::HeaderValue::from_str(text) {
-        Ok(value) if value.to_str().is_ok() => Ok(text.to_owned()),
-        _ => Err(InvalidValue::new("cannot be sent in a header", "use printable ASCII characters")),
+    // RFC 9110, section 5.5, without the obsolete bytes.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        Ok(text.to_owned())
+    } else {
+        Err(InvalidValue::new("cannot be sent in a header", "use printable ASCII characters"))
     }
 }
 
