@@ -85,38 +85,33 @@ async fn add(
     if !counts.put_back.is_empty() {
         put_back::put_back(connection, &Retry { order_ids: counts.put_back, ..Retry::default() }).await?;
     }
-    let mut dropped = counts.dropped;
-    if !dropped.is_empty() {
-        // Another feeder may have added them since the statement began.
-        dropped = sqlx::query_scalar!(
-            r#"-- dropped_orders
-               SELECT t.order_id AS "order_id!"
-               FROM unnest($1::text[]) AS t (order_id)
-               WHERE NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = t.order_id)"#,
-            &dropped,
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-    }
+    let mut enqueued =
+        Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs(), dropped: Vec::new() };
     if counts.has_triggers {
-        dropped.extend(not_taken(connection, orders).await?);
+        (enqueued.dropped, enqueued.added) = not_taken(connection, orders, feeding).await?;
     }
-    Ok(Enqueued { added: counts.added.unsigned_abs(), updated: counts.updated.unsigned_abs(), dropped })
+    Ok(enqueued)
 }
 
-/// Returns the orders that lack what their lines say although nothing failed: a trigger has dropped the update.
-async fn not_taken(connection: &mut PgConnection, orders: &[Cow<'_, NewOrder>]) -> Result<Vec<String>, Error> {
-    let lacking = query_columns!(
-        query_file_scalar "src/db/sql/not_taken.sql",
+/// Returns the orders that lack what their lines say although nothing failed, and how many were really added.
+async fn not_taken(
+    connection: &mut PgConnection,
+    orders: &[Cow<'_, NewOrder>],
+    feeding: &Feeding,
+) -> Result<(Vec<String>, u64), Error> {
+    let found = query_columns!(
+        query_file "src/db/sql/not_taken.sql",
         order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
         connect_user_id: &[Option<&str>] = &all(orders, |order| order.connect_user_id.as_deref()),
         ids_internal: &[Option<bool>] = &all(orders, |order| order.ids_internal),
         retailer_id: &[Option<&str>] = &all(orders, |order| order.retailer_id.as_deref()),
-        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at),
+        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at);
+        feeding.id,
+        feeding.reopen,
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(lacking)
+    Ok((found.order_ids, found.added.unsigned_abs()))
 }
 
 fn all<'a, T>(orders: &'a [Cow<'_, NewOrder>], value: impl Fn(&'a NewOrder) -> T) -> Vec<T> {

@@ -73,22 +73,12 @@ written AS (
               -- An order that failed for lack of a user is due again once it has one.
               $8 OR (last_error_kind IS NOT DISTINCT FROM 'no_user' AND connect_user_id IS NOT NULL) AS is_put_back
 )
-SELECT count(*) FILTER (WHERE is_new AND is_fed) AS "added!",
-       count(*) FILTER (WHERE NOT is_new AND is_fed) AS "updated!",
+SELECT count(*) FILTER (WHERE is_new) AS "added!",
+       count(*) FILTER (WHERE NOT is_new) AS "updated!",
        -- For retry.sql, which knows how.
        coalesce(array_agg(order_id) FILTER (WHERE is_put_back AND NOT is_new), '{}') AS "put_back!",
+       -- Then not_taken.sql finds out what they have dropped or changed.
        EXISTS (
            SELECT FROM pg_trigger WHERE tgrelid = 'sync.order_queue'::regclass AND NOT tgisinternal
-       ) AS "has_triggers!",
-       -- Neither known before nor written under this id: a trigger of the database has dropped or changed them.
-       (
-           SELECT coalesce(array_agg(order_id), '{}')
-           FROM incoming AS i
-           WHERE NOT EXISTS (SELECT FROM written AS w WHERE w.order_id = i.order_id)
-             AND NOT EXISTS (SELECT FROM sync.order_queue AS q WHERE q.order_id = i.order_id)
-             AND ($8 OR NOT EXISTS (SELECT FROM chat.orders AS o WHERE o.order_id = i.order_id AND o.status <> 'open'))
-       ) AS "dropped!"
-FROM (
-    -- A trigger may have changed an id.
-    SELECT w.*, i.order_id IS NOT NULL AS is_fed FROM written AS w LEFT JOIN incoming AS i USING (order_id)
-) AS written
+       ) AS "has_triggers!"
+FROM written
