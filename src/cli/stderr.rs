@@ -25,8 +25,13 @@ const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Progress bars; lines are printed above them.
 pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
-    let screen = Box::new(Screen(console::Term::buffered_stderr()));
-    MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(screen, REDRAWS_PER_SECOND))
+    let target = if is_screen() {
+        let screen = Box::new(Screen(console::Term::buffered_stderr()));
+        ProgressDrawTarget::term_like_with_hz(screen, REDRAWS_PER_SECOND)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    MultiProgress::with_draw_target(target)
 });
 
 const REDRAWS_PER_SECOND: u8 = 20;

@@ -12,3 +12,8 @@ macro_rules! query_columns {
     };
 }
 pub(super) use query_columns;
+
+/// Returns one column of a batch.
+pub(super) fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}

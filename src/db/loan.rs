@@ -10,8 +10,8 @@ use sqlx::postgres::PgTransactionManager;
 use sqlx::{PgConnection, Postgres};
 use sqlx_core::transaction::TransactionManager as _;
 
-/// A connection with an open transaction, lent to an operation. Dropping it returns it to the [`Store`](super::Store), which commits
-/// or rolls back.
+/// A connection with an open transaction, lent to an operation. Dropping it returns it to the [`Store`](super::Store),
+/// which commits or rolls back.
 pub struct Transaction {
     connection: Option<PoolConnection<Postgres>>,
     lender: Lender,

@@ -1,4 +1,5 @@
-//! A test: every statement begins with its name, and every operation has the name of one of its statements.
+//! Tests of the sources: every statement begins with its name, every operation has the name of one of its statements,
+//! and the lists of columns agree.
 //!
 //! The name of an operation is in logs; that of a statement is what `pg_stat_activity` shows.
 

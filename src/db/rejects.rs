@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::columns::query_columns;
+use super::columns::{column, query_columns};
 use super::{Error, Store, Transaction, interval};
 use crate::domain::{Reject, Settlement};
 
@@ -24,25 +24,21 @@ pub(super) async fn insert(
     }
     query_columns!(
         query_file "src/db/sql/insert_rejects.sql",
-        order_id: &[&str] = &all(&rejects, |settled, _| settled.order_id.as_str()),
-        received_at: &[DateTime<Utc>] = &all(&rejects, |settled, _| settled.attempt.answered_at),
+        order_id: &[&str] = &column(&rejects, |(settled, _)| settled.order_id.as_str()),
+        received_at: &[DateTime<Utc>] = &column(&rejects, |(settled, _)| settled.attempt.answered_at),
         http_status: &[Option<i16>] =
-            &all(&rejects, |_, reject| reject.http_status.and_then(|status| i16::try_from(status).ok())),
-        kind: &[&str] = &all(&rejects, |_, reject| reject.kind.as_str()),
-        json_path: &[&str] = &all(&rejects, |_, reject| reject.fault.path.as_str()),
-        reason: &[&str] = &all(&rejects, |_, reject| reject.fault.reason.as_str()),
-        body: &[&str] = &all(&rejects, |_, reject| reject.fault.body()),
+            &column(&rejects, |(_, reject)| reject.http_status.and_then(|status| i16::try_from(status).ok())),
+        kind: &[&str] = &column(&rejects, |(_, reject)| reject.kind.as_str()),
+        json_path: &[&str] = &column(&rejects, |(_, reject)| reject.fault.path.as_str()),
+        reason: &[&str] = &column(&rejects, |(_, reject)| reject.fault.reason.as_str()),
+        body: &[&str] = &column(&rejects, |(_, reject)| reject.fault.body()),
         body_bytes: &[i64] =
-            &all(&rejects, |_, reject| i64::try_from(reject.fault.body_bytes()).unwrap_or(i64::MAX));
+            &column(&rejects, |(_, reject)| i64::try_from(reject.fault.body_bytes()).unwrap_or(i64::MAX));
         run_id,
     )
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn all<'a, T>(rejects: &[(&'a Settlement, &'a Reject)], value: impl Fn(&'a Settlement, &'a Reject) -> T) -> Vec<T> {
-    rejects.iter().map(|(settled, reject)| value(settled, reject)).collect()
 }
 
 /// Rejects dropped because of one limit, since the first.

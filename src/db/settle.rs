@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-use super::columns::query_columns;
+use super::columns::{column, query_columns};
 use super::queue::{self, Cursor, Scope};
 use super::runs::{self, Counters, Sent};
 use super::{Error, Store, Transaction, chat, interval, rejects};
@@ -85,42 +85,38 @@ pub async fn settle_held(
 /// Writes the new state of each order whose lease still holds, and returns these orders. Nothing may be written for the
 /// others: another worker may hold them. Locks the rows until the transaction ends.
 async fn settle_queue(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<HashSet<String>, Error> {
-    fn all<'a, T>(settlements: &[&'a Settlement], value: impl Fn(&'a Settlement) -> T) -> Vec<T> {
-        settlements.iter().map(|settled| value(settled)).collect()
-    }
-    let queue = |value: fn(&QueueChange) -> Option<DateTime<Utc>>| all(settlements, |settled| value(&settled.queue));
-    let note = |settled: &'_ Settlement| settled.attempt.note.as_ref().map(|note| note.kind.as_str());
+    let queue = |value: fn(&QueueChange) -> Option<DateTime<Utc>>| column(settlements, |settled| value(&settled.queue));
     let settled = query_columns!(
         query_file_scalar "src/db/sql/settle.sql",
-        order_id: &[&str] = &all(settlements, |settled| settled.order_id.as_str()),
-        lease_id: &[Uuid] = &all(settlements, |settled| settled.queue.lease),
-        state: &[&str] = &all(settlements, |settled| settled.queue.state.as_str()),
-        due_in: &[PgInterval] = &all(settlements, |settled| interval(settled.queue.due_in)),
-        failures: &[i32] = &all(settlements, |settled| settled.queue.failures),
-        error_kind: &[Option<&str>] = &all(settlements, note),
+        order_id: &[&str] = &column(settlements, |settled| settled.order_id.as_str()),
+        lease_id: &[Uuid] = &column(settlements, |settled| settled.queue.lease),
+        state: &[&str] = &column(settlements, |settled| settled.queue.state.as_str()),
+        due_in: &[PgInterval] = &column(settlements, |settled| interval(settled.queue.due_in)),
+        failures: &[i32] = &column(settlements, |settled| settled.queue.failures),
+        error_kind: &[Option<&str>] = &column(settlements, |settled| settled.attempt.note.as_ref().map(|note| note.kind.as_str())),
         error: &[Option<&str>] =
-            &all(settlements, |settled| settled.attempt.note.as_ref().map(|note| note.text.as_str())),
+            &column(settlements, |settled| settled.attempt.note.as_ref().map(|note| note.text.as_str())),
         fetched_at: &[Option<DateTime<Utc>>] = &queue(|queue| queue.fetched_at),
-        content_hash: &[Option<&[u8]>] = &all(settlements, |settled| settled.queue.content_hash.as_deref()),
+        content_hash: &[Option<&[u8]>] = &column(settlements, |settled| settled.queue.content_hash.as_deref()),
         expired_at: &[Option<DateTime<Utc>>] = &queue(|queue| queue.expired_at),
         closed_at: &[Option<DateTime<Utc>>] =
-            &all(settlements, |settled| settled.chat.order.and_then(|order| order.closed_at)),
-        asked_at: &[DateTime<Utc>] = &all(settlements, |settled| settled.attempt.asked_at),
-        counted_failures: &[i32] = &all(settlements, |settled| settled.queue.counted_failures),
-        latency_ms: &[i32] = &all(settlements, |settled| int(settled.attempt.latency().num_milliseconds())),
-        requests: &[i32] = &all(settlements, |settled| int(settled.attempt.requests.into())),
+            &column(settlements, |settled| settled.chat.order.and_then(|order| order.closed_at)),
+        asked_at: &[DateTime<Utc>] = &column(settlements, |settled| settled.attempt.asked_at),
+        counted_failures: &[i32] = &column(settlements, |settled| settled.queue.counted_failures),
+        latency_ms: &[i32] = &column(settlements, |settled| int(settled.attempt.latency().num_milliseconds())),
+        requests: &[i32] = &column(settlements, |settled| int(settled.attempt.requests.into())),
         http_status: &[Option<i16>] =
-            &all(settlements, |settled| settled.attempt.http_status.and_then(|status| status.try_into().ok())),
-        outcome: &[&str] = &all(settlements, Settlement::outcome),
-        reply_hash: &[Option<&[u8]>] = &all(settlements, |settled| settled.queue.reply_hash.as_deref()),
-        token_kind: &[Option<&str>] = &all(settlements, |settled| settled.queue.token_kind.map(TokenKind::as_str)),
+            &column(settlements, |settled| settled.attempt.http_status.and_then(|status| status.try_into().ok())),
+        outcome: &[&str] = &column(settlements, |settled| settled.outcome()),
+        reply_hash: &[Option<&[u8]>] = &column(settlements, |settled| settled.queue.reply_hash.as_deref()),
+        token_kind: &[Option<&str>] = &column(settlements, |settled| settled.queue.token_kind.map(TokenKind::as_str)),
         held_kind: &[Option<&str>] =
-            &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.kind.as_str())),
+            &column(settlements, |settled| settled.queue.held.as_ref().map(|held| held.kind.as_str())),
         held_since: &[Option<DateTime<Utc>>] =
             &queue(|queue| queue.held.as_ref().map(|held| held.since)),
-        held_times: &[Option<i32>] = &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.times)),
+        held_times: &[Option<i32>] = &column(settlements, |settled| settled.queue.held.as_ref().map(|held| held.times)),
         held_id_space: &[Option<&str>] =
-            &all(settlements, |settled| settled.queue.held.as_ref().map(|held| held.id_space.as_str())),
+            &column(settlements, |settled| settled.queue.held.as_ref().map(|held| held.id_space.as_str())),
     )
     .fetch_all(connection)
     .await?;

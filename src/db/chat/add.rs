@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::people;
-use super::rows::{messages_left_out, read};
+use super::rows::{messages_left_out, number, read};
 use crate::db::Error;
 use crate::db::copy::copy_rows;
 use crate::domain::{Conversation, Settlement, UserType};
@@ -95,9 +95,4 @@ impl Totals {
             last_message_at: times().max(),
         }
     }
-}
-
-/// Converts to the type of the column; larger values become its maximum.
-fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }

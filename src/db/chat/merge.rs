@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use super::people;
 use super::rows::{Read, messages_left_out, read};
 use crate::db::Error;
-use crate::db::columns::query_columns;
+use crate::db::columns::{column, query_columns};
 use crate::domain::{Conversation, Message, Settlement, UserType};
 
 /// Updates orders with their messages and participants. Returns how many messages were added and changed.
@@ -55,27 +55,26 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
     if rows.is_empty() {
         return Ok((0, 0));
     }
-    let column = MessageColumns(&rows);
     let counts = query_columns!(
         query_file "src/db/sql/upsert_messages.sql",
-        order_id: &[&str] = &rows.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>(),
-        message_id: &[i64] = &column.of(|message| message.id),
-        instacart_order_id: &[Option<i64>] = &column.of(|message| message.instacart_order_id),
-        position: &[i32] = &column.of(|message| message.position),
-        created_at: &[Option<DateTime<Utc>>] = &column.of(|message| message.created_at),
-        sender_type: &[Option<&str>] = &column.of(|message| message.sender_type.as_ref().map(UserType::as_str)),
-        sender_id: &[Option<i64>] = &column.of(|message| message.sender_id),
-        recipient_type: &[Option<&str>] = &column.of(|message| message.recipient_type.as_ref().map(UserType::as_str)),
-        recipient_id: &[Option<i64>] = &column.of(|message| message.recipient_id),
-        is_read: &[Option<bool>] = &column.of(|message| message.is_read),
-        read_at: &[Option<DateTime<Utc>>] = &column.of(|message| message.read_at),
-        body: &[Option<&str>] = &column.of(|message| message.body.as_deref()),
-        image_url: &[Option<&str>] = &column.of(|message| message.image_url.as_deref()),
-        extra: &[Option<Json<&RawValue>>] = &column.of(|message| message.extra.as_ref().map(|extra| Json(extra.json()))),
+        order_id: &[&str] = &column(&rows, |(order_id, _)| *order_id),
+        message_id: &[i64] = &column(&rows, |(_, message)| message.id),
+        instacart_order_id: &[Option<i64>] = &column(&rows, |(_, message)| message.instacart_order_id),
+        position: &[i32] = &column(&rows, |(_, message)| message.position),
+        created_at: &[Option<DateTime<Utc>>] = &column(&rows, |(_, message)| message.created_at),
+        sender_type: &[Option<&str>] = &column(&rows, |(_, message)| message.sender_type.as_ref().map(UserType::as_str)),
+        sender_id: &[Option<i64>] = &column(&rows, |(_, message)| message.sender_id),
+        recipient_type: &[Option<&str>] = &column(&rows, |(_, message)| message.recipient_type.as_ref().map(UserType::as_str)),
+        recipient_id: &[Option<i64>] = &column(&rows, |(_, message)| message.recipient_id),
+        is_read: &[Option<bool>] = &column(&rows, |(_, message)| message.is_read),
+        read_at: &[Option<DateTime<Utc>>] = &column(&rows, |(_, message)| message.read_at),
+        body: &[Option<&str>] = &column(&rows, |(_, message)| message.body.as_deref()),
+        image_url: &[Option<&str>] = &column(&rows, |(_, message)| message.image_url.as_deref()),
+        extra: &[Option<Json<&RawValue>>] = &column(&rows, |(_, message)| message.extra.as_ref().map(|extra| Json(extra.json()))),
         // PostgreSQL accepts only rectangular arrays of arrays.
         unreadable: &[Option<String>] =
-            &column.of(|message| (!message.unreadable.is_empty()).then(|| message.unreadable.join(","))),
-        is_altered: &[bool] = &column.of(|message| message.is_altered),
+            &column(&rows, |(_, message)| (!message.unreadable.is_empty()).then(|| message.unreadable.join(","))),
+        is_altered: &[bool] = &column(&rows, |(_, message)| message.is_altered),
     )
     .fetch_one(connection)
     .await?;
@@ -84,15 +83,6 @@ async fn messages(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<(u
         return Err(Error::RowsDropped { table: "chat.messages" });
     }
     Ok((inserted, updated))
-}
-
-/// The messages of a batch, one column at a time.
-struct MessageColumns<'a>(&'a [(&'a str, &'a Message)]);
-
-impl<'a> MessageColumns<'a> {
-    fn of<T>(&self, value: impl Fn(&'a Message) -> T) -> Vec<T> {
-        self.0.iter().map(|(_, message)| value(message)).collect()
-    }
 }
 
 async fn mark_removed(connection: &mut PgConnection, read: &[Read<'_>]) -> Result<u64, Error> {
@@ -161,23 +151,23 @@ async fn update_orders(connection: &mut PgConnection, stored: &[&Settlement]) ->
         return Ok(());
     }
     let of_conversation = |value: fn(&Conversation) -> Option<i64>| -> Vec<Option<i64>> {
-        changes.iter().map(|(settled, _)| settled.chat.conversation.as_ref().and_then(value)).collect()
+        column(&changes, |(settled, _)| settled.chat.conversation.as_ref().and_then(value))
     };
     let customer = |read: &Conversation| read.metadata.customer.as_ref().map(|user| user.id);
     let shopper = |read: &Conversation| read.metadata.current_shopper.as_ref().map(|user| user.id);
     query_columns!(
         query_file "src/db/sql/upsert_orders.sql",
-        order_id: &[&str] = &changes.iter().map(|(settled, _)| settled.order_id.as_str()).collect::<Vec<_>>(),
-        status: &[&str] = &changes.iter().map(|(_, order)| order.status.as_str()).collect::<Vec<_>>(),
-        coverage: &[&str] = &changes.iter().map(|(_, order)| order.coverage.as_str()).collect::<Vec<_>>(),
-        closed_at: &[Option<DateTime<Utc>>] = &changes.iter().map(|(_, order)| order.closed_at).collect::<Vec<_>>(),
+        order_id: &[&str] = &column(&changes, |(settled, _)| settled.order_id.as_str()),
+        status: &[&str] = &column(&changes, |(_, order)| order.status.as_str()),
+        coverage: &[&str] = &column(&changes, |(_, order)| order.coverage.as_str()),
+        closed_at: &[Option<DateTime<Utc>>] = &column(&changes, |(_, order)| order.closed_at),
         instacart_order_id: &[Option<i64>] = &of_conversation(Conversation::instacart_order_id),
         customer_id: &[Option<i64>] = &of_conversation(customer),
         current_shopper_id: &[Option<i64>] = &of_conversation(shopper),
         has_conversation: &[bool] =
-            &changes.iter().map(|(settled, _)| settled.chat.conversation.is_some()).collect::<Vec<_>>(),
+            &column(&changes, |(settled, _)| settled.chat.conversation.is_some()),
         messages_left_out: &[Option<i32>] =
-            &changes.iter().map(|(settled, _)| messages_left_out(settled)).collect::<Vec<_>>(),
+            &column(&changes, |(settled, _)| messages_left_out(settled)),
     )
     .execute(connection)
     .await?;

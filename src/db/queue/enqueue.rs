@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::put_back::{self, Retry};
-use crate::db::columns::query_columns;
+use crate::db::columns::{column, query_columns};
 use crate::db::{Error, Store, Transaction};
 use crate::domain::NewOrder;
 
@@ -66,12 +66,12 @@ async fn add(
 ) -> Result<Enqueued, Error> {
     let counts = query_columns!(
         query_file "src/db/sql/enqueue.sql",
-        order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
-        connect_user_id: &[Option<&str>] = &all(orders, |order| order.connect_user_id.as_deref()),
-        ids_internal: &[Option<bool>] = &all(orders, |order| order.ids_internal),
-        retailer_id: &[Option<&str>] = &all(orders, |order| order.retailer_id.as_deref()),
-        priority: &[Option<i16>] = &all(orders, |order| order.priority),
-        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at);
+        order_id: &[&str] = &column(orders, |order| order.order_id.as_str()),
+        connect_user_id: &[Option<&str>] = &column(orders, |order| order.connect_user_id.as_deref()),
+        ids_internal: &[Option<bool>] = &column(orders, |order| order.ids_internal),
+        retailer_id: &[Option<&str>] = &column(orders, |order| order.retailer_id.as_deref()),
+        priority: &[Option<i16>] = &column(orders, |order| order.priority),
+        completed_at: &[Option<DateTime<Utc>>] = &column(orders, |order| order.completed_at);
         feeding.source,
         feeding.reopen,
         feeding.id,
@@ -101,21 +101,17 @@ async fn not_taken(
 ) -> Result<(Vec<String>, u64), Error> {
     let found = query_columns!(
         query_file "src/db/sql/not_taken.sql",
-        order_id: &[&str] = &all(orders, |order| order.order_id.as_str()),
-        connect_user_id: &[Option<&str>] = &all(orders, |order| order.connect_user_id.as_deref()),
-        ids_internal: &[Option<bool>] = &all(orders, |order| order.ids_internal),
-        retailer_id: &[Option<&str>] = &all(orders, |order| order.retailer_id.as_deref()),
-        completed_at: &[Option<DateTime<Utc>>] = &all(orders, |order| order.completed_at);
+        order_id: &[&str] = &column(orders, |order| order.order_id.as_str()),
+        connect_user_id: &[Option<&str>] = &column(orders, |order| order.connect_user_id.as_deref()),
+        ids_internal: &[Option<bool>] = &column(orders, |order| order.ids_internal),
+        retailer_id: &[Option<&str>] = &column(orders, |order| order.retailer_id.as_deref()),
+        completed_at: &[Option<DateTime<Utc>>] = &column(orders, |order| order.completed_at);
         feeding.id,
         feeding.reopen,
     )
     .fetch_one(connection)
     .await?;
     Ok((found.order_ids, found.added.unsigned_abs()))
-}
-
-fn all<'a, T>(orders: &'a [Cow<'_, NewOrder>], value: impl Fn(&'a NewOrder) -> T) -> Vec<T> {
-    orders.iter().map(|order| value(order)).collect()
 }
 
 /// Counts the orders without a user: live ones, and those given up for that reason.

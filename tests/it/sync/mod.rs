@@ -23,7 +23,6 @@ mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use chatsync::simulator;
@@ -33,7 +32,7 @@ use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 
 use crate::support::http::{Answer, Asked, Recorder};
-use crate::support::{Lab, Labs, PATIENCE};
+use crate::support::{Lab, Labs, eventually};
 pub(crate) use door::Door;
 pub(crate) use process::Process;
 
@@ -117,12 +116,11 @@ pub(crate) async fn execute(lab: &Lab, statement: &'static str) -> anyhow::Resul
 /// Waits until an SQL condition is true; no row counts as false.
 pub(crate) async fn until(lab: &Lab, condition: &str) -> anyhow::Result<()> {
     let question = format!("SELECT coalesce(({condition}), false)");
-    let start = Instant::now();
-    while !sqlx::query_scalar(AssertSqlSafe(question.clone())).fetch_one(&lab.pool).await? {
-        ensure!(start.elapsed() < PATIENCE, "it never came true that {condition}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    eventually(condition, async || {
+        let is_true: bool = sqlx::query_scalar(AssertSqlSafe(question.clone())).fetch_one(&lab.pool).await?;
+        Ok(is_true.then_some(()))
+    })
+    .await
 }
 
 /// Starts a run in this process.
